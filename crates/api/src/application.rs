@@ -1,0 +1,214 @@
+//! `/api/v1/app`.
+
+use std::sync::Arc;
+
+use axum::{Json as Answer, Router, extract::State as Shared, routing::get};
+use fanfare_control::{Application, Applied, Command, CommandError, Effect, Refusal, Resource};
+use fanfare_core::{ApplicationId, OrganizationId, Timestamp};
+use fanfare_http::{ApiError, ApplicationIn, Authenticated, Json, List, Order, Page, Path, Query, paginate};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    State,
+    patch::{Patch, merge},
+    post::Post,
+    state::{TRIES, change, contended},
+};
+
+const ALIASES: [(&str, &str); 1] = [("rateLimit", "throttleRate")];
+
+pub(crate) fn routes() -> Router<State> {
+    Router::new()
+        .route("/api/v1/app", get(list).post(create))
+        .route("/api/v1/app/{app_id}", get(read).put(upsert).patch(update).delete(delete))
+}
+
+/// An application as clients see it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ApplicationOut {
+    id: ApplicationId,
+    #[serde(flatten)]
+    form: ApplicationIn,
+    created_at: String,
+    updated_at: String,
+}
+
+impl ApplicationOut {
+    fn of(application: &Application) -> Self {
+        Self {
+            id: application.id,
+            form: form(application),
+            created_at: shown(application.created_at),
+            updated_at: shown(application.updated_at),
+        }
+    }
+}
+
+pub(crate) fn shown(at: Timestamp) -> String {
+    at.to_string()
+}
+
+fn form(application: &Application) -> ApplicationIn {
+    let settings = application.settings.clone();
+    ApplicationIn {
+        name: Some(settings.name),
+        uid: settings.uid,
+        throttle_rate: settings.throttle_rate,
+        rate_limit: settings.throttle_rate,
+        metadata: Some(settings.metadata),
+        ordering: settings.ordering,
+    }
+}
+
+#[derive(Deserialize)]
+struct CreateOptions {
+    #[serde(default)]
+    get_if_exists: bool,
+}
+
+type Created = (StatusCode, Answer<ApplicationOut>);
+
+async fn list(
+    Shared(state): Shared<State>,
+    who: Authenticated,
+    page: Page,
+) -> Result<Answer<List<ApplicationOut>>, ApiError> {
+    let organization = who.organization()?;
+    state.gate.catch_up().await?;
+    let view = state.control().view();
+    let key = |application: &&Arc<Application>| application.id.to_string();
+    Ok(Answer(paginate(view.applications(organization), &page, Order::Ascending, key, |application| {
+        ApplicationOut::of(application)
+    })))
+}
+
+async fn create(
+    Shared(state): Shared<State>,
+    who: Authenticated,
+    Query(options): Query<CreateOptions>,
+    post: Post<ApplicationIn>,
+) -> Result<Created, ApiError> {
+    let organization = who.organization()?;
+    let settings = post.body.into_settings()?;
+    let uid = settings.uid.clone();
+    let existing = || uid.as_deref().and_then(|uid| state.control().view().application(organization, uid));
+    if options.get_if_exists
+        && let Some(application) = existing()
+    {
+        return Ok((StatusCode::OK, Answer(ApplicationOut::of(&application))));
+    }
+    let command = state.control().new_application(organization, settings);
+    match state.submit(command, post.key).await {
+        Err(CommandError::Refused(Refusal::UidTaken(uid))) if options.get_if_exists => {
+            let application = existing().ok_or_else(|| ApiError::not_found("application", &uid))?;
+            Ok((StatusCode::OK, Answer(ApplicationOut::of(&application))))
+        }
+        applied => {
+            let application = made(&state, applied?)?;
+            Ok((StatusCode::CREATED, Answer(ApplicationOut::of(&application))))
+        }
+    }
+}
+
+/// The application that a command left.
+fn made(state: &State, applied: Applied) -> Result<Arc<Application>, ApiError> {
+    match applied {
+        Applied::Accepted(Effect::Application(application)) => Ok(application),
+        Applied::Repeated(Resource::Application(id)) => {
+            let found = state.control().view().application_by_id(id);
+            found.ok_or_else(|| ApiError::not_found("application", &id.to_string()))
+        }
+        Applied::Accepted(_) | Applied::Repeated(_) => unreachable!("the command was on an application"),
+    }
+}
+
+async fn read(
+    Shared(state): Shared<State>,
+    who: Authenticated,
+    Path(app_id): Path<String>,
+) -> Result<Answer<ApplicationOut>, ApiError> {
+    let application = who.application(&state.gate, &app_id).await?;
+    Ok(Answer(ApplicationOut::of(&application)))
+}
+
+/// Replaces the application, or makes it with the path's id as its uid.
+async fn upsert(
+    Shared(state): Shared<State>,
+    who: Authenticated,
+    Path(app_id): Path<String>,
+    Json(mut body): Json<ApplicationIn>,
+) -> Result<Created, ApiError> {
+    let organization = who.organization()?;
+    let is_id = app_id.parse::<ApplicationId>().is_ok();
+    if body.uid.is_none() && !is_id {
+        body.uid = Some(app_id.clone());
+    }
+    let settings = body.into_settings()?;
+    for _ in 0..TRIES {
+        let replace = change(&state, || async {
+            let application = who.application(&state.gate, &app_id).await?;
+            Ok(Command::UpdateApplication {
+                id: application.id,
+                expected_revision: Some(application.revision),
+                settings: settings.clone(),
+            })
+        });
+        match replace.await {
+            Err(error) if error.status() == StatusCode::NOT_FOUND && !is_id => {}
+            applied => return Ok((StatusCode::OK, Answer(ApplicationOut::of(&*made(&state, applied?)?)))),
+        }
+        if settings.uid.as_deref() != Some(&app_id) {
+            return Err(ApiError::invalid_field("uid", "must be the id in the path, or left out"));
+        }
+        if let Some(application) = create_unless_taken(&state, organization, &settings).await? {
+            return Ok((StatusCode::CREATED, Answer(ApplicationOut::of(&application))));
+        }
+    }
+    Err(contended())
+}
+
+/// `None` when somebody else made one with this uid meanwhile.
+async fn create_unless_taken(
+    state: &State,
+    organization: OrganizationId,
+    settings: &fanfare_control::ApplicationSettings,
+) -> Result<Option<Arc<Application>>, ApiError> {
+    let command = state.control().new_application(organization, settings.clone());
+    match state.submit(command, None).await {
+        Err(CommandError::Refused(Refusal::UidTaken(_))) => Ok(None),
+        applied => made(state, applied?).map(Some),
+    }
+}
+
+async fn update(
+    Shared(state): Shared<State>,
+    who: Authenticated,
+    Path(app_id): Path<String>,
+    Json(patch): Json<Patch>,
+) -> Result<Answer<ApplicationOut>, ApiError> {
+    who.organization()?;
+    let applied = change(&state, || async {
+        let application = who.application(&state.gate, &app_id).await?;
+        let mut current = form(&application);
+        current.rate_limit = None;
+        Ok(Command::UpdateApplication {
+            id: application.id,
+            expected_revision: Some(application.revision),
+            settings: merge(&current, &patch, &ALIASES)?.into_settings()?,
+        })
+    });
+    Ok(Answer(ApplicationOut::of(&*made(&state, applied.await?)?)))
+}
+
+async fn delete(
+    Shared(state): Shared<State>,
+    who: Authenticated,
+    Path(app_id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    who.organization()?;
+    let application = who.application(&state.gate, &app_id).await?;
+    state.submit(Command::DeleteApplication { id: application.id }, None).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,115 @@
+//! `…/endpoint/{endpoint_id}/secret`: what an endpoint's owner verifies with.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json as Answer, Router,
+    extract::State as Shared,
+    routing::{get, post},
+};
+use fanfare_control::Endpoint;
+use fanfare_core::signature::SigningKey;
+use fanfare_http::{ApiError, Authenticated, Fields, Path};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    State,
+    endpoint::{EndpointPath, find, made},
+    post::Post,
+};
+
+const GRACE_SECS_DEFAULT: u64 = 24 * 3_600;
+const GRACE_SECS_MAX: u64 = 7 * 24 * 3_600;
+
+pub(crate) fn routes() -> Router<State> {
+    Router::new()
+        .route("/api/v1/app/{app_id}/endpoint/{endpoint_id}/secret", get(read))
+        .route("/api/v1/app/{app_id}/endpoint/{endpoint_id}/secret/rotate", post(rotate))
+}
+
+#[derive(Serialize)]
+struct SecretOut {
+    key: String,
+}
+
+impl SecretOut {
+    fn of(state: &State, endpoint: &Endpoint) -> Result<Answer<Self>, ApiError> {
+        match state.control().newest_secret(endpoint) {
+            Ok(secret) => Ok(Answer(Self { key: secret.to_string() })),
+            Err(error) => {
+                tracing::error!(endpoint = %endpoint.id, %error, "a secret cannot be opened");
+                Err(ApiError::internal())
+            }
+        }
+    }
+}
+
+async fn read(
+    Shared(state): Shared<State>,
+    who: Authenticated,
+    Path(path): EndpointPath,
+) -> Result<Answer<SecretOut>, ApiError> {
+    let endpoint = find(&state, who, &path).await?;
+    SecretOut::of(&state, &endpoint)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RotateIn {
+    /// Made here when it is left out.
+    key: Option<String>,
+    /// How long the former one signs beside it.
+    grace_period_seconds: Option<u64>,
+}
+
+/// Clients of old expect no body; the newest one expects the new secret.
+async fn rotate(
+    Shared(state): Shared<State>,
+    who: Authenticated,
+    Path(path): EndpointPath,
+    post: Post<RotateIn>,
+) -> Result<Answer<SecretOut>, ApiError> {
+    let mut fields = Fields::default();
+    let given = post.body.key.map(|key| parse_secret(&mut fields, "key", &key));
+    let grace_secs = post.body.grace_period_seconds.unwrap_or(GRACE_SECS_DEFAULT);
+    let right = grace_secs <= GRACE_SECS_MAX;
+    fields.check(right, "gracePeriodSeconds", format_args!("must be 0 to {GRACE_SECS_MAX}"));
+    fields.finish()?;
+    let secret = given.flatten().unwrap_or_else(|| SigningKey::generate_symmetric(&*state.entropy));
+    let endpoint = find(&state, who, &path).await?;
+    let command = state.control().new_secret(&endpoint, &secret, Duration::from_secs(grace_secs));
+    let applied = state.submit(command, post.key).await?;
+    SecretOut::of(&state, &*made(&state, applied)?)
+}
+
+/// Sets the secret at once, unless it is the newest already.
+pub(crate) async fn replace_secret(
+    state: &State,
+    endpoint: &Arc<Endpoint>,
+    secret: &SigningKey,
+) -> Result<Arc<Endpoint>, ApiError> {
+    let newest = state.control().newest_secret(endpoint);
+    if newest.is_ok_and(|newest| newest.to_string() == secret.to_string()) {
+        return Ok(Arc::clone(endpoint));
+    }
+    let command = state.control().new_secret(endpoint, secret, Duration::ZERO);
+    made(state, state.submit(command, None).await?)
+}
+
+/// Parses a secret that a client chose; notes what is wrong with it, never the secret itself.
+pub(crate) fn parse_secret(fields: &mut Fields, field: &str, text: &str) -> Option<SigningKey> {
+    let secret = match text.parse::<SigningKey>() {
+        Ok(secret) => secret,
+        Err(error) => {
+            fields.wrong(field, error);
+            return None;
+        }
+    };
+    match secret.validate_strength() {
+        Ok(()) => Some(secret),
+        Err(error) => {
+            fields.wrong(field, error);
+            None
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! `/api/v1/event-type`.
+
+use std::sync::Arc;
+
+use axum::{Json as Answer, Router, extract::State as Shared, routing::get};
+use fanfare_control::{
+    Applied, Command, CommandError, ControlKey, Effect, EventType, EventTypeSettings, Refusal, Resource,
+};
+use fanfare_core::{OrganizationId, limits};
+use fanfare_http::{
+    ApiError, Authenticated, Fields, Json, List, NAME_FORM, Order, Page, Path, Query, is_name, paginate,
+};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    State,
+    application::shown,
+    patch::{Patch, merge},
+    post::Post,
+    state::{TRIES, change, contended},
+};
+
+pub(crate) fn routes() -> Router<State> {
+    Router::new()
+        .route("/api/v1/event-type", get(list).post(create))
+        .route("/api/v1/event-type/{name}", get(read).put(upsert).patch(update).delete(archive))
+}
+
+/// An event type as clients send it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EventTypeForm {
+    name: Option<String>,
+    description: Option<String>,
+    archived: Option<bool>,
+    deprecated: Option<bool>,
+    feature_flag: Option<String>,
+    group_name: Option<String>,
+    /// JSON Schemas by version.
+    schemas: Option<Value>,
+}
+
+/// An event type as clients see it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EventTypeOut {
+    #[serde(flatten)]
+    form: EventTypeForm,
+    created_at: String,
+    updated_at: String,
+}
+
+/// A form that was found right.
+#[derive(Clone)]
+struct Checked {
+    settings: EventTypeSettings,
+    archived: bool,
+}
+
+#[derive(Deserialize)]
+struct ListOptions {
+    #[serde(default)]
+    include_archived: bool,
+    #[serde(default)]
+    with_content: bool,
+}
+
+#[derive(Deserialize)]
+struct ArchiveOptions {
+    #[serde(default)]
+    expunge: bool,
+}
+
+impl EventTypeForm {
+    fn of(event_type: &EventType) -> Self {
+        let settings = event_type.settings.clone();
+        Self {
+            name: Some(event_type.name.clone()),
+            description: Some(settings.description),
+            archived: Some(event_type.archived),
+            deprecated: Some(settings.deprecated),
+            feature_flag: settings.feature_flag,
+            group_name: settings.group_name,
+            schemas: settings.schemas,
+        }
+    }
+
+    /// The settings, and whether it is archived; 422 naming all that is wrong.
+    fn check(self, name: &str) -> Result<Checked, ApiError> {
+        let mut fields = Fields::default();
+        let max = limits::EVENT_TYPE_CHARACTERS;
+        fields.check(is_name(name, max), "name", format_args!("must be 1 to {max} characters: {NAME_FORM}"));
+        let description = self.description.unwrap_or_default();
+        let max = limits::METADATA_BYTES;
+        fields.check(description.len() <= max, "description", format_args!("must be at most {max} bytes"));
+        for (field, text) in [("featureFlag", &self.feature_flag), ("groupName", &self.group_name)] {
+            let right = text.as_ref().is_none_or(|text| is_name(text, limits::NAME_CHARACTERS));
+            let max = limits::NAME_CHARACTERS;
+            fields.check(right, field, format_args!("must be 1 to {max} characters: {NAME_FORM}"));
+        }
+        let right = self.schemas.as_ref().is_none_or(Value::is_object);
+        fields.check(right, "schemas", "must be an object: JSON Schemas by version");
+        fields.finish()?;
+        let settings = EventTypeSettings {
+            description,
+            deprecated: self.deprecated.unwrap_or(false),
+            feature_flag: self.feature_flag,
+            group_name: self.group_name,
+            schemas: self.schemas,
+        };
+        Ok(Checked { settings, archived: self.archived.unwrap_or(false) })
+    }
+}
+
+impl EventTypeOut {
+    fn of(event_type: &EventType) -> Self {
+        Self {
+            form: EventTypeForm::of(event_type),
+            created_at: shown(event_type.created_at),
+            updated_at: shown(event_type.updated_at),
+        }
+    }
+}
+
+async fn list(
+    Shared(state): Shared<State>,
+    who: Authenticated,
+    page: Page,
+    Query(options): Query<ListOptions>,
+) -> Result<Answer<List<EventTypeOut>>, ApiError> {
+    state.gate.catch_up().await?;
+    let view = state.control().view();
+    let event_types = view.event_types(who.0.organization());
+    let event_types = event_types.filter(|event_type| options.include_archived || !event_type.archived);
+    let key = |event_type: &&Arc<EventType>| event_type.name.clone();
+    Ok(Answer(paginate(event_types, &page, Order::Ascending, key, |event_type| {
+        let mut out = EventTypeOut::of(event_type);
+        if !options.with_content {
+            out.form.schemas = None;
+        }
+        out
+    })))
+}
+
+async fn create(
+    Shared(state): Shared<State>,
+    who: Authenticated,
+    post: Post<EventTypeForm>,
+) -> Result<(StatusCode, Answer<EventTypeOut>), ApiError> {
+    let organization = who.organization()?;
+    let name = post.body.name.clone().unwrap_or_default();
+    let checked = post.body.check(&name)?;
+    let event_type = submit_creation(&state, (organization, &name), checked, post.key).await?;
+    Ok((StatusCode::CREATED, Answer(EventTypeOut::of(&event_type))))
+}
+
+async fn submit_creation(
+    state: &State,
+    (organization, name): (OrganizationId, &str),
+    Checked { settings, archived }: Checked,
+    key: Option<ControlKey>,
+) -> Result<Arc<EventType>, CommandOr> {
+    let command = Command::CreateEventType { organization, name: name.to_owned(), archived, settings };
+    let applied = state.submit(command, key).await.map_err(CommandOr::Command)?;
+    made(state, applied).map_err(CommandOr::Api)
+}
+
+/// A command's own error, which the caller may want to look at, or one that is ready to be answered.
+enum CommandOr {
+    Command(CommandError),
+    Api(ApiError),
+}
+
+impl From<CommandOr> for ApiError {
+    fn from(error: CommandOr) -> Self {
+        match error {
+            CommandOr::Command(error) => Self::from(error),
+            CommandOr::Api(error) => error,
+        }
+    }
+}
+
+/// The event type that a command left.
+fn made(state: &State, applied: Applied) -> Result<Arc<EventType>, ApiError> {
+    match applied {
+        Applied::Accepted(Effect::EventType(event_type)) => Ok(event_type),
+        Applied::Repeated(Resource::EventType { organization, name }) => {
+            let found = state.control().view().event_type(organization, &name);
+            found.ok_or_else(|| ApiError::not_found("event type", &name))
+        }
+        Applied::Accepted(_) | Applied::Repeated(_) => unreachable!("the command was on an event type"),
+    }
+}
+
+async fn find(state: &State, organization: OrganizationId, name: &str) -> Result<Arc<EventType>, ApiError> {
+    let known = || state.control().view().event_type(organization, name);
+    if let Some(found) = known() {
+        return Ok(found);
+    }
+    state.gate.catch_up().await?;
+    known().ok_or_else(|| ApiError::not_found("event type", name))
+}
+
+async fn read(
+    Shared(state): Shared<State>,
+    who: Authenticated,
+    Path(name): Path<String>,
+) -> Result<Answer<EventTypeOut>, ApiError> {
+    Ok(Answer(EventTypeOut::of(&*find(&state, who.0.organization(), &name).await?)))
+}
+
+async fn upsert(
+    Shared(state): Shared<State>,
+    who: Authenticated,
+    Path(name): Path<String>,
+    Json(form): Json<EventTypeForm>,
+) -> Result<(StatusCode, Answer<EventTypeOut>), ApiError> {
+    let organization = who.organization()?;
+    let checked = form.check(&name)?;
+    for _ in 0..TRIES {
+        match replace(&state, (organization, &name), |_| Ok(checked.clone())).await {
+            Err(error) if error.status() == StatusCode::NOT_FOUND => {}
+            replaced => return Ok((StatusCode::OK, Answer(EventTypeOut::of(&*replaced?)))),
+        }
+        match submit_creation(&state, (organization, &name), checked.clone(), None).await {
+            // Somebody else made it meanwhile.
+            Err(CommandOr::Command(CommandError::Refused(Refusal::EventTypeExists(_)))) => {}
+            created => return Ok((StatusCode::CREATED, Answer(EventTypeOut::of(&*created?)))),
+        }
+    }
+    Err(contended())
+}
+
+async fn update(
+    Shared(state): Shared<State>,
+    who: Authenticated,
+    Path(name): Path<String>,
+    Json(mut patch): Json<Patch>,
+) -> Result<Answer<EventTypeOut>, ApiError> {
+    let organization = who.organization()?;
+    patch.remove("name");
+    let patched = |event_type: &EventType| merge(&EventTypeForm::of(event_type), &patch, &[])?.check(&name);
+    let event_type = replace(&state, (organization, &name), patched).await?;
+    Ok(Answer(EventTypeOut::of(&event_type)))
+}
+
+/// Gives the event type other settings, which may depend on those it has.
+async fn replace(
+    state: &State,
+    (organization, name): (OrganizationId, &str),
+    form: impl Fn(&EventType) -> Result<Checked, ApiError> + Sync,
+) -> Result<Arc<EventType>, ApiError> {
+    let applied = change(state, || async {
+        let event_type = find(state, organization, name).await?;
+        let Checked { settings, archived } = form(&event_type)?;
+        Ok(Command::UpdateEventType {
+            organization,
+            name: name.to_owned(),
+            expected_revision: Some(event_type.revision),
+            archived: Some(archived),
+            settings,
+        })
+    });
+    made(state, applied.await?)
+}
+
+async fn archive(
+    Shared(state): Shared<State>,
+    who: Authenticated,
+    Path(name): Path<String>,
+    Query(options): Query<ArchiveOptions>,
+) -> Result<StatusCode, ApiError> {
+    let organization = who.organization()?;
+    find(&state, organization, &name).await?;
+    let command = Command::ArchiveEventType { organization, name, expunge: options.expunge };
+    state.submit(command, None).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,18 @@
+//! REST routes of the control plane: applications, endpoints, event types.
+//!
+//! One file per resource: its wire form, its checks, its routes. Forms and status codes are those of Svix; what
+//! is ours beside them is optional. Invariants: a body is checked whole before anything is written; a change is
+//! one command with the revision it was made for; before a 404 the view is brought to the end of `control`.
+
+mod address;
+mod application;
+mod endpoint;
+mod endpoint_form;
+mod endpoint_headers;
+mod endpoint_secret;
+mod event_type;
+mod patch;
+mod post;
+mod state;
+
+pub use state::{State, routes};

@@ -1,0 +1,85 @@
+//! What the routes share, and the list of them.
+
+use std::{future::Future, sync::Arc};
+
+use axum::{Router, extract::FromRef};
+use fanfare_control::{Applied, Command, CommandError, Control, ControlKey, Envelope, Refusal, decide};
+use fanfare_core::Entropy;
+use fanfare_http::{ApiError, Gate};
+
+use crate::{application, endpoint, endpoint_headers, endpoint_secret, event_type};
+
+/// A change that lost against another one is made again on what the other left; so often.
+pub(crate) const TRIES: usize = 8;
+
+/// What the routes need.
+#[derive(Clone)]
+pub struct State {
+    pub gate: Gate,
+    /// For signing secrets.
+    pub entropy: Arc<dyn Entropy>,
+    /// Endpoints may point to this machine and its networks (`--dev`).
+    pub allow_private: bool,
+}
+
+impl State {
+    pub(crate) fn control(&self) -> &Control {
+        self.gate.control()
+    }
+
+    /// Carries out a command. One that would be refused, or is a repeat, is not written: `control` is kept for
+    /// ever, and anybody can repeat a wrong request.
+    pub(crate) async fn submit(
+        &self,
+        command: Command,
+        key: Option<ControlKey>,
+    ) -> Result<Applied, CommandError> {
+        let envelope = Envelope { at: self.gate.clock().now(), nonce: 0, key, command };
+        let foreseen = || decide(&self.control().view(), &envelope);
+        if foreseen().is_err() {
+            // What another process did since may have made it right.
+            self.control().apply_to_end().await?;
+        }
+        match foreseen() {
+            Ok(Applied::Accepted(_)) => self.control().submit(envelope.command, key).await,
+            Ok(repeated @ Applied::Repeated(_)) => Ok(repeated),
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+}
+
+impl FromRef<State> for Gate {
+    fn from_ref(state: &State) -> Self {
+        state.gate.clone()
+    }
+}
+
+/// All routes of the control plane.
+pub fn routes(state: State) -> Router {
+    Router::new()
+        .merge(application::routes())
+        .merge(endpoint::routes())
+        .merge(endpoint_headers::routes())
+        .merge(endpoint_secret::routes())
+        .merge(event_type::routes())
+        .with_state(state)
+}
+
+/// Makes a change by compare-and-set: `command` reads the present state and names its revision; when somebody was
+/// faster, it is asked again.
+pub(crate) async fn change<F>(state: &State, mut command: impl FnMut() -> F) -> Result<Applied, ApiError>
+where
+    F: Future<Output = Result<Command, ApiError>>,
+{
+    for _ in 0..TRIES {
+        match state.submit(command().await?, None).await {
+            Err(CommandError::Refused(Refusal::StaleRevision { .. })) => {}
+            applied => return Ok(applied?),
+        }
+    }
+    Err(contended())
+}
+
+pub(crate) fn contended() -> ApiError {
+    ApiError::conflict("others keep changing it at the same time; try again")
+}

@@ -1,0 +1,249 @@
+//! The handle by which a process reads and changes the control plane.
+
+use std::{sync::Arc, time::Duration};
+
+use fanfare_core::{
+    Clock, EndpointId, Entropy, Id, Offset, OrganizationId, Policy, Timestamp, limits,
+    signature::{Signer, SigningKey},
+};
+use fanfare_log::{Log, NewRecord, Sync, Topic};
+use parking_lot::RwLockReadGuard;
+use tokio::{
+    sync::{Semaphore, watch},
+    task::AbortHandle,
+};
+
+use crate::{
+    command::{Command, ControlKey, Envelope},
+    error::{CommandError, OpenError, Unavailable},
+    follower::{Follower, State},
+    install::{PARTITION, install_or_check},
+    model::{Application, ApplicationSettings, Endpoint, EndpointSecret, EndpointSettings},
+    reducer::Applied,
+    secrets::{MainSecret, SealError, Sealer},
+    tokens::Tokens,
+    url::{self, UrlError},
+    view::View,
+};
+
+/// How a process takes part in the control plane.
+#[derive(Clone)]
+pub struct Options {
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+    pub main_secret: MainSecret,
+    /// Endpoints may have `http` URLs.
+    pub allow_http: bool,
+    /// Of `messages`; has to be what the installation was made with.
+    pub message_partitions: u32,
+    /// Of `deliveries`; has to be what the installation was made with.
+    pub delivery_partitions: u32,
+    /// For endpoints, and applications, that do not say.
+    pub policy: Policy,
+}
+
+/// The control plane as this process sees it. Cheap to clone; with the last clone its follower ends.
+#[derive(Clone)]
+pub struct Control {
+    log: Arc<dyn Log>,
+    options: Arc<Options>,
+    state: Arc<State>,
+    progress: watch::Receiver<Offset>,
+    waiting: Arc<Semaphore>,
+    sealer: Arc<Sealer>,
+    tokens: Arc<Tokens>,
+    _follower: Arc<StopOnDrop>,
+}
+
+struct StopOnDrop(AbortHandle);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Control {
+    /// Reads `control` to its end, or writes its first record, and follows it from then on. Fails if the
+    /// installation is another one than `options` mean, or a record cannot be understood.
+    pub async fn open(log: Arc<dyn Log>, options: Options) -> Result<Self, OpenError> {
+        let view = install_or_check(&*log, &options).await?;
+        let (sender, progress) = watch::channel(view.position());
+        let state = Arc::new(State::new(view));
+        let follower = Follower { log: Arc::clone(&log), state: Arc::clone(&state), progress: sender };
+        let task = tokio::spawn(follower.run());
+        Ok(Self {
+            log,
+            sealer: Arc::new(options.main_secret.sealer()),
+            tokens: Arc::new(Tokens::new(&options.main_secret)),
+            options: Arc::new(options),
+            state,
+            progress,
+            waiting: Arc::new(Semaphore::new(limits::COMMANDS_WAITING)),
+            _follower: Arc::new(StopOnDrop(task.abort_handle())),
+        })
+    }
+
+    /// The view as it is now. Keep the guard for a few look-ups only: it stops the view from moving on. Never take
+    /// a second one while holding it (`policy` may be called).
+    pub fn view(&self) -> RwLockReadGuard<'_, View> {
+        self.state.view.read()
+    }
+
+    /// Everything below is applied.
+    pub fn position(&self) -> Offset {
+        self.state.position()
+    }
+
+    /// The position, as it rises. Closed when the follower has stopped.
+    pub fn subscribe(&self) -> watch::Receiver<Offset> {
+        self.progress.clone()
+    }
+
+    /// Waits until everything below the present end of `control` is applied, which includes whatever was
+    /// answered anywhere before this was called. Gives that end.
+    pub async fn apply_to_end(&self) -> Result<Offset, Unavailable> {
+        let end = self.log.bounds(Topic::Control, PARTITION).await?.end;
+        if self.state.position() < end {
+            self.state.nudge.notify_one();
+            self.applied(end).await?;
+        }
+        Ok(end)
+    }
+
+    /// Waits until everything below `position` is applied.
+    pub async fn applied(&self, position: Offset) -> Result<(), Unavailable> {
+        if self.state.position() >= position {
+            return Ok(());
+        }
+        let mut progress = self.progress.clone();
+        let waited = progress.wait_for(|applied| *applied >= position).await;
+        waited.map(drop).map_err(|_| self.state.stopped())
+    }
+
+    /// Appends a command, waits until it is durable and applied here, and gives what became of it. `key` makes
+    /// a POST that is sent twice one command. Cancelled after the append was begun, the command may be carried
+    /// out all the same.
+    pub async fn submit(&self, command: Command, key: Option<ControlKey>) -> Result<Applied, CommandError> {
+        self.check_urls(&command)?;
+        let _permit = self.waiting.acquire().await.expect("the semaphore is never closed");
+        let nonce = self.options.entropy.u64();
+        let expected = self.state.expect_answer(nonce)?;
+        let record = Envelope { at: self.options.clock.now(), nonce, key, command }.encode();
+        let records = vec![NewRecord::head(record)];
+        let pending = self.log.append(Topic::Control, PARTITION, records, Sync::Now).await?;
+        pending.await?;
+        Ok(expected.answer().await??)
+    }
+
+    /// Whether an endpoint may have this URL; [`Control::submit`] asks too.
+    pub fn check_url(&self, url: &str) -> Result<(), UrlError> {
+        url::check(url, self.options.allow_http).map(drop)
+    }
+
+    /// An URL that stays as it is may stay, though it would not be allowed any more.
+    fn check_urls(&self, command: &Command) -> Result<(), UrlError> {
+        match command {
+            Command::CreateEndpoint { settings, .. } => self.check_url(&settings.url),
+            Command::UpdateEndpoint { application, id, settings, .. } => {
+                let kept = self
+                    .view()
+                    .endpoint_by_id(*application, *id)
+                    .is_some_and(|endpoint| endpoint.settings.url == settings.url);
+                if kept { Ok(()) } else { self.check_url(&settings.url) }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A command that makes an application, with a new id, in the partition of `messages` with fewest.
+    pub fn new_application(&self, organization: OrganizationId, settings: ApplicationSettings) -> Command {
+        let id = Id::mint(self.now(), self.options.entropy.bytes());
+        let partition = self.view().emptiest_message_partition();
+        Command::CreateApplication { id, organization, partition, settings }
+    }
+
+    /// A command that makes an endpoint, with a new id, in the partition of `deliveries` with fewest.
+    pub fn new_endpoint(
+        &self,
+        application: &Application,
+        settings: EndpointSettings,
+        key: &SigningKey,
+    ) -> Command {
+        let id = Id::mint(self.now(), self.options.entropy.bytes());
+        let partition = self.view().emptiest_delivery_partition();
+        let secret = self.seal(id, key);
+        Command::CreateEndpoint {
+            id,
+            application: application.id,
+            partition,
+            settings: settings.into(),
+            secret,
+        }
+    }
+
+    /// A command that makes `key` the endpoint's newest; those before it sign beside it for `grace`.
+    pub fn new_secret(&self, endpoint: &Endpoint, key: &SigningKey, grace: Duration) -> Command {
+        Command::RotateSecret {
+            application: endpoint.application,
+            endpoint: endpoint.id,
+            secret: self.seal(endpoint.id, key),
+            previous_expires_at: self.now() + grace,
+        }
+    }
+
+    pub fn seal(&self, endpoint: EndpointId, key: &SigningKey) -> EndpointSecret {
+        let sealed = self.sealer.seal(endpoint, &key.to_string(), &*self.options.entropy);
+        EndpointSecret { sealed, expires_at: None }
+    }
+
+    pub fn unseal(&self, endpoint: EndpointId, secret: &EndpointSecret) -> Result<SigningKey, SealError> {
+        self.sealer.unseal(endpoint, &secret.sealed)?.parse().map_err(|_| SealError)
+    }
+
+    /// The endpoint's newest secret, as its owner may see it.
+    pub fn newest_secret(&self, endpoint: &Endpoint) -> Result<SigningKey, SealError> {
+        self.unseal(endpoint.id, endpoint.secrets.first().ok_or(SealError)?)
+    }
+
+    /// Signs with all secrets of the endpoint that have not lapsed. Costs a decryption each: keep it until
+    /// [`Control::signer_lapses`] or the endpoint's next revision.
+    pub fn signer(&self, endpoint: &Endpoint, now: Timestamp) -> Result<Signer, SealError> {
+        let live = endpoint.secrets.iter().filter(|secret| is_live(secret, now));
+        let keys: Result<Vec<_>, _> = live.map(|secret| self.unseal(endpoint.id, secret)).collect();
+        keys.map(Signer::new)
+    }
+
+    /// When the next of the secrets that sign at `now` lapses.
+    pub fn signer_lapses(endpoint: &Endpoint, now: Timestamp) -> Timestamp {
+        let live = endpoint.secrets.iter().filter(|secret| is_live(secret, now));
+        live.filter_map(|secret| secret.expires_at).min().unwrap_or(Timestamp::MAX)
+    }
+
+    /// What the endpoint's lane obeys, with the defaults of its application and of the installation filled in.
+    pub fn policy(&self, endpoint: &Endpoint) -> Policy {
+        // Recursive: the caller may hold a guard, and a waiting writer would stop a second one for ever.
+        self.state.view.read_recursive().policy(endpoint, &self.options.policy)
+    }
+
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    fn now(&self) -> Timestamp {
+        self.options.clock.now()
+    }
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control").field("position", &self.position()).finish_non_exhaustive()
+    }
+}
+
+fn is_live(secret: &EndpointSecret, now: Timestamp) -> bool {
+    secret.expires_at.is_none_or(|expires_at| expires_at > now)
+}
+
+#[cfg(test)]
+mod tests;

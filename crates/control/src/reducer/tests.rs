@@ -1,0 +1,169 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod commands;
+mod model;
+
+use fanfare_core::{EndpointNumber, Offset};
+use proptest::prelude::*;
+
+use super::*;
+use commands::{Bench, application_id, endpoint_id, organization_id};
+use model::Model;
+
+proptest! {
+    /// The view, with all its indexes, says the same as a model that has none.
+    #[test]
+    fn the_view_agrees_with_a_simple_model(envelopes in commands::history()) {
+        let mut view = View::default();
+        let mut model = Model::default();
+        for (offset, envelope) in (0..).map(Offset).zip(&envelopes) {
+            let expected = model.apply(envelope);
+            let answer = view.apply(offset, envelope);
+            prop_assert_eq!(answer.is_ok(), expected.is_ok(), "{:?}: {:?} {:?}", envelope, answer, expected);
+            if let (Ok(Applied::Repeated(resource)), Ok(repeated)) = (&answer, &expected) {
+                prop_assert_eq!(Some(resource), repeated.as_ref());
+            }
+            model.check(&view);
+        }
+    }
+
+    #[test]
+    fn the_same_log_gives_the_same_view(envelopes in commands::history()) {
+        let [mut first, mut second] = [View::default(), View::default()];
+        for (offset, envelope) in (0..).map(Offset).zip(&envelopes) {
+            let read = Envelope::decode(&envelope.encode()).unwrap();
+            prop_assert_eq!(first.apply(offset, envelope), second.apply(offset, &read));
+        }
+        prop_assert_eq!(first, second);
+    }
+
+    #[test]
+    fn a_refused_command_changes_nothing(envelopes in commands::history()) {
+        let mut view = View::default();
+        for (offset, envelope) in (0..).map(Offset).zip(&envelopes) {
+            let mut before = view.clone();
+            if !matches!(view.apply(offset, envelope), Ok(Applied::Accepted(_))) {
+                before.pass(offset.next());
+                prop_assert_eq!(&before, &view);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_refusal_names_the_event_types_that_do_not_exist() {
+    let mut bench = Bench::installed();
+    bench.application(0).unwrap();
+    bench.event_type("invoice.paid").unwrap();
+    let settings = EndpointSettings {
+        event_types: Some(vec!["invoice.paid".into(), "no.such".into(), "nor.this".into()]),
+        ..Default::default()
+    };
+    let refusal = bench.endpoint(0, settings).unwrap_err();
+    assert_eq!(refusal, Refusal::UnknownEventTypes(vec!["no.such".into(), "nor.this".into()]));
+    assert_eq!(refusal.to_string(), "event types that do not exist: no.such, nor.this");
+}
+
+#[test]
+fn expunged_event_types_do_not_lock_an_endpoint() {
+    let mut bench = Bench::installed();
+    bench.application(0).unwrap();
+    bench.event_type("old").unwrap();
+    let settings = EndpointSettings { event_types: Some(vec!["old".into()]), ..Default::default() };
+    bench.endpoint(0, settings.clone()).unwrap();
+    let organization = organization_id(0);
+    bench.give(Command::ArchiveEventType { organization, name: "old".into(), expunge: true }).unwrap();
+    let update = |settings| Command::UpdateEndpoint {
+        application: application_id(0),
+        id: endpoint_id(0),
+        expected_revision: None,
+        settings: Box::new(settings),
+    };
+    bench.give(update(EndpointSettings { description: "changed".into(), ..settings })).unwrap();
+    let settings =
+        EndpointSettings { event_types: Some(vec!["old".into(), "new".into()]), ..Default::default() };
+    assert_eq!(bench.give(update(settings)), Err(Refusal::UnknownEventTypes(vec!["new".into()])));
+}
+
+#[test]
+fn deleting_an_application_frees_its_uid_and_never_its_numbers() {
+    let mut bench = Bench::installed();
+    let settings = ApplicationSettings { uid: Some("acme".into()), ..Default::default() };
+    bench.application_with(0, settings.clone()).unwrap();
+    assert_eq!(bench.application_with(1, settings.clone()), Err(Refusal::UidTaken("acme".into())));
+    bench.endpoint(0, EndpointSettings::default()).unwrap();
+    bench.give(Command::DeleteApplication { id: application_id(0) }).unwrap();
+    assert_eq!(bench.view.endpoint_count(), 0);
+    assert_eq!(bench.view.endpoint_by_number(EndpointNumber(0)), None);
+
+    bench.application_with(1, settings).unwrap();
+    bench.endpoint(1, EndpointSettings::default()).unwrap();
+    let endpoint = bench.view.endpoints_of(application_id(1)).next().unwrap();
+    assert_eq!(endpoint.number, EndpointNumber(1));
+    assert_eq!(bench.view.application(organization_id(0), "acme").unwrap().id, application_id(1));
+    assert_eq!(bench.view.application(organization_id(1), "acme"), None);
+}
+
+#[test]
+fn rotation_lets_old_secrets_lapse() {
+    let mut bench = Bench::installed();
+    bench.application(0).unwrap();
+    bench.endpoint(0, EndpointSettings::default()).unwrap();
+    let mut rotate = |at: i64, name: &str, expires_at: i64| {
+        let secret = EndpointSecret { sealed: crate::Sealed::from_bytes(name.as_bytes()), expires_at: None };
+        let previous_expires_at = Timestamp::from_secs(expires_at);
+        let (application, endpoint) = (application_id(0), endpoint_id(0));
+        let command = Command::RotateSecret { application, endpoint, secret, previous_expires_at };
+        bench.give_at(Timestamp::from_secs(at), command).unwrap();
+        let endpoint = bench.view.endpoints_of(application).next().unwrap();
+        let secrets = endpoint.secrets.iter();
+        secrets
+            .map(|s| {
+                (
+                    String::from_utf8(s.sealed.as_bytes().to_vec()).unwrap(),
+                    s.expires_at.map(Timestamp::as_secs),
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    let secret = |name: &str, expires_at| (name.to_owned(), expires_at);
+    assert_eq!(rotate(10, "b", 100), [secret("b", None), secret("secret", Some(100))]);
+    assert_eq!(
+        rotate(20, "c", 200),
+        [secret("c", None), secret("b", Some(200)), secret("secret", Some(100))]
+    );
+    assert_eq!(rotate(150, "d", 150), [secret("d", None)]);
+}
+
+#[test]
+fn policy_disables_once_and_a_human_enables_again() {
+    let mut bench = Bench::installed();
+    bench.application(0).unwrap();
+    bench.endpoint(0, EndpointSettings::default()).unwrap();
+    let (application, id) = (application_id(0), endpoint_id(0));
+    let disable = |reason: &str| Command::DisableEndpointByPolicy { application, id, reason: reason.into() };
+    assert_eq!(bench.view.matching(application, "any", &[]).len(), 1);
+    bench.give(disable("it answered 410")).unwrap();
+    bench.give(disable("it failed for 5 days")).unwrap();
+    let endpoint = bench.view.endpoints_of(application).next().unwrap();
+    assert_eq!((endpoint.disabled_by_policy.as_deref(), endpoint.revision), (Some("it answered 410"), 2));
+    assert_eq!(bench.view.matching(application, "any", &[]), []);
+
+    let settings = Box::new(EndpointSettings::default());
+    bench.give(Command::UpdateEndpoint { application, id, expected_revision: Some(2), settings }).unwrap();
+    assert_eq!(bench.view.endpoints_of(application).next().unwrap().disabled_by_policy, None);
+    assert_eq!(bench.view.matching(application, "any", &[]).len(), 1);
+}
+
+#[test]
+fn new_things_go_where_least_is() {
+    let mut bench = Bench::installed();
+    let mut partitions = Vec::new();
+    for application in 0..4 {
+        partitions.push(bench.view.emptiest_message_partition().0);
+        bench.application(application).unwrap();
+    }
+    assert_eq!(partitions, [0, 1, 2, 0]);
+    bench.give(Command::DeleteApplication { id: application_id(1) }).unwrap();
+    assert_eq!(bench.view.emptiest_message_partition(), Partition(1));
+}

@@ -1,0 +1,6 @@
+//! The control plane from outside.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod embedded;
+mod memory;

@@ -1,0 +1,148 @@
+//! What router and worker write down so that the next start need not begin at the beginning.
+
+use bytes::Bytes;
+
+use crate::{
+    Fingerprint, MessageId, Offset, Partition, Timestamp,
+    codec::{Malformed, Reader, Writer},
+};
+
+const VERSION: u8 = 1;
+const KIND_ROUTER: u8 = 1;
+const KIND_WORKER: u8 = 2;
+
+/// A record of the topic `dedup`: the router's position in one `messages` partition AND the claims it took
+/// since its last checkpoint, in one record, so that neither is ever ahead of the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouterCheckpoint {
+    /// Everything below was routed and the appends are durable.
+    pub position: Offset,
+    /// Per delivery partition the last source offset sent there; the first record of a session carries it.
+    pub last_sent: Vec<(Partition, Offset)>,
+    pub claims: Vec<ClaimEntry>,
+    /// Messages held until they are due: (due, offset in `messages`).
+    pub held: Vec<(Timestamp, Offset)>,
+}
+
+/// A key or event id that stands for a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimEntry {
+    /// See [`crate::Identity`].
+    pub claim: Fingerprint,
+    pub body: Fingerprint,
+    pub id: MessageId,
+    /// Of the message in its `messages` partition: only a *lower* offset makes a later record a duplicate.
+    pub offset: Offset,
+    /// When the claim lapses.
+    pub expires_at: Timestamp,
+}
+
+impl RouterCheckpoint {
+    pub fn encode(&self) -> Bytes {
+        let mut w = Writer::record(VERSION, KIND_ROUTER);
+        w.offset(self.position);
+        w.list(&self.last_sent, write_place);
+        w.list(&self.claims, |w, entry| {
+            w.fixed(&entry.claim.0);
+            w.fixed(&entry.body.0);
+            w.fixed(entry.id.as_bytes());
+            w.offset(entry.offset);
+            w.timestamp(entry.expires_at);
+        });
+        w.list(&self.held, |w, &(due, offset)| {
+            w.timestamp(due);
+            w.offset(offset);
+        });
+        w.finish()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (mut r, kind) = Reader::record(bytes, VERSION)?;
+        if kind != KIND_ROUTER {
+            return Err(Malformed::Value { field: "kind", value: u64::from(kind) });
+        }
+        Ok(Self {
+            position: r.offset("position")?,
+            last_sent: r.list("last_sent", read_place)?,
+            claims: r.list("claims", |r| {
+                Ok(ClaimEntry {
+                    claim: Fingerprint(r.fixed("claim")?),
+                    body: Fingerprint(r.fixed("body")?),
+                    id: MessageId::from_bytes(r.fixed("id")?),
+                    offset: r.offset("offset")?,
+                    expires_at: r.timestamp("expires_at")?,
+                })
+            })?,
+            held: r.list("held", |r| Ok((r.timestamp("due")?, r.offset("offset")?)))?,
+        })
+    }
+}
+
+/// A worker's checkpoint of one delivery partition (topic `lanes`, beside the lanes' snapshots).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkerCheckpoint {
+    /// Offset of the claim under which it was written.
+    pub epoch: Offset,
+    /// Facts below are contained in the lanes' snapshots.
+    pub attempts: Offset,
+    /// Delivery records below were looked at by the tail.
+    pub deliveries: Offset,
+    /// Per `messages` partition the highest source offset taken.
+    pub highest_source: Vec<(Partition, Offset)>,
+    /// Per `messages` partition the router sessions seen last, oldest first.
+    pub sessions: Vec<(Partition, u64)>,
+    /// Per job the highest sequence taken of its injected records.
+    pub highest_sequence: Vec<(u64, u64)>,
+    /// Delivery offsets `[from, to)` that the tail refused (repeats); catch-up skips the same.
+    pub refused: Vec<(Offset, Offset)>,
+}
+
+impl WorkerCheckpoint {
+    pub fn encode(&self) -> Bytes {
+        let mut w = Writer::record(VERSION, KIND_WORKER);
+        w.offset(self.epoch);
+        w.offset(self.attempts);
+        w.offset(self.deliveries);
+        w.list(&self.highest_source, write_place);
+        w.list(&self.sessions, |w, &(partition, session)| {
+            w.uint(u64::from(partition.0));
+            w.fixed(&session.to_be_bytes());
+        });
+        w.list(&self.highest_sequence, |w, &(job, sequence)| {
+            w.uint(job);
+            w.uint(sequence);
+        });
+        w.list(&self.refused, |w, &(from, to)| {
+            w.offset(from);
+            w.offset(to);
+        });
+        w.finish()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (mut r, kind) = Reader::record(bytes, VERSION)?;
+        if kind != KIND_WORKER {
+            return Err(Malformed::Value { field: "kind", value: u64::from(kind) });
+        }
+        Ok(Self {
+            epoch: r.offset("epoch")?,
+            attempts: r.offset("attempts")?,
+            deliveries: r.offset("deliveries")?,
+            highest_source: r.list("highest_source", read_place)?,
+            sessions: r.list("sessions", |r| {
+                Ok((Partition(r.uint32("partition")?), u64::from_be_bytes(r.fixed("session")?)))
+            })?,
+            highest_sequence: r.list("highest_sequence", |r| Ok((r.uint("job")?, r.uint("sequence")?)))?,
+            refused: r.list("refused", |r| Ok((r.offset("from")?, r.offset("to")?)))?,
+        })
+    }
+}
+
+fn write_place(w: &mut Writer, &(partition, offset): &(Partition, Offset)) {
+    w.uint(u64::from(partition.0));
+    w.offset(offset);
+}
+
+fn read_place(r: &mut Reader<'_>) -> Result<(Partition, Offset), Malformed> {
+    Ok((Partition(r.uint32("partition")?), r.offset("offset")?))
+}

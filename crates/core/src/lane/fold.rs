@@ -1,0 +1,233 @@
+//! A lane as the fold of its facts: applying them, writing the lane down, reading it back.
+
+use bytes::Bytes;
+
+use super::{Entry, Lane, OffsetSet, STRICT_KEY, outcome::micros, sequence::State};
+use crate::{
+    Attempt, Fact, Offset, Ordering, Outcome, Policy, Timestamp,
+    codec::{Malformed, Reader, Writer},
+};
+
+const VERSION: u8 = 1;
+const KIND_LANE: u8 = 3;
+
+impl Lane {
+    /// Enters a fact of this endpoint that was read from the log: at recovery, or because another owner wrote it.
+    pub fn apply(&mut self, fact: &Fact, now: Timestamp) {
+        self.event += 1;
+        match fact {
+            Fact::Attempted(attempt) => match attempt.outcome {
+                Outcome::Delivered => {
+                    self.failing_since = None;
+                    self.settle(attempt.offset);
+                }
+                Outcome::Failed => self.apply_failure(attempt, now),
+            },
+            Fact::Settled { offset, .. } => self.settle(*offset),
+            Fact::SettledRange { from, to, .. } => self.settle_range(*from, *to),
+        }
+    }
+
+    fn settle(&mut self, offset: Offset) {
+        if let Some(entry) = self.entries.get_mut(&offset)
+            && entry.in_flight.is_some()
+        {
+            entry.settled_elsewhere = true;
+            return;
+        }
+        let key = self.key_of(offset);
+        self.forget(offset, key);
+        if offset >= self.next {
+            self.settled_ahead.insert(offset);
+        }
+        self.after_removal(key);
+    }
+
+    pub(super) fn settle_range(&mut self, from: Offset, to: Offset) {
+        let unsettled: Vec<Offset> =
+            self.unsettled_set().iter().filter(|offset| (from..to).contains(offset)).collect();
+        for offset in unsettled {
+            self.settle(offset);
+        }
+        if to > self.next {
+            self.settled_ahead.insert_range(from.max(self.next), to);
+        }
+    }
+
+    fn apply_failure(&mut self, attempt: &Attempt, now: Timestamp) {
+        let offset = attempt.offset;
+        self.failing_since =
+            Some(self.failing_since.map_or(attempt.at, |since| since.min(attempt.at)).min(now));
+        let key = self.key_of(offset);
+        let is_new = !self.entries.contains_key(&offset)
+            && !self.pending.contains(offset)
+            && !self.sequences.get(&key).is_some_and(|sequence| sequence.queue.contains(offset));
+        let deadline = self
+            .used_at(now)
+            .saturating_add(micros(self.deadline()))
+            .saturating_sub(micros(attempt.deadline_used));
+        let event = self.event;
+        let entry = self.entries.entry(offset).or_insert_with(|| Entry::new(event));
+        if entry.in_flight.is_some() {
+            return;
+        }
+        if !self.retries.remove(&(entry.due, offset, key)) {
+            self.overdue.remove(&(entry.due, offset, key));
+        }
+        if let Some(old) = entry.deadline.replace(deadline) {
+            self.deadlines.remove(&(old, offset, key));
+        }
+        self.deadlines.insert((deadline, offset, key));
+        entry.attempts = entry.attempts.max(attempt.number);
+        entry.failed = event;
+        entry.first_failed_at = entry.first_failed_at.min(attempt.at).min(now);
+        entry.due = attempt.due.unwrap_or(attempt.at);
+        let due = entry.due;
+        self.unsettled += u64::from(is_new);
+        if offset >= self.next {
+            return;
+        }
+        match self.policy.ordering {
+            Ordering::Unordered => {
+                self.pending.remove(offset);
+                self.retries.insert((due, offset, STRICT_KEY));
+            }
+            Ordering::Strict => {
+                if is_new {
+                    self.enqueue(STRICT_KEY, offset);
+                }
+                self.after_removal(STRICT_KEY);
+            }
+            Ordering::Keyed => {
+                if is_new {
+                    self.pending.insert(offset);
+                }
+                self.after_removal(key);
+            }
+        }
+    }
+
+    /// The sequence that holds `offset`. Only facts of other owners ask for what is not the only one.
+    fn key_of(&self, offset: Offset) -> u64 {
+        if self.policy.ordering != Ordering::Keyed || self.pending.contains(offset) {
+            return STRICT_KEY;
+        }
+        let holder = self.sequences.iter().find(|(_, sequence)| sequence.queue.contains(offset));
+        holder.map_or(STRICT_KEY, |(&key, _)| key)
+    }
+
+    pub(super) fn unsettled_set(&self) -> OffsetSet {
+        let mut all = self.pending.clone();
+        for sequence in self.sequences.values() {
+            all.union(&sequence.queue);
+        }
+        for &offset in self.entries.keys() {
+            all.insert(offset);
+        }
+        all
+    }
+
+    /// Changes how the endpoint wants its deliveries. Another ordering takes effect when nothing is in flight.
+    pub fn set_policy(&mut self, policy: Policy, now: Timestamp) {
+        if policy.ordering == self.policy.ordering {
+            self.policy = policy;
+            self.next_policy = None;
+        } else {
+            self.next_policy = Some(policy);
+            self.adopt_policy(now);
+        }
+    }
+
+    pub(super) fn adopt_policy(&mut self, now: Timestamp) {
+        if self.in_flight > 0 {
+            return;
+        }
+        let Some(policy) = self.next_policy.take() else { return };
+        let circuit = self.circuit.clone();
+        let held = self.is_held();
+        let snapshot = self.snapshot(now);
+        *self = Self::restore(&snapshot, policy, now).expect("a lane's own snapshot can be read");
+        self.circuit = circuit;
+        self.hold(held, now);
+    }
+
+    /// Everything needed to go on later: next, what is unsettled and the history of what failed. What is in flight
+    /// counts as not started.
+    pub fn snapshot(&self, now: Timestamp) -> Bytes {
+        let failed: Vec<_> = self.entries.iter().filter(|(_, entry)| entry.has_failed()).collect();
+        let mut w = Writer::record(VERSION, KIND_LANE);
+        w.offset(self.next);
+        w.bytes(&self.unsettled_set().to_bytes());
+        w.bytes(&self.settled_ahead.to_bytes());
+        w.option(self.failing_since, Writer::timestamp);
+        w.timestamp(Timestamp::from_micros(self.used_at(now)));
+        w.list(&failed, |w, (offset, entry)| {
+            w.offset(**offset);
+            w.uint(u64::from(entry.attempts));
+            w.timestamp(entry.first_failed_at);
+            w.timestamp(entry.due);
+            w.option(entry.deadline.map(Timestamp::from_micros), Writer::timestamp);
+        });
+        w.finish()
+    }
+
+    pub fn restore(snapshot: &[u8], policy: Policy, now: Timestamp) -> Result<Self, Malformed> {
+        let (mut r, kind) = Reader::record(snapshot, VERSION)?;
+        if kind != KIND_LANE {
+            return Err(Malformed::Value { field: "kind", value: u64::from(kind) });
+        }
+        let mut lane = Self::new(policy, r.offset("next")?, now);
+        let unsettled = OffsetSet::from_bytes(r.bytes("unsettled")?, "unsettled")?;
+        lane.settled_ahead = OffsetSet::from_bytes(r.bytes("settled_ahead")?, "settled_ahead")?;
+        lane.failing_since =
+            r.option("failing_since", |r| r.timestamp("failing_since"))?.map(|at| at.min(now));
+        lane.used_micros = r.timestamp("used")?.as_micros();
+        let entries = r.list("entries", |r| {
+            let offset = r.offset("offset")?;
+            let attempts = r.uint32("attempts")?;
+            let first_failed_at = r.timestamp("first_failed_at")?.min(now);
+            let due = r.timestamp("due")?;
+            let deadline = r.option("deadline", |r| r.timestamp("deadline"))?.map(Timestamp::as_micros);
+            Ok((offset, Entry { attempts: attempts.max(1), first_failed_at, due, deadline, ..Entry::new(0) }))
+        })?;
+        for (offset, entry) in entries {
+            if !unsettled.contains(offset) {
+                return Err(Malformed::Value { field: "entries", value: offset.0 });
+            }
+            if let Some(deadline) = entry.deadline {
+                lane.deadlines.insert((deadline, offset, STRICT_KEY));
+            }
+            lane.entries.insert(offset, entry);
+        }
+        lane.unsettled = unsettled.len();
+        lane.place(unsettled);
+        Ok(lane)
+    }
+
+    /// Puts unsettled deliveries where the ordering wants them; those at and above `next` when their records come.
+    fn place(&mut self, mut unsettled: OffsetSet) {
+        let below_next = |offset: &Offset| *offset < self.next;
+        unsettled.remove_range(self.next, Offset(u64::MAX));
+        match self.policy.ordering {
+            Ordering::Keyed => self.pending = unsettled,
+            Ordering::Strict => {
+                let sequence = self.sequences.entry(STRICT_KEY).or_default();
+                sequence.queue = unsettled;
+                sequence.state = State::Empty;
+                self.activate(STRICT_KEY);
+            }
+            Ordering::Unordered => {
+                self.retries = self
+                    .entries
+                    .iter()
+                    .filter(|(offset, _)| below_next(offset))
+                    .map(|(&offset, entry)| (entry.due, offset, STRICT_KEY))
+                    .collect();
+                self.pending = unsettled;
+                for &offset in self.entries.keys() {
+                    self.pending.remove(offset);
+                }
+            }
+        }
+    }
+}

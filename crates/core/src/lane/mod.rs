@@ -1,0 +1,480 @@
+//! The lane: the ordered work of one endpoint on one delivery partition, as a state machine.
+//!
+//! A lane is told which records are for it ([`Lane::push`]), asked what to start ([`Lane::poll`]) and told what
+//! became of it ([`Lane::finished`]). It remembers what is unsettled and nothing else: an outage costs bits, not
+//! copies. What it decides follows from its inputs alone; `now` is the worker's steady time, which never steps.
+//!
+//! Invariants
+//! - All below the cursor is settled; nothing at or above `next` was looked at.
+//! - A delivery is in flight at most once; at most `Policy::window` are.
+//! - In a `strict` lane (`keyed`: among messages with one key) the first attempt of a delivery starts after all
+//!   before it are settled, except in a search for proof of life.
+//! - Settled is final.
+//! - Applying a fact twice changes nothing; a lane restored from a snapshot and the facts after it has the same
+//!   unsettled deliveries as the one that wrote them.
+
+mod circuit;
+mod fold;
+mod outcome;
+mod pick;
+mod sequence;
+mod set;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    time::Duration,
+};
+
+use self::{circuit::Circuit, sequence::Sequence, set::OffsetSet};
+use crate::{Offset, Ordering, Policy, Settlement, Timestamp, limits};
+
+/// What [`Lane::poll`] asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Poll {
+    /// Start this attempt; report it to [`Lane::finished`].
+    Start(Start),
+    /// The lane has to know the ordering key of this delivery: call [`Lane::offer_key`], then poll again.
+    NeedKey(Offset),
+    /// Nothing to start before this time, unless something happens.
+    Wait(Option<Timestamp>),
+}
+
+/// An attempt to be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    pub offset: Offset,
+    /// 1-based.
+    pub attempt_number: u32,
+    pub class: Class,
+}
+
+/// Which share of the process's budget an attempt takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    First,
+    Retry,
+    /// Of an endpoint believed dead.
+    Probe,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finished {
+    Delivered,
+    Failed(Failure),
+    /// It was not made (no room to record its outcome, drain): as if it had never been started.
+    Abandoned,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub kind: FailureKind,
+    pub retry_after: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// Tells at once that the endpoint cannot take anything now: no connection, or it asked for a pause.
+    Immediate,
+    Ordinary,
+}
+
+/// How a failure was entered, for the record of the attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// When the delivery is due again; `None` when it is settled.
+    pub due: Option<Timestamp>,
+    pub deadline_used: Duration,
+}
+
+/// Why a lane sends nothing though it has work (design §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HeldBy {
+    /// A human paused it, or policy throttles it.
+    Paused,
+    /// The circuit is open.
+    Circuit,
+    /// A failed delivery stands before the others.
+    Ordering,
+    /// All that is left waits for its retry.
+    Retry,
+    /// As much is in flight as may be.
+    Window,
+}
+
+impl HeldBy {
+    pub const ALL: [Self; 5] = [Self::Paused, Self::Circuit, Self::Ordering, Self::Retry, Self::Window];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Paused => "paused",
+            Self::Circuit => "circuit",
+            Self::Ordering => "ordering",
+            Self::Retry => "retry",
+            Self::Window => "window",
+        }
+    }
+}
+
+/// What a lane remembers of a delivery that was tried.
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    /// Attempts made, the one in flight not counted.
+    attempts: u32,
+    in_flight: Option<Flight>,
+    first_failed_at: Timestamp,
+    due: Timestamp,
+    /// Value of [`Lane::used_at`], in microseconds, at which its deadline has passed; set by the first failure.
+    deadline: Option<i64>,
+    /// The lane's event number of its latest failure, to be compared with other keys' successes.
+    failed: u64,
+    /// It was settled by a fact while it is in flight here: the outcome changes nothing any more.
+    settled_elsewhere: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Flight {
+    /// The sequence it belongs to; unused in `unordered` lanes.
+    key: u64,
+    class: Class,
+}
+
+impl Entry {
+    fn new(event: u64) -> Self {
+        Self {
+            attempts: 0,
+            in_flight: None,
+            first_failed_at: Timestamp::MAX,
+            due: Timestamp::ZERO,
+            deadline: None,
+            failed: event,
+            settled_elsewhere: false,
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        self.attempts > 0
+    }
+}
+
+/// See the module's documentation.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    policy: Policy,
+    next: Offset,
+    /// Looked at and not started. Of a `keyed` lane: ordering key not yet known. Of a `strict` lane: always empty.
+    pending: OffsetSet,
+    sequences: HashMap<u64, Sequence>,
+    /// Deliveries that were tried.
+    entries: BTreeMap<Offset, Entry>,
+    /// Failed deliveries that may be tried again, by the time they are due.
+    retries: BTreeSet<(Timestamp, Offset, u64)>,
+    /// The same, due whatever their time says since the endpoint was found alive again.
+    overdue: BTreeSet<(Timestamp, Offset, u64)>,
+    /// Deadlines on the lane's own clock.
+    deadlines: BTreeSet<(i64, Offset, u64)>,
+    ready: VecDeque<u64>,
+    searching: VecDeque<u64>,
+    /// At or above `next`, known to be settled already (from facts read before the records).
+    settled_ahead: OffsetSet,
+    circuit: Circuit,
+    in_flight: usize,
+    retries_in_flight: usize,
+    unsettled: u64,
+    /// Numbers what happens, so that "after" needs no clock.
+    event: u64,
+    /// When the endpoint was last found alive after an outage: failures before it are no reason to wait.
+    healed: u64,
+    /// Latest success per key: of the key of the latest success, and of any other key.
+    successes: [Option<(u64, u64)>; 2],
+    failing_since: Option<Timestamp>,
+    /// Time during which the lane could send, up to `running_since`.
+    used_micros: i64,
+    running_since: Option<Timestamp>,
+    last_probed: Offset,
+    /// A policy with another ordering waits until nothing is in flight.
+    next_policy: Option<Policy>,
+}
+
+/// All messages of a `strict` lane share this key.
+const STRICT_KEY: u64 = 0;
+
+impl Lane {
+    /// A lane with nothing unsettled that looks at records from `next` on.
+    pub fn new(policy: Policy, next: Offset, now: Timestamp) -> Self {
+        Self {
+            policy,
+            next,
+            pending: OffsetSet::default(),
+            sequences: HashMap::new(),
+            entries: BTreeMap::new(),
+            retries: BTreeSet::new(),
+            overdue: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            ready: VecDeque::new(),
+            searching: VecDeque::new(),
+            settled_ahead: OffsetSet::default(),
+            circuit: Circuit::default(),
+            in_flight: 0,
+            retries_in_flight: 0,
+            unsettled: 0,
+            event: 0,
+            healed: 0,
+            successes: [None; 2],
+            failing_since: None,
+            used_micros: 0,
+            running_since: Some(now),
+            last_probed: Offset::ZERO,
+            next_policy: None,
+        }
+    }
+
+    /// The record at `offset` is for this endpoint. Records below `next` are known already.
+    pub fn push(&mut self, offset: Offset) {
+        if offset < self.next {
+            return;
+        }
+        self.next = offset.next();
+        if self.settled_ahead.remove(offset) {
+            return;
+        }
+        // A fact of a failed attempt may have come before its record: then it is counted already.
+        if !self.entries.contains_key(&offset) {
+            self.unsettled += 1;
+        }
+        match self.policy.ordering {
+            Ordering::Strict => self.enqueue(STRICT_KEY, offset),
+            Ordering::Keyed => {
+                self.pending.insert(offset);
+            }
+            Ordering::Unordered => match self.entries.get(&offset) {
+                Some(entry) => {
+                    self.retries.insert((entry.due, offset, STRICT_KEY));
+                }
+                None => {
+                    self.pending.insert(offset);
+                }
+            },
+        }
+    }
+
+    /// Nothing below `to` that was not pushed is for this endpoint.
+    pub fn pass(&mut self, to: Offset) {
+        if to > self.next {
+            self.settled_ahead.remove_range(self.next, to);
+            self.next = to;
+        }
+    }
+
+    /// Whether another record may be pushed. When not, `next` has to stay where it is.
+    pub fn has_room(&self) -> bool {
+        let blocked = self.unsettled - self.pending.len();
+        self.pending.len() < limits::LANE_ENTRIES as u64
+            && match self.policy.ordering {
+                Ordering::Strict => blocked < limits::LANE_ENTRIES as u64,
+                Ordering::Keyed => blocked < limits::LANE_BLOCKED as u64,
+                Ordering::Unordered => true,
+            }
+    }
+
+    /// The answer to [`Poll::NeedKey`].
+    pub fn offer_key(&mut self, offset: Offset, key: u64) {
+        if !self.pending.remove(offset) {
+            return;
+        }
+        if let Some(deadline) = self.entries.get(&offset).and_then(|entry| entry.deadline) {
+            self.deadlines.remove(&(deadline, offset, STRICT_KEY));
+            self.deadlines.insert((deadline, offset, key));
+        }
+        self.enqueue(key, offset);
+    }
+
+    /// All below is settled.
+    pub fn cursor(&self) -> Offset {
+        let queued = self.sequences.values().filter_map(|sequence| sequence.queue.min()).min();
+        let tried = self.entries.keys().next().copied();
+        [self.pending.min(), queued, tried].into_iter().flatten().min().unwrap_or(self.next).min(self.next)
+    }
+
+    /// Nothing at or above was looked at.
+    pub fn next(&self) -> Offset {
+        self.next
+    }
+
+    /// Deliveries below `next` that are not settled.
+    pub fn unsettled(&self) -> u64 {
+        self.unsettled
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Nothing unsettled and nothing to remember: the lane may be dropped once the tail has passed `next`.
+    pub fn is_idle(&self) -> bool {
+        self.unsettled == 0
+            && self.in_flight == 0
+            && self.settled_ahead.is_empty()
+            && self.failing_since.is_none()
+    }
+
+    /// Since when every attempt failed; survives restarts.
+    pub fn failing_since(&self) -> Option<Timestamp> {
+        self.failing_since
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Stops (`true`) or resumes all sending, without its time counting against deadlines.
+    pub fn hold(&mut self, hold: bool, now: Timestamp) {
+        self.used_micros = self.used_at(now);
+        self.running_since = (!hold).then_some(now);
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.running_since.is_none()
+    }
+
+    /// Why nothing is sent, if work waits.
+    pub fn held_by(&self) -> Option<HeldBy> {
+        if self.unsettled == self.in_flight as u64 {
+            None
+        } else if self.is_held() {
+            Some(HeldBy::Paused)
+        } else if !self.circuit.is_closed() {
+            Some(HeldBy::Circuit)
+        } else if self.in_flight >= self.policy.window() {
+            Some(HeldBy::Window)
+        } else if !self.ready.is_empty() || !self.searching.is_empty() || !self.pending.is_empty() {
+            None
+        } else if self.policy.ordering == Ordering::Unordered {
+            Some(HeldBy::Retry)
+        } else {
+            Some(HeldBy::Ordering)
+        }
+    }
+
+    /// Failed deliveries by offset: attempts made and when they are due.
+    pub fn retries(&self) -> impl Iterator<Item = (Offset, u32, Timestamp)> + '_ {
+        self.entries
+            .iter()
+            .filter(|(_, entry)| entry.has_failed())
+            .map(|(&offset, entry)| (offset, entry.attempts, entry.due))
+    }
+
+    /// Unsettled offsets in rising order.
+    pub fn unsettled_offsets(&self) -> Vec<Offset> {
+        self.unsettled_set().iter().collect()
+    }
+
+    /// Ends everything unsettled below `to`, and all that is not yet looked at below it. What is in flight ends
+    /// by itself and changes nothing any more. Says from where the range begins, if it is not empty.
+    pub fn settle_below(&mut self, to: Offset) -> Option<(Offset, Offset)> {
+        let from = self.cursor();
+        if from >= to {
+            return None;
+        }
+        self.settle_range(from, to);
+        self.next = self.next.max(to);
+        self.settled_ahead.remove_range(Offset::ZERO, self.next);
+        Some((from, to))
+    }
+
+    /// The time that counts against deadlines.
+    fn used_at(&self, now: Timestamp) -> i64 {
+        let running = self.running_since.map_or(0, |since| now.since(since).as_micros());
+        self.used_micros.saturating_add(i64::try_from(running).unwrap_or(i64::MAX))
+    }
+
+    fn enqueue(&mut self, key: u64, offset: Offset) {
+        let sequence = self.sequences.entry(key).or_default();
+        sequence.queue.insert(offset);
+        match sequence.state {
+            sequence::State::Empty => self.activate(key),
+            // Now there is something a search could try: the head's next attempt may have to come sooner.
+            sequence::State::Waiting if sequence.queue.len() == 2 => self.reschedule_head(key),
+            _ => {}
+        }
+    }
+
+    /// Puts a sequence of which nothing is in flight where its head belongs.
+    fn activate(&mut self, key: u64) {
+        let Some(sequence) = self.sequences.get_mut(&key) else { return };
+        let Some(head) = sequence.queue.min() else {
+            sequence.state = sequence::State::Empty;
+            if !sequence.parked_last || self.sequences.len() > limits::LANE_ENTRIES {
+                self.sequences.remove(&key);
+            }
+            return;
+        };
+        match self.entries.get_mut(&head) {
+            Some(entry) if entry.has_failed() => {
+                sequence.state = sequence::State::Waiting;
+                if self.overdue.contains(&(entry.due, head, key)) {
+                    return;
+                }
+                self.retries.remove(&(entry.due, head, key));
+                if entry.failed < self.healed {
+                    entry.due = Timestamp::ZERO;
+                }
+                self.retries.insert((entry.due, head, key));
+            }
+            _ => {
+                sequence.state = sequence::State::Ready;
+                self.ready.push_back(key);
+            }
+        }
+    }
+
+    /// Takes the waiting head's time again, after what is behind it or its search has changed.
+    fn reschedule_head(&mut self, key: u64) {
+        let Some((head, search_at)) = self.search_at(key) else { return };
+        let entry = self.entries.get_mut(&head).expect("a waiting head was tried");
+        if search_at < entry.due && self.retries.remove(&(entry.due, head, key)) {
+            entry.due = search_at;
+            self.retries.insert((entry.due, head, key));
+        }
+    }
+
+    /// The head of a sequence and when a search for proof of life may start from it; `None` unless it failed, others
+    /// wait behind it and parking is on.
+    fn search_at(&self, key: u64) -> Option<(Offset, Timestamp)> {
+        let sequence = self.sequences.get(&key).filter(|sequence| sequence.queue.len() > 1)?;
+        let head = sequence.queue.min()?;
+        let entry = self.entries.get(&head).filter(|entry| entry.has_failed())?;
+        let since = sequence.searched_at.map_or(entry.first_failed_at, |at| at.max(entry.first_failed_at));
+        Some((head, since + self.policy.park_after?))
+    }
+
+    /// Forgets an unsettled delivery: it is settled. Leaves its sequence's state to the caller.
+    fn forget(&mut self, offset: Offset, key: u64) {
+        let mut known = self.pending.remove(offset);
+        if let Some(sequence) = self.sequences.get_mut(&key) {
+            known |= sequence.queue.remove(offset);
+        }
+        if let Some(entry) = self.entries.remove(&offset) {
+            known = true;
+            if !self.retries.remove(&(entry.due, offset, key)) {
+                self.overdue.remove(&(entry.due, offset, key));
+            }
+            if let Some(deadline) = entry.deadline {
+                self.deadlines.remove(&(deadline, offset, key));
+            }
+        }
+        self.unsettled -= u64::from(known);
+    }
+}
+
+/// Settled deliveries of a lane, for the log.
+pub type Settled = Vec<(Offset, Settlement)>;
+
+/// `duration` made longer or shorter by up to [`limits::JITTER`], by `random`.
+fn jitter(duration: Duration, random: u64) -> Duration {
+    #[allow(clippy::cast_precision_loss, reason = "53 bits of randomness are plenty")]
+    let unit = (random >> 11) as f64 / (1_u64 << 53) as f64;
+    duration.mul_f64(1.0 + limits::JITTER * (2.0 * unit - 1.0))
+}

@@ -1,0 +1,38 @@
+//! What Fanfare is about, without time, threads or I/O: ids, messages, endpoints, attempts; the formats of
+//! their records; and the state machines that decide what is sent when.
+//!
+//! Invariants: nothing here asks a clock, draws a random number or waits: callers hand in `now` and
+//! randomness. Decoders never panic on any bytes. A state machine given the same inputs does the same.
+
+mod attempt;
+mod checkpoint;
+pub mod codec;
+mod delivery;
+mod endpoint;
+mod fingerprint;
+mod id;
+mod intake;
+mod known_claims;
+pub mod lane;
+pub mod limits;
+mod message;
+mod position;
+mod seam;
+pub mod signature;
+mod time;
+
+pub use attempt::{Attempt, AttemptError, AttemptRecord, Fact, Outcome, Settlement, Trigger};
+pub use checkpoint::{ClaimEntry, RouterCheckpoint, WorkerCheckpoint};
+pub use delivery::{Content, Delivery, Source};
+pub use endpoint::{Ordering, Policy, RetrySchedule};
+pub use fingerprint::Fingerprint;
+pub use id::{
+    ApplicationId, AttemptId, EndpointId, EventTypeId, Id, InstallationId, Kind, MessageId, OrganizationId,
+    ParseError,
+};
+pub use intake::{Intake, IntakeRule};
+pub use known_claims::KnownClaims;
+pub use message::{Identity, Message};
+pub use position::{EndpointNumber, Offset, Partition};
+pub use seam::{Clock, Entropy, SystemClock, SystemEntropy};
+pub use time::Timestamp;

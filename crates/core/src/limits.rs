@@ -1,0 +1,169 @@
+//! Every bound of Fanfare in one place: what a producer may send, what a table may hold, how long a thing may
+//! take. Those that an operator can set are defaults here.
+
+use std::time::Duration;
+
+// What a producer may send.
+/// Body of a request, by default.
+pub const BODY_BYTES: usize = 1 << 20;
+/// The most that an operator may raise [`BODY_BYTES`] to.
+pub const BODY_BYTES_MAX: usize = 10 << 20;
+pub const CHANNELS_PER_MESSAGE: usize = 5;
+pub const CHANNELS_PER_ENDPOINT: usize = 10;
+pub const CHANNEL_CHARACTERS: usize = 128;
+pub const TAGS_PER_MESSAGE: usize = 8;
+pub const UID_CHARACTERS: usize = 256;
+pub const EVENT_TYPE_CHARACTERS: usize = 256;
+pub const EVENT_TYPES_PER_ENDPOINT: usize = 256;
+pub const IDEMPOTENCY_KEY_CHARACTERS: usize = 256;
+pub const ORDERING_KEY_CHARACTERS: usize = 256;
+pub const NAME_CHARACTERS: usize = 256;
+pub const URL_CHARACTERS: usize = 2_048;
+pub const METADATA_BYTES: usize = 4_096;
+pub const PAGE_DEFAULT: usize = 50;
+pub const PAGE_MAX: usize = 250;
+
+// Idempotency.
+/// How long an `Idempotency-Key` or event id stands for its message.
+pub const DEDUP_WINDOW: Duration = Duration::from_secs(24 * 3_600);
+/// The same for keys that client libraries make for their own retries (`auto_…`).
+pub const DEDUP_WINDOW_SHORT: Duration = Duration::from_secs(15 * 60);
+/// How long a control-plane POST keeps its key.
+pub const CONTROL_KEY_WINDOW: Duration = Duration::from_secs(12 * 3_600);
+/// Keys of control-plane POSTs remembered at once; the oldest go first.
+pub const CONTROL_KEYS: usize = 1 << 20;
+
+// Control plane.
+/// Commands of one process that wait for their answer; more wait for one of these.
+pub const COMMANDS_WAITING: usize = 1_024;
+/// One read of `control`, and what is applied before the view can be read again.
+pub const CONTROL_RUN_BYTES: usize = 256 << 10;
+/// Pause after a read of `control` that failed and may be repeated.
+pub const CONTROL_RETRY: Duration = Duration::from_millis(200);
+/// Lifetime of an organization's token.
+pub const ORGANIZATION_TOKEN: Duration = Duration::from_hours(10 * 365 * 24);
+/// Lifetime of an application's token.
+pub const APPLICATION_TOKEN: Duration = Duration::from_hours(28 * 24);
+/// Clocks of two machines may be this far apart before a fresh token is refused as not yet valid.
+pub const TOKEN_LEEWAY: Duration = Duration::from_mins(1);
+
+// Ingest.
+/// Request bodies in memory at once, over all connections.
+pub const INGEST_BYTES_IN_MEMORY: usize = 96 << 20;
+/// How long a publish waits for room before it is shed with 503.
+pub const INGEST_WAIT: Duration = Duration::from_secs(2);
+/// A publish is answered within this after its body was read: 503 if it is not durable by then.
+pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(4);
+/// Publishes between their last byte and their answer; more wait in turn.
+pub const PUBLISHES_IN_PROGRESS: usize = 2_048;
+/// Idempotency keys and event ids of messages that are not routed yet, over all partitions.
+pub const CLAIMS_IN_FLIGHT: usize = 1 << 17;
+/// What a shed client is told to wait.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Whole request, body included.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// From the first byte of a body to its last: a slow sender holds memory that others wait for.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+pub const CONNECTIONS: usize = 20_000;
+/// Of a request, request line and headers; also the read buffer of a connection.
+pub const REQUEST_HEADER_BYTES: usize = 64 << 10;
+/// While the process is out of file descriptors, it looks again after this.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+// Log.
+/// Messages are kept this long by default.
+pub const RETENTION: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// One commit group of the journal, or one larger record.
+pub const COMMIT_GROUP_BYTES: usize = 4 << 20;
+/// Bytes appended but not yet synced, after which appends wait.
+pub const UNSYNCED_BYTES: usize = 32 << 20;
+/// A lazy append is durable after this long at the latest.
+pub const LAZY_SYNC: Duration = Duration::from_millis(30);
+pub const SEGMENT_BYTES: u64 = 128 << 20;
+/// Kept free for what must be written even when messages are refused.
+pub const DISK_RESERVE_BYTES: u64 = 64 << 20;
+
+// Router.
+/// One read of `messages`.
+pub const ROUTER_BATCH_BYTES: usize = 1 << 20;
+/// Batches routed whose appends are not durable yet.
+pub const ROUTER_BATCHES: usize = 64;
+/// A router's checkpoint is due after so many claims …
+pub const ROUTER_CHECKPOINT_CLAIMS: usize = 4_096;
+/// … or so long after the one before, if anything was routed.
+pub const ROUTER_CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
+/// Claims routed but not yet in a durable checkpoint, per partition; beyond them routing waits.
+pub const ROUTER_CLAIMS_OPEN: usize = 65_536;
+/// Waits between two sessions of a router that fails.
+pub const ROUTER_BACKOFF_FIRST: Duration = Duration::from_millis(100);
+pub const ROUTER_BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A payload stands beside its delivery records while its size times their number stays within this.
+pub const INLINE_BYTES: usize = 256 << 10;
+/// Claims in memory per partition before they are sealed as a run on disk: what fills a hash map of 16 Ki slots.
+pub const DEDUP_SEAL_CLAIMS: usize = 14_336;
+/// Checkpoints after which claims are sealed however few they are: a start reads no more of `dedup` than this.
+pub const DEDUP_SEAL_CHECKPOINTS: usize = 4_096;
+/// So many neighbouring runs of like size become one.
+pub const DEDUP_RUNS_MERGED: usize = 8;
+
+// Lanes.
+/// Unsettled deliveries a lane remembers one by one; beyond them `next` stops.
+pub const LANE_ENTRIES: usize = 65_536;
+/// Offsets waiting behind blocked keys of one `keyed` lane.
+pub const LANE_BLOCKED: usize = 1 << 20;
+pub const MAX_IN_FLIGHT_DEFAULT: u32 = 32;
+pub const MAX_IN_FLIGHT_MAX: u32 = 1_024;
+/// Deliveries in flight per process.
+pub const IN_FLIGHT: usize = 4_096;
+/// Distinct payload bytes in flight per process.
+pub const IN_FLIGHT_BYTES: usize = 96 << 20;
+/// Payloads kept because other lanes will want them soon.
+pub const PAYLOAD_CACHE_BYTES: u64 = 48 << 20;
+/// One read of catch-up.
+pub const CATCH_UP_RUN_BYTES: usize = 1 << 20;
+/// Facts are appended at least this often: what a crash may make us send again.
+pub const FACT_FLUSH: Duration = Duration::from_millis(15);
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+pub const DRAIN: Duration = Duration::from_millis(1_500);
+
+// Retries.
+pub const RETRY_DELAYS: usize = 32;
+pub const RETRY_DELAY_SECS: u32 = 7 * 24 * 3_600;
+/// Before the schedule begins, an ordered lane tries its head again after these.
+pub const ORDERED_RETRIES: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)];
+/// Share by which a delay is made shorter or longer at random.
+pub const JITTER: f64 = 0.2;
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3_600);
+pub const PARK_AFTER: Duration = Duration::from_secs(300);
+pub const PARK_AFTER_SECS_MIN: u32 = 1;
+pub const PARK_AFTER_SECS_MAX: u32 = 7 * 24 * 3_600;
+/// Messages after a failing head that are tried to learn whether the endpoint is alive.
+pub const POISON_SEARCH: usize = 8;
+/// An endpoint that failed for this long without one success is disabled.
+pub const DISABLE_AFTER: Duration = Duration::from_secs(5 * 24 * 3_600);
+
+// Circuit.
+pub const CIRCUIT_CONSECUTIVE_FAILURES: u32 = 5;
+pub const CIRCUIT_WINDOW: u32 = 20;
+pub const PROBE_FIRST: Duration = Duration::from_secs(5);
+pub const PROBE_MAX: Duration = Duration::from_secs(60);
+
+// Requests that leave.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(15);
+pub const DELIVERY_TIMEOUT_SECS_MAX: u32 = 60;
+/// Of an answer's body this much is read; past it the connection is closed.
+pub const RESPONSE_BYTES: usize = 20_000;
+/// Of that, this much is kept with the attempt.
+pub const RESPONSE_KEPT_BYTES: usize = 512;
+/// An answer's head, and with it all informational answers that come before it.
+pub const RESPONSE_HEADER_BYTES: usize = 16 << 10;
+pub const CONNECTIONS_OUT: usize = 4_096;
+pub const CONNECTION_IDLE: Duration = Duration::from_secs(60);
+/// Age at which a signature is refused by a verifier.
+pub const SIGNATURE_TOLERANCE: Duration = Duration::from_secs(5 * 60);
+/// Of one request's signature header; the rest is not looked at.
+pub const SIGNATURES_CHECKED: usize = 32;
+pub const ACTIVE_SECRETS: usize = 8;

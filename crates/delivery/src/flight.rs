@@ -1,0 +1,108 @@
+//! One attempt on its way: content, request, answer.
+
+use std::{sync::Arc, time::Duration};
+
+use fanfare_core::{
+    Attempt, AttemptError, Delivery, EndpointNumber, Offset, Outcome, Partition, Timestamp, Trigger,
+    lane::{Failure, FailureKind, Finished, Start, Verdict},
+};
+
+use crate::{
+    contents::ContentError,
+    send::{Answer, Request, Target, Transport},
+    service::Shared,
+};
+
+/// An attempt that came back.
+pub(crate) struct Landed {
+    pub(crate) endpoint: EndpointNumber,
+    pub(crate) start: Start,
+    pub(crate) record: Arc<Delivery>,
+    /// Wall-clock time of the request.
+    pub(crate) at: Timestamp,
+    pub(crate) result: Result<Answer, ContentError>,
+}
+
+/// Loads the content and makes the attempt.
+pub(crate) async fn fly<T: Transport>(
+    shared: Arc<Shared<T>>,
+    endpoint: EndpointNumber,
+    target: Arc<Target>,
+    record: Arc<Delivery>,
+    start: Start,
+) -> Landed {
+    let (partition, offset) = origin(&record);
+    let content = shared.contents.get(partition, offset).await;
+    let at = shared.options.clock.now();
+    let result = match content {
+        Ok(content) => {
+            let request = Request {
+                target,
+                id: record.id(),
+                at,
+                payload: content.payload.clone(),
+                traceparent: content.traceparent.clone(),
+            };
+            let answer = shared.transport.send(request).await;
+            drop(content);
+            Ok(answer)
+        }
+        Err(error) => Err(error),
+    };
+    Landed { endpoint, start, record, at, result }
+}
+
+/// Where in `messages` the record's message stands.
+fn origin(record: &Delivery) -> (Partition, Offset) {
+    match record {
+        Delivery::Routed { source, .. }
+        | Delivery::Alias { source, .. }
+        | Delivery::Conflict { source, .. } => (source.partition, source.offset),
+        Delivery::Injected { partition, offset, .. } => (*partition, *offset),
+    }
+}
+
+/// What the lane is told of an answer. Anything but 2xx is a failure; those that say "nothing can come through now"
+/// open the circuit at once.
+pub(crate) fn judge(answer: &Answer) -> Finished {
+    let Some(error) = answer.error else { return Finished::Delivered };
+    let immediate = match error {
+        AttemptError::Connect | AttemptError::Tls | AttemptError::Dns | AttemptError::AddressRefused => true,
+        AttemptError::Status => {
+            answer.status == 429 || (answer.status == 503 && answer.retry_after.is_some())
+        }
+        AttemptError::Timeout
+        | AttemptError::Disconnected
+        | AttemptError::BadAnswer
+        | AttemptError::PayloadGone => false,
+    };
+    let kind = if immediate { FailureKind::Immediate } else { FailureKind::Ordinary };
+    Finished::Failed(Failure { kind, retry_after: answer.retry_after })
+}
+
+/// The attempt as the log keeps it.
+pub(crate) fn attempt(landed: &Landed, answer: &Answer, verdict: Verdict) -> Attempt {
+    Attempt {
+        endpoint: landed.endpoint,
+        offset: landed.start.offset,
+        number: landed.start.attempt_number,
+        trigger: Trigger::Scheduled,
+        at: landed.at,
+        duration: answer.duration,
+        outcome: if answer.error.is_none() { Outcome::Delivered } else { Outcome::Failed },
+        status: answer.status,
+        error: answer.error,
+        // What a 2xx says is of no use later; that it came is.
+        response: if answer.error.is_none() { bytes::Bytes::new() } else { answer.body.clone() },
+        due: verdict.due,
+        deadline_used: verdict.deadline_used,
+    }
+}
+
+/// How long the message had been accepted when it was delivered.
+pub(crate) fn latency(landed: &Landed, answer: &Answer) -> Option<Duration> {
+    match &*landed.record {
+        Delivery::Routed { accepted_at, .. } => Some(landed.at.since(*accepted_at) + answer.duration),
+        Delivery::Injected { .. } | Delivery::Alias { .. } | Delivery::Conflict { .. } => None,
+    }
+}

@@ -1,0 +1,546 @@
+//! The worker of one delivery partition: it owns all its lanes; no locks.
+//!
+//! One loop: take what the tail brings, start what lanes allow, enter what came back, and now and then write down
+//! where things stand. Nothing in it waits for an endpoint; it waits for the log only where going on would outrun
+//! what can be recorded.
+
+mod catch_up;
+mod checkpoint;
+mod sweep;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use fanfare_core::{
+    Delivery, EndpointNumber, Fact, Intake, IntakeRule, Offset, Partition, Settlement, Timestamp,
+    lane::{Class, Finished, Poll, Start},
+};
+use fanfare_log::{Batch, BoxFuture, Sync, Topic};
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use tokio::{sync::watch, time::Instant};
+
+use self::catch_up::Run;
+use crate::{
+    facts::FactLog,
+    flight::{self, Landed},
+    recover::{self, RecoverError},
+    send::Transport,
+    service::{Order, Shared, budget},
+    slot::{Slot, Unsendable},
+    steady::Steady,
+    turns::Turns,
+    window::Window,
+};
+
+/// Why a worker ended.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    Drained,
+    Abandoned,
+    /// Somebody else claimed the partition.
+    Superseded,
+    Failed(String),
+}
+
+/// What waits for a delivery record that is not in memory.
+enum Wanted {
+    Start(EndpointNumber, Start),
+    Key(EndpointNumber),
+}
+
+/// See the module's documentation.
+pub(crate) struct Worker<T: Transport> {
+    shared: Arc<Shared<T>>,
+    partition: Partition,
+    epoch: Offset,
+    steady: Steady,
+    slots: HashMap<EndpointNumber, Slot>,
+    rule: IntakeRule,
+    /// Delivery records below were looked at.
+    tail: Offset,
+    /// Facts below were followed.
+    followed: Offset,
+    window: Window,
+    flights: FuturesUnordered<BoxFuture<'static, Landed>>,
+    probes_in_flight: usize,
+    budget: usize,
+    /// Lanes that could start something but for the budget.
+    turns: Turns,
+    timers: BTreeSet<(Timestamp, EndpointNumber)>,
+    wanted: BTreeMap<Offset, Vec<Wanted>>,
+    /// Lanes behind, by their next.
+    behind: BTreeSet<(Offset, EndpointNumber)>,
+    reads: FuturesUnordered<BoxFuture<'static, Run>>,
+    reading_wanted: bool,
+    scanning: bool,
+    last_read: Offset,
+    last_scan: Offset,
+    facts: FactLog,
+    checkpoint: checkpoint::State,
+    sweep: sweep::State,
+}
+
+/// Landed attempts and tail batches taken per turn of the loop before it looks round.
+const PER_TURN: usize = 64;
+/// Tail records of one read.
+const TAIL_BYTES: usize = 256 << 10;
+/// A probe that found no room is tried again after this.
+const PROBE_LATER: Duration = Duration::from_secs(1);
+/// Timers further away than this are looked at again then.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3_600);
+
+impl<T: Transport> Worker<T> {
+    /// Claims the partition and recovers its lanes.
+    pub(crate) async fn take_over(
+        shared: Arc<Shared<T>>,
+        partition: Partition,
+    ) -> Result<Self, RecoverError> {
+        let steady = Steady::start(&*shared.options.clock);
+        let log = Arc::clone(&shared.options.log);
+        let epoch = recover::claim(&*log, partition, shared.owner, shared.options.clock.now()).await?;
+        let recovered =
+            recover::recover(&*log, &shared.options.control, partition, epoch, steady.now()).await?;
+        let behind = recovered.slots.iter().filter(|(_, slot)| slot.behind);
+        let behind = behind.map(|(&number, slot)| (slot.lane.next(), number)).collect();
+        let unsettled: u64 = recovered.slots.values().map(Slot::backlog).sum();
+        tracing::info!(%partition, %epoch, lanes = recovered.slots.len(), unsettled, "partition taken over");
+        Ok(Self {
+            budget: budget(&shared),
+            partition,
+            epoch,
+            steady,
+            rule: recovered.rule,
+            tail: recovered.deliveries,
+            followed: recovered.attempts,
+            window: Window::default(),
+            flights: FuturesUnordered::new(),
+            probes_in_flight: 0,
+            turns: recovered.slots.iter().map(|(&number, slot)| (slot.application, number)).collect(),
+            slots: recovered.slots,
+            timers: BTreeSet::new(),
+            wanted: BTreeMap::new(),
+            behind,
+            reads: FuturesUnordered::new(),
+            reading_wanted: false,
+            scanning: false,
+            last_read: Offset::ZERO,
+            last_scan: Offset::ZERO,
+            facts: FactLog::new(log, partition, epoch),
+            checkpoint: checkpoint::State::new(recovered.stale_keys),
+            sweep: sweep::State::new(),
+            shared,
+        })
+    }
+
+    /// Works until it is told to stop, fails, or sees a newer claim.
+    pub(crate) async fn run(mut self, orders: &mut watch::Receiver<Order>) -> Ending {
+        for slot in self.slots.values_mut() {
+            slot.queued = true;
+        }
+        let tail_log = Arc::clone(&self.shared.options.log);
+        let partition = self.partition;
+        let mut tail = read_tail(Arc::clone(&tail_log), partition, self.tail);
+        loop {
+            self.give_turns();
+            self.schedule_reads();
+            let wake = self.wake_at();
+            tokio::select! {
+                biased;
+                order = Order::other_than_work(orders) => {
+                    return match order {
+                        Order::Drain(within) => self.drain(within).await,
+                        Order::Work | Order::Abandon => Ending::Abandoned,
+                    };
+                }
+                () = tokio::time::sleep_until(wake) => {
+                    if let Err(ending) = self.on_time().await {
+                        return ending;
+                    }
+                }
+                Some(landed) = self.flights.next() => {
+                    self.landed(landed);
+                    // Those that came back meanwhile, before asking for anything else.
+                    for _ in 0..PER_TURN {
+                        match self.flights.next().now_or_never() {
+                            Some(Some(landed)) => self.landed(landed),
+                            _ => break,
+                        }
+                    }
+                }
+                batch = &mut tail => {
+                    match batch {
+                        Ok(batch) => {
+                            if let Err(error) = self.take(batch).await {
+                                return Ending::Failed(error);
+                            }
+                        }
+                        Err(error) => return Ending::Failed(error.to_string()),
+                    }
+                    tail = read_tail(Arc::clone(&tail_log), partition, self.tail);
+                }
+                Some(run) = self.reads.next() => self.took_run(run),
+                result = self.facts.durable() => {
+                    if let Err(error) = result {
+                        return Ending::Failed(error.to_string());
+                    }
+                }
+                result = self.checkpoint.written() => {
+                    if let Err(error) = result {
+                        return Ending::Failed(error.to_string());
+                    }
+                }
+            }
+        }
+    }
+
+    /// New delivery records, in order: each is decided once and shown to the lanes it names.
+    async fn take(&mut self, batch: Batch) -> Result<(), String> {
+        let mut touched = Vec::new();
+        for record in batch.records {
+            let delivery = match Delivery::decode(&record.head) {
+                Ok(delivery) => Arc::new(delivery),
+                Err(error) => return Err(format!("delivery record {}: {error}", record.offset)),
+            };
+            self.tail = record.offset.next();
+            match self.rule.decide(record.offset, &delivery) {
+                Intake::Take => {}
+                Intake::TakeAfterLoss => {
+                    self.shared.meters.losses.add(1);
+                    tracing::error!(partition = %self.partition, offset = %record.offset,
+                        "delivery records before this one were lost in storage");
+                }
+                Intake::Repeat => {
+                    self.shared.meters.repeats.add(1);
+                    continue;
+                }
+                Intake::Gap => {
+                    self.shared.meters.gaps.add(1);
+                    continue;
+                }
+            }
+            // An endpoint unknown at the router's position is deleted, not new.
+            if let Some(source) = delivery.source()
+                && source.control > self.shared.options.control.position()
+            {
+                let applied = self.shared.options.control.applied(source.control).await;
+                applied.map_err(|error| error.to_string())?;
+            }
+            self.window.insert(record.offset, Arc::clone(&delivery));
+            for &number in delivery.endpoints() {
+                if self.show(number, record.offset) {
+                    touched.push(number);
+                }
+            }
+        }
+        self.tail = self.tail.max(batch.next);
+        for number in touched {
+            self.advance(number);
+        }
+        Ok(())
+    }
+
+    /// Shows a live record to a lane; true if the lane took it.
+    fn show(&mut self, number: EndpointNumber, offset: Offset) -> bool {
+        let now = self.steady.now();
+        if !self.slots.contains_key(&number) {
+            match recover::new_slot(&self.shared.options.control, number, offset, now) {
+                Some(slot) => drop(self.slots.insert(number, slot)),
+                None => {
+                    self.settle_fact(number, offset, Settlement::Cancelled);
+                    return false;
+                }
+            }
+        }
+        let slot = self.slots.get_mut(&number).expect("it was put there if it was missing");
+        slot.dirty = true;
+        if slot.behind {
+            // Records it knows from before a restart are seen again by the tail.
+            slot.above += u64::from(offset >= slot.lane.next());
+        } else if slot.lane.has_room() {
+            slot.lane.push(offset);
+            return true;
+        } else {
+            slot.lane.pass(offset);
+            slot.behind = true;
+            slot.above = 1;
+            self.behind.insert((slot.lane.next(), number));
+        }
+        false
+    }
+
+    /// Starts what the lane allows.
+    fn advance(&mut self, number: EndpointNumber) {
+        let now = self.steady.now();
+        let mut settled = Vec::new();
+        while let Some(slot) = self.slots.get_mut(&number) {
+            if self.flights.len() >= self.budget || !self.facts.has_room() {
+                if !slot.queued {
+                    slot.queued = true;
+                    self.turns.push(slot.application, number);
+                    self.shared.meters.deferred.add(1);
+                }
+                break;
+            }
+            match slot.lane.poll(now, &mut settled) {
+                Poll::Start(start) => {
+                    if !self.start(number, start) {
+                        break;
+                    }
+                }
+                Poll::NeedKey(offset) => match self.window.get(offset) {
+                    Some(record) => slot.lane.offer_key(offset, ordering_key(&record)),
+                    None => {
+                        if slot.asked_key != Some(offset) {
+                            slot.asked_key = Some(offset);
+                            self.wanted.entry(offset).or_default().push(Wanted::Key(number));
+                        }
+                        break;
+                    }
+                },
+                Poll::Wait(wake) => {
+                    self.set_timer(number, wake);
+                    break;
+                }
+            }
+        }
+        self.settled(number, settled);
+    }
+
+    /// False if it had to be put off.
+    fn start(&mut self, number: EndpointNumber, start: Start) -> bool {
+        // Endpoints that are believed dead may take a tenth of what is sent, not more.
+        if start.class == Class::Probe && self.probes_in_flight > self.budget / 10 {
+            let now = self.steady.now();
+            let slot = self.slots.get_mut(&number).expect("a lane that starts has a slot");
+            slot.lane.finished(start.offset, Finished::Abandoned, now, 0, &mut Vec::new());
+            self.set_timer(number, Some(now + PROBE_LATER));
+            return false;
+        }
+        match self.window.get(start.offset) {
+            Some(record) => self.launch(number, start, record),
+            None => self.wanted.entry(start.offset).or_default().push(Wanted::Start(number, start)),
+        }
+        true
+    }
+
+    fn launch(&mut self, number: EndpointNumber, start: Start, record: Arc<Delivery>) {
+        let now = self.steady.now();
+        let slot = self.slots.get_mut(&number).expect("a lane that starts has a slot");
+        slot.touched = now;
+        slot.dirty = true;
+        match slot.target(number, &self.shared.options.control, self.shared.options.clock.now()) {
+            Ok(target) => {
+                self.probes_in_flight += usize::from(start.class == Class::Probe);
+                let flight = flight::fly(Arc::clone(&self.shared), number, target, record, start);
+                self.flights.push(Box::pin(flight));
+            }
+            Err(error) => {
+                if !matches!(error, Unsendable::Gone) {
+                    tracing::error!(endpoint = %number, %error, "endpoint cannot be sent to");
+                }
+                // The sweep cancels what is pending for an endpoint that is gone.
+                let mut settled = Vec::new();
+                slot.lane.finished(start.offset, Finished::Abandoned, now, 0, &mut settled);
+                slot.lane.hold(true, now);
+                self.sweep.soon();
+            }
+        }
+    }
+
+    /// Enters what came of an attempt.
+    fn landed(&mut self, landed: Landed) {
+        self.probes_in_flight -= usize::from(landed.start.class == Class::Probe);
+        let Some(slot) = self.slots.get_mut(&landed.endpoint) else { return };
+        let now = self.steady.now();
+        let random = self.shared.options.entropy.u64();
+        let mut settled = Vec::new();
+        slot.dirty = true;
+        match &landed.result {
+            Ok(answer) => {
+                let finished = flight::judge(answer);
+                let verdict = slot.lane.finished(landed.start.offset, finished, now, random, &mut settled);
+                self.shared.meters.attempt(answer.error);
+                if answer.error.is_none() {
+                    self.shared.meters.settled(Settlement::Delivered);
+                    if let Some(latency) = flight::latency(&landed, answer) {
+                        self.shared.meters.latency(latency);
+                    }
+                }
+                if answer.status == 410 {
+                    self.disable(landed.endpoint, "the endpoint answered 410 Gone");
+                }
+                self.facts.push(Fact::Attempted(flight::attempt(&landed, answer, verdict)));
+            }
+            Err(crate::contents::ContentError::Gone) => {
+                self.lost(landed.endpoint, landed.start.offset);
+                return;
+            }
+            Err(error) => {
+                tracing::error!(endpoint = %landed.endpoint, %error, "a message cannot be read");
+                slot.lane.finished(landed.start.offset, Finished::Abandoned, now, random, &mut settled);
+                slot.lane.hold(true, now);
+                self.sweep.soon();
+            }
+        }
+        self.settled(landed.endpoint, settled);
+        self.advance_in_turn(landed.endpoint);
+    }
+
+    /// Others that waited for room in the budget come first.
+    fn advance_in_turn(&mut self, number: EndpointNumber) {
+        match self.slots.get_mut(&number) {
+            Some(slot) if !self.turns.is_empty() => {
+                if !slot.queued {
+                    slot.queued = true;
+                    self.turns.push(slot.application, number);
+                }
+            }
+            _ => self.advance(number),
+        }
+    }
+
+    /// The delivery's record or content is gone from the log: it can only be a dead letter.
+    fn lost(&mut self, number: EndpointNumber, offset: Offset) {
+        let fact = self.settle_fact(number, offset, Settlement::Expired);
+        if let Some(slot) = self.slots.get_mut(&number) {
+            let now = self.steady.now();
+            slot.dirty = true;
+            slot.lane.finished(offset, Finished::Abandoned, now, 0, &mut Vec::new());
+            slot.lane.apply(&fact, now);
+        }
+        self.advance(number);
+    }
+
+    /// Tells the log of deliveries that the lane settled.
+    fn settled(&mut self, number: EndpointNumber, settled: Vec<(Offset, Settlement)>) {
+        for (offset, reason) in settled {
+            self.settle_fact(number, offset, reason);
+        }
+    }
+
+    fn settle_fact(&mut self, endpoint: EndpointNumber, offset: Offset, reason: Settlement) -> Fact {
+        self.shared.meters.settled(reason);
+        let fact = Fact::Settled { endpoint, offset, reason, at: self.shared.options.clock.now() };
+        self.facts.push(fact.clone());
+        fact
+    }
+
+    /// Lanes that waited for room in the budget, one start each in turn.
+    fn give_turns(&mut self) {
+        for _ in 0..self.turns.len() {
+            if self.flights.len() >= self.budget || !self.facts.has_room() {
+                return;
+            }
+            let Some(number) = self.turns.pop() else { return };
+            if let Some(slot) = self.slots.get_mut(&number) {
+                slot.queued = false;
+            }
+            self.advance(number);
+        }
+    }
+
+    fn set_timer(&mut self, number: EndpointNumber, wake: Option<Timestamp>) {
+        let Some(slot) = self.slots.get_mut(&number) else { return };
+        if slot.wake == wake {
+            return;
+        }
+        if let Some(old) = slot.wake.take() {
+            self.timers.remove(&(old, number));
+        }
+        if let Some(wake) = wake {
+            slot.wake = Some(wake);
+            self.timers.insert((wake, number));
+        }
+    }
+
+    fn wake_at(&self) -> Instant {
+        let now = Instant::now();
+        let timer = self.timers.first().map(|&(at, _)| self.steady.instant(at));
+        let times = [timer, self.facts.due(), Some(self.checkpoint.due()), Some(self.sweep.due())];
+        let wake = times.into_iter().flatten().min().unwrap_or(now + LONGEST_SLEEP);
+        wake.min(now + LONGEST_SLEEP)
+    }
+
+    async fn on_time(&mut self) -> Result<(), Ending> {
+        let now = self.steady.now();
+        while let Some(&(at, number)) = self.timers.first()
+            && at <= now
+        {
+            self.timers.pop_first();
+            if let Some(slot) = self.slots.get_mut(&number) {
+                slot.wake = None;
+            }
+            self.advance(number);
+        }
+        let instant = Instant::now();
+        if self.facts.due().is_some_and(|due| due <= instant) {
+            self.facts.flush(Sync::Lazy).await.map_err(|error| Ending::Failed(error.to_string()))?;
+        }
+        if self.checkpoint.due() <= instant {
+            self.follow().await?;
+            self.write_checkpoint().await.map_err(|error| Ending::Failed(error.to_string()))?;
+        }
+        if self.sweep.due() <= instant {
+            self.follow().await?;
+            self.sweep().await;
+        }
+        Ok(())
+    }
+
+    /// Starts nothing more, lets what is in flight finish until the deadline, and writes everything down.
+    async fn drain(mut self, within: Duration) -> Ending {
+        let deadline = Instant::now() + within;
+        while !self.flights.is_empty() {
+            tokio::select! {
+                Some(landed) = self.flights.next() => {
+                    self.budget = 0;
+                    self.landed(landed);
+                }
+                () = tokio::time::sleep_until(deadline) => {
+                    self.shared.meters.late.add(self.flights.len() as u64);
+                    break;
+                }
+            }
+        }
+        let written = async {
+            self.facts.finish().await?;
+            self.checkpoint.finish().await?;
+            self.write_checkpoint().await?;
+            self.checkpoint.finish().await
+        };
+        match written.await {
+            Ok(()) => Ending::Drained,
+            Err(error) => {
+                tracing::warn!(partition = %self.partition, %error, "drain could not be written down");
+                Ending::Abandoned
+            }
+        }
+    }
+}
+
+fn ordering_key(record: &Delivery) -> u64 {
+    match record {
+        Delivery::Routed { ordering_key, .. } | Delivery::Injected { ordering_key, .. } => *ordering_key,
+        Delivery::Alias { .. } | Delivery::Conflict { .. } => 0,
+    }
+}
+
+/// Waits for records at the tail and reads them.
+fn read_tail(
+    log: Arc<dyn fanfare_log::Log>,
+    partition: Partition,
+    from: Offset,
+) -> BoxFuture<'static, Result<Batch, fanfare_log::ReadError>> {
+    Box::pin(async move {
+        loop {
+            log.wait(Topic::Deliveries, partition, from).await?;
+            let batch = log.fetch(Topic::Deliveries, partition, from, TAIL_BYTES).await?;
+            if batch.next > from {
+                return Ok(batch);
+            }
+        }
+    })
+}

@@ -1,0 +1,117 @@
+//! Snapshots: lanes that changed, then the checkpoint that covers them, in one write.
+
+use std::{pin::Pin, sync::Arc, task::Poll};
+
+use bytes::Bytes;
+use fanfare_core::{WorkerCheckpoint, limits};
+use fanfare_log::{AppendError, BoxFuture, Sync, Table};
+use tokio::time::Instant;
+
+use super::Worker;
+use crate::{
+    recover::{self, LaneKey},
+    send::Transport,
+};
+
+/// An idle lane's slot, with its connection, is kept for this long.
+const IDLE: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// The write under way and what the next one has to do.
+pub(super) struct State {
+    due: Instant,
+    writing: Option<BoxFuture<'static, Result<(), AppendError>>>,
+    /// Of older epochs; removed by the first checkpoint.
+    stale_keys: Vec<Bytes>,
+    first: bool,
+    last: Option<WorkerCheckpoint>,
+}
+
+impl State {
+    pub(super) fn new(stale_keys: Vec<Bytes>) -> Self {
+        // The first one is written at once: the next start is to fold as little as possible.
+        Self { due: Instant::now(), writing: None, stale_keys, first: true, last: None }
+    }
+
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// Waits for the write under way; pends where there is none. Cancel-safe.
+    pub(super) async fn written(&mut self) -> Result<(), AppendError> {
+        let result = std::future::poll_fn(|context| match &mut self.writing {
+            Some(writing) => Pin::new(writing).poll(context),
+            None => Poll::Pending,
+        })
+        .await;
+        self.writing = None;
+        match result {
+            // A full disk refuses snapshots too; the fold is longer then, that is all.
+            Err(AppendError::Full { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    pub(super) async fn finish(&mut self) -> Result<(), AppendError> {
+        if self.writing.is_some() { self.written().await } else { Ok(()) }
+    }
+}
+
+impl<T: Transport> Worker<T> {
+    /// Writes changed lanes and the checkpoint in the background. The facts that the snapshots contain are appended
+    /// first: a table is never ahead of the log.
+    pub(super) async fn write_checkpoint(&mut self) -> Result<(), AppendError> {
+        self.checkpoint.due = Instant::now() + limits::CHECKPOINT_EVERY;
+        if self.checkpoint.writing.is_some() || !self.facts.has_room() {
+            return Ok(());
+        }
+        self.facts.flush(Sync::Lazy).await?;
+        let now = self.steady.now();
+        let mut entries = Vec::new();
+        if self.checkpoint.first {
+            entries.extend(self.checkpoint.stale_keys.drain(..).map(|key| (key, None)));
+        }
+        let first = std::mem::take(&mut self.checkpoint.first);
+        let mut gone = Vec::new();
+        for (&number, slot) in &mut self.slots {
+            if !slot.behind {
+                slot.lane.pass(self.tail);
+            }
+            let idle = slot.lane.is_idle() && !slot.behind;
+            let changed = slot.dirty || first;
+            if changed && !idle {
+                entries.push((
+                    recover::key(self.epoch, LaneKey::Lane(number)),
+                    Some(recover::encode_lane(slot, now)),
+                ));
+            } else if changed && idle {
+                entries.push((recover::key(self.epoch, LaneKey::Lane(number)), None));
+            }
+            slot.dirty = false;
+            if idle && now.since(slot.touched) > IDLE {
+                gone.push(number);
+            }
+        }
+        for number in gone {
+            self.set_timer(number, None);
+            self.slots.remove(&number);
+            self.shared.transport.forget(number);
+        }
+        let mut checkpoint = WorkerCheckpoint {
+            epoch: self.epoch,
+            attempts: self.followed,
+            deliveries: self.tail,
+            ..WorkerCheckpoint::default()
+        };
+        self.rule.save(&mut checkpoint);
+        if entries.is_empty() && self.checkpoint.last.as_ref() == Some(&checkpoint) {
+            return Ok(());
+        }
+        entries.push((recover::key(self.epoch, LaneKey::Checkpoint), Some(checkpoint.encode())));
+        self.checkpoint.last = Some(checkpoint);
+        let log = Arc::clone(&self.shared.options.log);
+        let partition = self.partition;
+        self.checkpoint.writing =
+            Some(Box::pin(async move { log.put(Table::Lanes, partition, entries).await }));
+        Ok(())
+    }
+}

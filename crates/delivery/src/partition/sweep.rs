@@ -1,0 +1,319 @@
+//! The rounds a worker makes: endpoints that were changed, disabled or deleted, messages about to leave the log,
+//! facts that others wrote, figures.
+
+use std::{collections::HashMap, time::Duration};
+
+use fanfare_control::{Command, CommandError};
+use fanfare_core::{
+    AttemptRecord, Delivery, EndpointNumber, Fact, Offset, Partition, Settlement, Timestamp, limits,
+};
+use fanfare_log::{Log, ReadError, Topic};
+use tokio::time::Instant;
+
+use super::{Ending, Worker};
+use crate::send::Transport;
+
+const EVERY: Duration = Duration::from_secs(1);
+/// What was asked for by name comes this soon.
+const SOON: Duration = Duration::from_millis(20);
+const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+/// Share of retention after which what is unsettled becomes a dead letter: while it can still be read and named.
+const EXPIRE_AT: f64 = 0.9;
+/// A wall clock that is off the steady one by more than this has stepped.
+const STEP: Duration = Duration::from_secs(60);
+/// A stepped clock is believed after it has run evenly for so long.
+const CONFIRMED: Duration = Duration::from_secs(600);
+
+pub(super) struct State {
+    due: Instant,
+    expire_due: Instant,
+    /// `control` was applied up to here when the endpoints were last looked through.
+    control: Offset,
+    /// Wall clock minus steady clock, in microseconds, and since when.
+    skew: Option<(i64, Instant)>,
+}
+
+impl State {
+    pub(super) fn new() -> Self {
+        let now = Instant::now();
+        Self { due: now, expire_due: now, control: Offset::ZERO, skew: None }
+    }
+
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+
+    pub(super) fn soon(&mut self) {
+        self.due = self.due.min(Instant::now() + SOON);
+    }
+
+    /// Whether the wall clock may be trusted to tell that something is old.
+    fn confirmed(&mut self, wall: Timestamp, steady: Timestamp) -> bool {
+        let skew = wall.as_micros().saturating_sub(steady.as_micros());
+        let now = Instant::now();
+        match self.skew {
+            Some((known, since)) if u128::from(known.abs_diff(skew)) < STEP.as_micros() => {
+                // The process's first reading is as good as any; a later step has to prove itself.
+                known == 0 || now.duration_since(since) >= CONFIRMED
+            }
+            None => {
+                self.skew = Some((0, now));
+                u128::from(skew.unsigned_abs()) < STEP.as_micros()
+            }
+            Some(_) => {
+                tracing::warn!(
+                    skew_secs = skew / 1_000_000,
+                    "the wall clock has stepped; nothing expires until it settles"
+                );
+                self.skew = Some((skew, now));
+                false
+            }
+        }
+    }
+}
+
+impl<T: Transport> Worker<T> {
+    pub(super) async fn sweep(&mut self) {
+        self.sweep.due = Instant::now() + EVERY;
+        self.look_at_endpoints();
+        if self.sweep.expire_due <= Instant::now() {
+            self.sweep.expire_due = Instant::now() + EXPIRE_EVERY;
+            self.expire().await;
+        }
+        self.report();
+    }
+
+    /// Reads what was appended to `attempts`: late facts of a former owner count if something was delivered; a newer
+    /// claim ends this worker.
+    pub(super) async fn follow(&mut self) -> Result<(), Ending> {
+        loop {
+            let log = &self.shared.options.log;
+            let batch = log
+                .fetch(Topic::Attempts, self.partition, self.followed, limits::CATCH_UP_RUN_BYTES)
+                .await
+                .map_err(|error| Ending::Failed(error.to_string()))?;
+            for record in &batch.records {
+                match AttemptRecord::decode(&record.head) {
+                    Ok(AttemptRecord::Claim { .. }) if record.offset > self.epoch => {
+                        return Err(Ending::Superseded);
+                    }
+                    Ok(AttemptRecord::Facts { epoch, facts }) if epoch != self.epoch => {
+                        self.apply_foreign(facts);
+                    }
+                    Ok(_) => {}
+                    Err(error) => return Err(Ending::Failed(format!("attempts {}: {error}", record.offset))),
+                }
+            }
+            if batch.next <= self.followed || batch.records.is_empty() {
+                self.followed = self.followed.max(batch.next);
+                return Ok(());
+            }
+            self.followed = batch.next;
+        }
+    }
+
+    fn apply_foreign(&mut self, facts: Vec<Fact>) {
+        let now = self.steady.now();
+        for fact in facts.iter().filter(|fact| fact.survives_its_epoch()) {
+            if let Some(slot) = self.slots.get_mut(&fact.endpoint()) {
+                slot.dirty = true;
+                slot.lane.apply(fact, now);
+            }
+        }
+    }
+
+    /// Brings lanes in line with their endpoints, if `control` has moved on.
+    fn look_at_endpoints(&mut self) {
+        let control = self.shared.options.control.clone();
+        let position = control.position();
+        let changed = position != self.sweep.control;
+        self.sweep.control = position;
+        let now = self.steady.now();
+        let numbers: Vec<EndpointNumber> = self.slots.keys().copied().collect();
+        for number in numbers {
+            let slot = &self.slots[&number];
+            let (failing, held) = (slot.lane.failing_since(), slot.lane.is_held());
+            if failing.is_some_and(|since| now.since(since) > limits::DISABLE_AFTER) {
+                self.disable(number, "every attempt failed for five days");
+            }
+            if !changed && !held {
+                continue;
+            }
+            match control.view().endpoint_by_number(number).filter(|endpoint| !endpoint.settings.disabled) {
+                Some(endpoint) => {
+                    let slot = self.slots.get_mut(&number).expect("listed above");
+                    let policy = control.policy(&endpoint);
+                    if *slot.lane.policy() != policy {
+                        slot.lane.set_policy(policy, now);
+                        slot.dirty = true;
+                    }
+                    if slot.lane.is_held() {
+                        slot.lane.hold(false, now);
+                    }
+                    self.advance(number);
+                }
+                None => self.cancel(number),
+            }
+        }
+    }
+
+    /// What is pending for an endpoint that is disabled or deleted is cancelled by one record.
+    fn cancel(&mut self, number: EndpointNumber) {
+        let Some(slot) = self.slots.get_mut(&number) else { return };
+        self.behind.remove(&(slot.lane.next(), number));
+        slot.forget_target();
+        slot.behind = false;
+        slot.above = 0;
+        slot.dirty = true;
+        if let Some((from, to)) = slot.lane.settle_below(self.tail) {
+            self.facts.push(Fact::SettledRange {
+                endpoint: number,
+                from,
+                to,
+                reason: Settlement::Cancelled,
+                at: self.shared.options.clock.now(),
+            });
+            self.shared.meters.settled(Settlement::Cancelled);
+        }
+        self.set_timer(number, None);
+        self.shared.transport.forget(number);
+    }
+
+    /// Asks the control plane to disable an endpoint. It may have been done already, by anybody.
+    pub(super) fn disable(&mut self, number: EndpointNumber, reason: &'static str) {
+        let control = self.shared.options.control.clone();
+        let Some(endpoint) = control.view().endpoint_by_number(number) else { return };
+        if endpoint.settings.disabled {
+            return;
+        }
+        tokio::spawn(async move {
+            let command = Command::DisableEndpointByPolicy {
+                application: endpoint.application,
+                id: endpoint.id,
+                reason: reason.to_owned(),
+            };
+            match control.submit(command, None).await {
+                Ok(_) => tracing::warn!(endpoint = %endpoint.id, reason, "endpoint disabled"),
+                // Deleted, disabled or changed by somebody else in the meantime.
+                Err(CommandError::Refused(_)) => {}
+                Err(error) => {
+                    tracing::warn!(endpoint = %endpoint.id, %error, "endpoint could not be disabled")
+                }
+            }
+        });
+        self.sweep.soon();
+    }
+
+    /// Settles as expired what is about to leave the log.
+    async fn expire(&mut self) {
+        let wall = self.shared.options.clock.now();
+        if !self.sweep.confirmed(wall, self.steady.now()) {
+            return;
+        }
+        let cutoff = wall - self.shared.options.retention.mul_f64(EXPIRE_AT);
+        let oldest =
+            self.slots.values().filter(|slot| slot.backlog() > 0).map(|slot| slot.lane.cursor()).min();
+        let Some(oldest) = oldest else { return };
+        let log = std::sync::Arc::clone(&self.shared.options.log);
+        match first_accepted_after(&*log, self.partition, cutoff, oldest, self.tail).await {
+            Ok(boundary) if boundary > oldest => self.expire_below(boundary),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(partition = %self.partition, %error, "expiry put off"),
+        }
+    }
+
+    pub(super) fn expire_below(&mut self, boundary: Offset) {
+        let now = self.steady.now();
+        let numbers: Vec<EndpointNumber> = self.slots.keys().copied().collect();
+        for number in numbers {
+            let slot = self.slots.get_mut(&number).expect("listed above");
+            let from = slot.lane.cursor();
+            if slot.backlog() == 0 || from >= boundary {
+                continue;
+            }
+            tracing::warn!(endpoint = %number, %from, to = %boundary, "deliveries expired");
+            let fact = Fact::SettledRange {
+                endpoint: number,
+                from,
+                to: boundary,
+                reason: Settlement::Expired,
+                at: self.shared.options.clock.now(),
+            };
+            slot.dirty = true;
+            if slot.behind {
+                self.behind.remove(&(slot.lane.next(), number));
+            }
+            slot.lane.apply(&fact, now);
+            if slot.behind {
+                slot.lane.pass(boundary);
+                self.behind.insert((slot.lane.next(), number));
+            }
+            self.facts.push(fact);
+            self.shared.meters.settled(Settlement::Expired);
+            self.advance(number);
+        }
+    }
+
+    /// Backlog by what holds it, and the age of the oldest delivery that nothing holds.
+    fn report(&mut self) {
+        let start = self.window_start();
+        self.rule.truncate(start);
+        let mut held: HashMap<&'static str, u64> =
+            fanfare_core::lane::HeldBy::ALL.into_iter().map(|by| (by.as_str(), 0)).collect();
+        held.insert("workable", 0);
+        let mut oldest: Option<Timestamp> = None;
+        for slot in self.slots.values() {
+            let by = slot.lane.held_by().map_or("workable", fanfare_core::lane::HeldBy::as_str);
+            *held.entry(by).or_default() += slot.backlog();
+            if by == "workable"
+                && slot.backlog() > 0
+                && let Some(record) = self.window.get(slot.lane.cursor())
+                && let Delivery::Routed { accepted_at, .. } = &*record
+            {
+                oldest = Some(oldest.map_or(*accepted_at, |at| at.min(*accepted_at)));
+            }
+        }
+        for (by, count) in held {
+            self.shared.meters.backlog(self.partition.0, by, count);
+        }
+        let age = oldest.map_or(Duration::ZERO, |at| self.shared.options.clock.now().since(at));
+        self.shared.meters.oldest_age(self.partition.0, age);
+    }
+
+    /// Refusals below this need not be remembered: no lane will read there again.
+    fn window_start(&self) -> Offset {
+        let cursors = self.slots.values().map(|slot| slot.lane.cursor());
+        cursors.min().map_or(self.tail, |cursor| cursor.min(self.tail))
+    }
+}
+
+/// The first delivery record in `[from, to)` whose message was accepted after `cutoff`, or `to`.
+async fn first_accepted_after(
+    log: &dyn Log,
+    partition: Partition,
+    cutoff: Timestamp,
+    from: Offset,
+    to: Offset,
+) -> Result<Offset, ReadError> {
+    let (mut low, mut high) = (from, to);
+    while low < high {
+        let middle = Offset(low.0 + (high.0 - low.0) / 2);
+        let batch = match log.fetch(Topic::Deliveries, partition, middle, 1).await {
+            Ok(batch) => batch,
+            Err(ReadError::Truncated { start, .. }) => {
+                low = start.min(high);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let accepted = batch.records.iter().find_map(|record| match Delivery::decode(&record.head) {
+            Ok(Delivery::Routed { accepted_at, .. }) => Some((record.offset, accepted_at)),
+            _ => None,
+        });
+        match accepted {
+            Some((offset, at)) if at <= cutoff => low = offset.next().min(high),
+            _ => high = middle,
+        }
+    }
+    Ok(low)
+}

@@ -1,0 +1,32 @@
+//! What every HTTP route of Fanfare shares: the listener, the token check, reading of bodies and queries, and
+//! the bodies of errors.
+//!
+//! Invariants: connections, headers, bodies and waiting are bounded; every error leaves in one shape (see
+//! [`ApiError`]); nothing a client sends makes the process panic or stop; health routes wait for nothing.
+
+mod application_in;
+mod auth;
+mod body;
+mod command_error;
+mod error;
+mod health;
+mod idempotency_key;
+mod json;
+mod listener;
+mod names;
+mod page;
+mod path;
+mod surface;
+
+pub use application_in::{ApplicationIn, check_application, check_metadata};
+pub use auth::{Authenticated, Gate};
+pub use body::{Body, Memory, MemoryPermit, read_body};
+pub use error::{ApiError, FieldError, Fields};
+pub use health::Probes;
+pub use idempotency_key::idempotency_key;
+pub use json::{Json, parse_json, parse_value, require_json};
+pub use listener::{BindError, Listener};
+pub use names::{NAME_FORM, check_uid, is_name};
+pub use page::{List, Order, Page, Query, paginate};
+pub use path::Path;
+pub use surface::Surface;

@@ -1,0 +1,283 @@
+//! The way of a message from its last byte to its 202.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task,
+    time::Duration,
+};
+
+use fanfare_control::Application;
+use fanfare_core::{
+    Clock, Entropy, Identity, KnownClaims, Message, MessageId, Offset, Partition, Timestamp, limits,
+};
+use fanfare_http::MemoryPermit;
+use fanfare_log::{AppendError, Log, NewRecord, ReadError, Sync, Topic};
+use tokio::{
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
+
+use crate::{
+    MessageIn,
+    claims::{Claims, Conflict, Reservation, Verdict},
+    idempotency::identity,
+    metrics::Metrics,
+};
+
+/// What ingest is made of.
+pub struct Options {
+    pub log: Arc<dyn Log>,
+    /// The router's table, if the router runs in this process. Without it ingest refuses only what it has just
+    /// taken itself, and the router decides the rest later.
+    pub known_claims: Option<Arc<dyn KnownClaims>>,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// Takes messages in. A cheap handle.
+#[derive(Clone)]
+pub struct Ingest(Arc<Inner>);
+
+struct Inner {
+    log: Arc<dyn Log>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    claims: Arc<Claims>,
+    starts: Box<[Start]>,
+    turns: Arc<Semaphore>,
+    metrics: Metrics,
+}
+
+/// Of one partition: what stood in it when this process began may hold claims that only its routing tells.
+#[derive(Default)]
+struct Start {
+    end: OnceCell<Offset>,
+    caught_up: AtomicBool,
+}
+
+/// One message to be taken in.
+pub struct Publish {
+    pub application: Arc<Application>,
+    pub message: MessageIn,
+    pub idempotency_key: Option<String>,
+    pub traceparent: Option<String>,
+    /// The room that the message takes in memory; given back when its append is decided.
+    pub memory: Option<Arc<MemoryPermit>>,
+}
+
+/// The answer to a publish: durable, and once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    pub id: MessageId,
+    pub accepted_at: Timestamp,
+    /// It was taken before; the id is the first one's.
+    pub repeated: bool,
+}
+
+/// Why a publish was refused. After all but `Conflict` and `TooLarge` the same may be sent again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AcceptError {
+    #[error("too many publishes at once; send it again later")]
+    Overloaded,
+    /// Whether it will be durable is unknown: send it again with the same key.
+    #[error("the message was not durable in time; send it again with the same idempotency key")]
+    Timeout,
+    #[error("routing has not caught up since the start, so a repeat could not be told; send it again later")]
+    CatchingUp,
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    #[error("the disk is full: {0}; send it again when there is room")]
+    Full(AppendError),
+    #[error(transparent)]
+    TooLarge(AppendError),
+    #[error("the log cannot be reached now; send it again with the same idempotency key")]
+    Unavailable(String),
+}
+
+impl From<AppendError> for AcceptError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Full { .. } => Self::Full(error),
+            AppendError::TooLarge { .. } => Self::TooLarge(error),
+            AppendError::Unavailable(reason) | AppendError::Closed(reason) => Self::Unavailable(reason),
+        }
+    }
+}
+
+impl From<ReadError> for AcceptError {
+    fn from(error: ReadError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl Ingest {
+    pub fn new(options: Options) -> Self {
+        let Options { log, known_claims, clock, entropy } = options;
+        let partitions = log.partitions(Topic::Messages);
+        Self(Arc::new(Inner {
+            log,
+            clock,
+            entropy,
+            claims: Arc::new(Claims::new(partitions, known_claims)),
+            starts: (0..partitions).map(|_| Start::default()).collect(),
+            turns: Arc::new(Semaphore::new(limits::PUBLISHES_IN_PROGRESS)),
+            metrics: Metrics::new(),
+        }))
+    }
+
+    /// Takes one message: in turn, unless it is a repeat, with one append; answers when it is durable. A caller
+    /// that goes away leaves the append running, so that its claims end as its append ends.
+    pub async fn accept(&self, publish: Publish) -> Result<Accepted, AcceptError> {
+        let accepted = timeout(limits::PUBLISH_TIMEOUT, self.0.accept(publish)).await;
+        let accepted = accepted.unwrap_or(Err(AcceptError::Timeout))?;
+        if accepted.repeated {
+            self.0.metrics.repeated();
+        } else {
+            self.0.metrics.accepted();
+        }
+        Ok(accepted)
+    }
+
+    /// Counts a publish that was answered with an error.
+    pub(crate) fn count_refused(&self, reason: &'static str) {
+        self.0.metrics.refused(reason);
+    }
+}
+
+impl Inner {
+    async fn accept(&self, publish: Publish) -> Result<Accepted, AcceptError> {
+        let Publish { application, message, idempotency_key, traceparent, memory } = publish;
+        let turn = self.turn().await?;
+        let identity = identity(application.id, idempotency_key.as_deref(), &message);
+        if identity.key.is_some() || identity.event_id.is_some() {
+            self.caught_up(application.partition).await?;
+        }
+        let now = self.clock.now();
+        let id = MessageId::mint(now, self.entropy.bytes());
+        let reservation = match self.claim(application.partition, &identity, id, now).await? {
+            Some(Verdict::New(reservation)) => Some(reservation),
+            None => None,
+            Some(Verdict::Repeat(first)) => {
+                return Ok(Accepted { id: first.id, accepted_at: first.accepted_at, repeated: true });
+            }
+            Some(Verdict::Conflict(conflict)) => return Err(conflict.into()),
+        };
+        let retention = Duration::from_secs(u64::from(message.payload_retention_days) * 24 * 3_600);
+        let head = Message {
+            id,
+            organization: application.organization,
+            application: application.id,
+            event_type: message.event_type,
+            event_id: message.event_id,
+            channels: message.channels,
+            ordering_key: message.ordering_key,
+            tags: message.tags,
+            accepted_at: now,
+            deliver_at: None,
+            payload_expires_at: Some(now + retention),
+            traceparent,
+            identity,
+            due_of: None,
+        };
+        let record = NewRecord { head: head.encode(), payload: message.payload };
+        let log = Arc::clone(&self.log);
+        let began = Instant::now();
+        let append = append(log, application.partition, record, reservation, (turn, memory));
+        Persistent(Some(Box::pin(append))).await?;
+        self.metrics.appended(began.elapsed());
+        Ok(Accepted { id, accepted_at: now, repeated: false })
+    }
+
+    /// A place among those that append. In turn, so that nobody waits for ever; shed after a short wait.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, AcceptError> {
+        let turn = Arc::clone(&self.turns).acquire_owned();
+        match timeout(limits::INGEST_WAIT, turn).await {
+            Ok(turn) => Ok(turn.expect("the semaphore is never closed")),
+            Err(_) => Err(AcceptError::Overloaded),
+        }
+    }
+
+    async fn claim(
+        &self,
+        partition: Partition,
+        identity: &Identity,
+        id: MessageId,
+        now: Timestamp,
+    ) -> Result<Option<Verdict>, AcceptError> {
+        if identity.key.is_none() && identity.event_id.is_none() {
+            return Ok(None);
+        }
+        let verdict = self.claims.claim(partition, identity, id, now).await;
+        verdict.map(Some).map_err(|_| AcceptError::Overloaded)
+    }
+
+    /// Waits until the router has seen what stood in the log when this process began: a repeat of it would not be
+    /// known before.
+    async fn caught_up(&self, partition: Partition) -> Result<(), AcceptError> {
+        let start = &self.starts[partition.0 as usize];
+        let Some(known) = self.claims.known() else { return Ok(()) };
+        if start.caught_up.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let end = start
+            .end
+            .get_or_try_init(async || {
+                let bounds = self.log.bounds(Topic::Messages, partition).await?;
+                Ok::<_, AcceptError>(bounds.end)
+            })
+            .await?;
+        let Ok(()) = timeout(limits::INGEST_WAIT, known.caught_up(partition, *end)).await else {
+            return Err(AcceptError::CatchingUp);
+        };
+        start.caught_up.store(true, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// One append, to its end: its claims become durable or free, its room is given back.
+async fn append<R>(
+    log: Arc<dyn Log>,
+    partition: Partition,
+    record: NewRecord,
+    reservation: Option<Reservation>,
+    room: R,
+) -> Result<(), AppendError> {
+    let pending = log.append(Topic::Messages, partition, vec![record], Sync::Now).await?;
+    let offsets = pending.await?;
+    if let Some(reservation) = reservation {
+        reservation.durable(offsets.start);
+    }
+    drop(room);
+    Ok(())
+}
+
+type Work = Pin<Box<dyn Future<Output = Result<(), AppendError>> + Send>>;
+
+/// Runs to its end in the background if the one who waits for it goes away. Otherwise the claims of an append
+/// that does become durable would be given up with the connection.
+struct Persistent(Option<Work>);
+
+impl Future for Persistent {
+    type Output = Result<(), AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> task::Poll<Self::Output> {
+        let work = self.0.as_mut().expect("not polled after it was ready");
+        let result = task::ready!(work.as_mut().poll(context));
+        self.0 = None;
+        task::Poll::Ready(result)
+    }
+}
+
+impl Drop for Persistent {
+    fn drop(&mut self) {
+        let Some(work) = self.0.take() else { return };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(work);
+        }
+    }
+}

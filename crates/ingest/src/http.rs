@@ -1,0 +1,262 @@
+//! `POST /api/v1/app/{app_id}/msg`: the thin layer between HTTP and [`Ingest`].
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{FromRef, Request},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use fanfare_control::{Application, CommandError, Principal, Refusal};
+use fanfare_core::limits;
+use fanfare_http::{
+    ApiError, ApplicationIn, Authenticated, FieldError, Gate, MemoryPermit, Path, Query, idempotency_key,
+    read_body, require_json,
+};
+use http::{HeaderValue, StatusCode, header};
+use http_body::{Frame, SizeHint};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AcceptError, Accepted, Ingest, MessageIn, Publish, claims::Conflict, publish, trace::traceparent,
+};
+
+/// An answer larger than this holds its room in memory until the client has read it.
+const LARGE_ANSWER_BYTES: usize = 16 << 10;
+
+/// What the route needs.
+#[derive(Clone)]
+pub struct State {
+    pub gate: Gate,
+    pub ingest: Ingest,
+    /// The largest body taken; at most [`limits::BODY_BYTES_MAX`].
+    pub body_bytes: usize,
+}
+
+impl FromRef<State> for Gate {
+    fn from_ref(state: &State) -> Self {
+        state.gate.clone()
+    }
+}
+
+/// The route by which messages come in.
+pub fn routes(state: State) -> Router {
+    Router::new().route("/api/v1/app/{app_id}/msg", post(create_message)).with_state(state)
+}
+
+#[derive(Deserialize)]
+struct Options {
+    #[serde(default = "yes")]
+    with_content: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+async fn create_message(
+    axum::extract::State(state): axum::extract::State<State>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let answer = take_in(&state, request).await;
+    if let Err(error) = &answer {
+        state.ingest.count_refused(error.code());
+    }
+    answer
+}
+
+/// From request to answer, in the order of the design: token, application, size, form, idempotency, append.
+async fn take_in(state: &State, request: Request) -> Result<Response, ApiError> {
+    let (mut parts, body) = request.into_parts();
+    let who = extract::<Authenticated>(&mut parts, state).await?;
+    let Path(app_id) = extract::<Path<String>>(&mut parts, state).await?;
+    let Query(options) = extract::<Query<Options>>(&mut parts, state).await?;
+    let key = idempotency_key(&parts.headers)?.map(str::to_owned);
+    require_json(&parts.headers)?;
+    let application = who.application(&state.gate, &app_id).await;
+    let body = read_body(body, state.body_bytes.min(limits::BODY_BYTES_MAX), state.gate.memory()).await?;
+    let parsed = publish::parse(&body.bytes)?;
+    drop(body.bytes);
+    let application = match parsed.application {
+        Some(wanted) => create_on_send(state, who, &app_id, wanted, application).await?,
+        None => application?,
+    };
+    let memory = Arc::new(body.permit);
+    let shown = Shown::of(&parsed.message);
+    let accepted = state.ingest.accept(Publish {
+        application,
+        message: parsed.message,
+        idempotency_key: key,
+        traceparent: traceparent(&parts.headers),
+        memory: Some(Arc::clone(&memory)),
+    });
+    let accepted = accepted.await?;
+    let payload = if options.with_content { &parsed.payload_value[..] } else { b"{}" };
+    Ok(answer(shown.write(accepted, payload), memory))
+}
+
+async fn extract<T>(parts: &mut http::request::Parts, state: &State) -> Result<T, ApiError>
+where
+    T: axum::extract::FromRequestParts<State, Rejection = ApiError>,
+{
+    T::from_request_parts(parts, state).await
+}
+
+/// The message brings its application: taken as it is if it exists, else created.
+async fn create_on_send(
+    state: &State,
+    who: Authenticated,
+    app_id: &str,
+    wanted: ApplicationIn,
+    found: Result<Arc<Application>, ApiError>,
+) -> Result<Arc<Application>, ApiError> {
+    let wrong = |kind, message: &str| {
+        ApiError::invalid(vec![FieldError::body(["application", "uid"], message).of_kind(kind)])
+    };
+    match &wanted.uid {
+        None => return Err(wrong("application_uid_missing", "is required and must be the id in the path")),
+        Some(uid) if uid != app_id => {
+            return Err(wrong("application_uid_mismatch", "must be the id in the path"));
+        }
+        Some(_) => {}
+    }
+    let (Principal::Organization(organization), Err(missing)) = (who.0, &found) else { return found };
+    if missing.status() != StatusCode::NOT_FOUND {
+        return found;
+    }
+    let settings = wanted.into_settings()?;
+    let control = state.gate.control();
+    match control.submit(control.new_application(organization, settings), None).await {
+        // Somebody else created it meanwhile: just as well.
+        Ok(_) | Err(CommandError::Refused(Refusal::UidTaken(_))) => {
+            who.application(&state.gate, app_id).await
+        }
+        Err(error) => Err(ApiError::from(error)),
+    }
+}
+
+/// What the answer shows of a message beside its payload.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    event_type: String,
+    event_id: Option<String>,
+    channels: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ordering_key: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
+}
+
+impl Shown {
+    fn of(message: &MessageIn) -> Self {
+        let channels = (!message.channels.is_empty()).then(|| message.channels.clone());
+        Self {
+            event_type: message.event_type.clone(),
+            event_id: message.event_id.clone(),
+            channels,
+            ordering_key: message.ordering_key.clone(),
+            tags: message.tags.clone(),
+        }
+    }
+
+    /// The payload's bytes are put in as they are.
+    fn write(&self, accepted: Accepted, payload: &[u8]) -> Vec<u8> {
+        let Accepted { id, accepted_at, .. } = accepted;
+        let mut out = Vec::with_capacity(payload.len() + 256 + self.event_type.len());
+        out.extend_from_slice(format!(r#"{{"id":"{id}","timestamp":"{accepted_at}","payload":"#).as_bytes());
+        out.extend_from_slice(payload);
+        out.push(b',');
+        let fields = out.len();
+        serde_json::to_writer(&mut out, self).expect("texts and lists of texts become JSON");
+        // The object's own opening brace: its fields go on in ours.
+        out.remove(fields);
+        out
+    }
+}
+
+fn answer(json: Vec<u8>, memory: Arc<MemoryPermit>) -> Response {
+    let large = json.len() > LARGE_ANSWER_BYTES;
+    let body = if large {
+        Body::new(HoldingMemory { bytes: Some(Bytes::from(json)), _memory: memory })
+    } else {
+        Body::from(json)
+    };
+    let content_type = HeaderValue::from_static("application/json");
+    (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, content_type)], body).into_response()
+}
+
+/// A body that keeps room in memory reserved until it is sent: a client that does not read its answer takes room
+/// from the publishers, not from the machine.
+struct HoldingMemory {
+    bytes: Option<Bytes>,
+    _memory: Arc<MemoryPermit>,
+}
+
+impl http_body::Body for HoldingMemory {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
+
+impl From<AcceptError> for ApiError {
+    fn from(error: AcceptError) -> Self {
+        let detail = error.to_string();
+        match error {
+            AcceptError::Overloaded => Self::unavailable("overloaded", detail),
+            AcceptError::Timeout => Self::unavailable("timeout", detail),
+            AcceptError::CatchingUp => Self::unavailable("catching_up", detail),
+            AcceptError::Full(_) => Self::unavailable("disk_full", detail),
+            AcceptError::Unavailable(reason) => {
+                tracing::error!(reason, "log unavailable");
+                Self::unavailable("log_unavailable", detail)
+            }
+            AcceptError::Conflict(_) => Self::conflict(detail),
+            AcceptError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail),
+        }
+    }
+}
+
+impl std::fmt::Display for Conflict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Key(id) => {
+                write!(f, "`Idempotency-Key` stands for {id}, which has another body; use another key")
+            }
+            Self::EventId(id) => {
+                write!(
+                    f,
+                    "`eventId` stands for {id}; use another eventId, or repeat that publish with its key"
+                )
+            }
+            Self::Both { key, event_id } => {
+                write!(
+                    f,
+                    "`Idempotency-Key` stands for {key} and `eventId` for {event_id}; they must name one message"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for Conflict {}

@@ -1,0 +1,161 @@
+//! The body of a publish.
+
+use bytes::Bytes;
+use fanfare_core::limits;
+use fanfare_http::{ApiError, ApplicationIn, FieldError, Fields, NAME_FORM, is_name, parse_json};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+const EVENT_ID_CHARACTERS: usize = 256;
+const TAG_CHARACTERS: usize = 128;
+const RETENTION_DAYS: std::ops::RangeInclusive<i64> = 5..=90;
+const RETENTION_DAYS_DEFAULT: i64 = 90;
+
+/// A message as a producer sends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageIn {
+    pub event_type: String,
+    pub event_id: Option<String>,
+    /// At most 5, each once.
+    pub channels: Vec<String>,
+    pub ordering_key: Option<String>,
+    pub tags: Vec<String>,
+    pub payload_retention_days: u32,
+    /// What is delivered: the bytes of the value exactly as they stood in the body (or `rawPayload`).
+    pub payload: Bytes,
+}
+
+/// A body with what is used of it before and after the message itself.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    pub(crate) message: MessageIn,
+    /// The value of `payload`, to be shown in the answer.
+    pub(crate) payload_value: Bytes,
+    /// To be created if it does not exist.
+    pub(crate) application: Option<ApplicationIn>,
+}
+
+/// Unknown fields are ignored: clients send some that are not for us. A field given twice is an error, since
+/// nobody could say which of the two was meant.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire<'a> {
+    event_type: Option<String>,
+    #[serde(borrow, alias = "data")]
+    payload: Option<&'a RawValue>,
+    event_id: Option<String>,
+    channels: Option<Vec<String>>,
+    ordering_key: Option<String>,
+    tags: Option<Vec<String>>,
+    payload_retention_period: Option<i64>,
+    #[serde(borrow)]
+    deliver_at: Option<&'a RawValue>,
+    transformations_params: Option<TransformationsParams>,
+    application: Option<ApplicationIn>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TransformationsParams {
+    raw_payload: Option<String>,
+}
+
+/// Parses and checks a body; 422 names all that is wrong.
+pub(crate) fn parse(body: &Bytes) -> Result<Parsed, ApiError> {
+    let wire: Wire<'_> = parse_json(body)?;
+    let mut fields = Fields::default();
+    let event_type = wire.event_type.unwrap_or_default();
+    check_name(&mut fields, "eventType", &event_type, limits::EVENT_TYPE_CHARACTERS);
+    if let Some(event_id) = &wire.event_id {
+        check_name(&mut fields, "eventId", event_id, EVENT_ID_CHARACTERS);
+    }
+    let channels = distinct(wire.channels.as_deref().unwrap_or_default(), limits::CHANNELS_PER_MESSAGE);
+    check_channels(&mut fields, wire.channels.is_some(), &channels);
+    let tags = distinct(wire.tags.as_deref().unwrap_or_default(), limits::TAGS_PER_MESSAGE);
+    check_tags(&mut fields, &tags);
+    check_ordering_key(&mut fields, wire.ordering_key.as_deref());
+    let days = wire.payload_retention_period.unwrap_or(RETENTION_DAYS_DEFAULT);
+    fields.check(RETENTION_DAYS.contains(&days), "payloadRetentionPeriod", "must be 5 to 90 days");
+    fields.check(
+        wire.deliver_at.is_none(),
+        "deliverAt",
+        "is not available yet: leave it out, and the message is delivered at once",
+    );
+    // A JSON text begins with its value: the parser has skipped the white space.
+    let payload = wire.payload.map(RawValue::get).filter(|value| value.starts_with('{'));
+    fields.check(payload.is_some(), "payload", "is required and must be a JSON object");
+    fields.finish()?;
+
+    let payload_value = kept(body, payload.expect("its absence was noted above").as_bytes());
+    let raw_payload = wire.transformations_params.and_then(|params| params.raw_payload);
+    Ok(Parsed {
+        message: MessageIn {
+            event_type,
+            event_id: wire.event_id,
+            channels,
+            ordering_key: wire.ordering_key,
+            tags,
+            payload_retention_days: u32::try_from(days).expect("the range was checked above"),
+            payload: raw_payload.map_or_else(|| payload_value.clone(), Bytes::from),
+        },
+        payload_value,
+        application: wire.application,
+    })
+}
+
+/// The value's bytes: a slice that shares the body where it is most of it, else a copy, so that a small payload
+/// does not keep a large body alive.
+fn kept(body: &Bytes, value: &[u8]) -> Bytes {
+    if value.len() * 2 >= body.len() { body.slice_ref(value) } else { Bytes::copy_from_slice(value) }
+}
+
+/// Each once, in the order given; of more than `max` enough to be refused.
+fn distinct(texts: &[String], max: usize) -> Vec<String> {
+    let mut distinct: Vec<String> = Vec::with_capacity(texts.len().min(max));
+    for text in texts {
+        if distinct.len() <= max && !distinct.contains(text) {
+            distinct.push(text.clone());
+        }
+    }
+    distinct
+}
+
+fn check_name(fields: &mut Fields, field: &str, text: &str, max: usize) {
+    fields.check(is_name(text, max), field, format_args!("must be 1 to {max} characters: {NAME_FORM}"));
+}
+
+fn check_channels(fields: &mut Fields, given: bool, channels: &[String]) {
+    let max = limits::CHANNELS_PER_MESSAGE;
+    if given {
+        fields.check(
+            (1..=max).contains(&channels.len()),
+            "channels",
+            format_args!("must be 1 to {max}, or left out"),
+        );
+    }
+    check_each(fields, "channels", channels, limits::CHANNEL_CHARACTERS);
+}
+
+fn check_tags(fields: &mut Fields, tags: &[String]) {
+    let max = limits::TAGS_PER_MESSAGE;
+    fields.check(tags.len() <= max, "tags", format_args!("must be at most {max}"));
+    check_each(fields, "tags", tags, TAG_CHARACTERS);
+}
+
+fn check_each(fields: &mut Fields, field: &str, texts: &[String], max: usize) {
+    for (index, text) in texts.iter().enumerate() {
+        if !is_name(text, max) {
+            let message = format!("must be 1 to {max} characters: {NAME_FORM}");
+            fields.push(FieldError::body([field.to_owned(), index.to_string()], message));
+        }
+    }
+}
+
+fn check_ordering_key(fields: &mut Fields, key: Option<&str>) {
+    let max = limits::ORDERING_KEY_CHARACTERS;
+    let right = key.is_none_or(|key| (1..=max).contains(&key.chars().count()));
+    fields.check(right, "orderingKey", format_args!("must be 1 to {max} characters, or left out"));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+use axum::response::IntoResponse as _;
+
+use super::*;
+
+fn parsed(body: &str) -> Parsed {
+    parse(&Bytes::copy_from_slice(body.as_bytes())).unwrap()
+}
+
+/// Status and body text of the refusal.
+fn refused(body: &str) -> (u16, String) {
+    let error = parse(&Bytes::copy_from_slice(body.as_bytes())).unwrap_err();
+    let status = error.status().as_u16();
+    (status, format!("{:?}", error.into_response().extensions().get::<ApiError>()))
+}
+
+#[test]
+fn keeps_the_payload_byte_for_byte() {
+    let payload = "{ \"b\":1.50,\n\t\"a\" : \"\\u00e4\u{e4}\", \"a\":[ ] , \"big\": 12345678901234567890123}";
+    for field in ["payload", "data"] {
+        let body = format!(r#"{{"eventType":"invoice.paid", "{field}" :  {payload}  , "unknown": [1]}}"#);
+        assert_eq!(parsed(&body).message.payload, payload);
+    }
+}
+
+#[test]
+fn takes_all_fields() {
+    let message = parsed(
+        r#"{"eventType": "invoice.paid", "payload": {}, "eventId": "e-1", "channels": ["a", "b", "a"],
+            "orderingKey": "customer 7", "tags": ["t"], "payloadRetentionPeriod": 5, "deliverAt": null}"#,
+    );
+    let expected = MessageIn {
+        event_type: "invoice.paid".into(),
+        event_id: Some("e-1".into()),
+        channels: vec!["a".into(), "b".into()],
+        ordering_key: Some("customer 7".into()),
+        tags: vec!["t".into()],
+        payload_retention_days: 5,
+        payload: Bytes::from_static(b"{}"),
+    };
+    assert_eq!(message.message, expected);
+}
+
+#[test]
+fn delivers_a_raw_payload_as_it_is() {
+    let body = r#"{"eventType": "a", "payload": {}, "transformationsParams": {"rawPayload": "<a>\n</a>"}}"#;
+    let parsed = parsed(body);
+    assert_eq!(parsed.message.payload, "<a>\n</a>");
+    assert_eq!(parsed.payload_value, "{}");
+}
+
+#[test]
+fn a_small_payload_does_not_keep_a_large_body() {
+    let body = Bytes::from(format!(r#"{{"eventType":"a","payload":{{}},"junk":"{}"}}"#, "x".repeat(100_000)));
+    let range = body.as_ptr_range();
+    assert!(!range.contains(&parse(&body).unwrap().message.payload.as_ptr()));
+}
+
+#[test]
+fn names_what_is_wrong() {
+    let with = |fields: &str| format!(r#"{{"eventType": "a", "payload": {{}}, {fields}}}"#);
+    let long = "x".repeat(257);
+    for (body, field) in [
+        (r#"{"payload": {}}"#.to_owned(), "eventType"),
+        (r#"{"eventType": "a b", "payload": {}}"#.to_owned(), "eventType"),
+        (format!(r#"{{"eventType": "{long}", "payload": {{}}}}"#), "eventType"),
+        (r#"{"eventType": 7, "payload": {}}"#.to_owned(), "eventType"),
+        (r#"{"eventType": "a"}"#.to_owned(), "payload"),
+        (r#"{"eventType": "a", "payload": null}"#.to_owned(), "payload"),
+        (r#"{"eventType": "a", "payload": [1]}"#.to_owned(), "payload"),
+        (r#"{"eventType": "a", "payload": "{}"}"#.to_owned(), "payload"),
+        (r#"{"eventType": "a", "payload": {}, "data": {}}"#.to_owned(), "payload"),
+        (with(r#""eventId": "a/b""#), "eventId"),
+        (with(r#""channels": []"#), "channels"),
+        (with(r#""channels": ["1", "2", "3", "4", "5", "6"]"#), "channels"),
+        (with(r#""channels": ["a", "b c"]"#), r#"["body", "channels", "1"]"#),
+        (with(r#""channels": ["a", 1]"#), r#"["body", "channels", "1"]"#),
+        (with(r#""orderingKey": """#), "orderingKey"),
+        (with(r#""payloadRetentionPeriod": 4"#), "payloadRetentionPeriod"),
+        (with(r#""payloadRetentionPeriod": 91"#), "payloadRetentionPeriod"),
+        (with(r#""deliverAt": "2030-01-01T00:00:00Z""#), "deliverAt"),
+        (with(r#""tags": ["a b"]"#), "tags"),
+    ] {
+        let (status, text) = refused(&body);
+        assert_eq!(status, 422, "{body}");
+        assert!(text.contains(field), "{body}: {text}");
+    }
+}
+
+#[test]
+fn says_where_the_json_is_malformed() {
+    for body in [
+        "",
+        "{",
+        "{\"eventType\": \"a\",}",
+        "nonsense",
+        "{\"eventType\":\"a\",\"payload\":{\"a\":01}}",
+        "{} x",
+    ] {
+        let (status, text) = refused(body);
+        assert_eq!(status, 422, "{body}");
+        assert!(text.contains("value_error.jsondecode") && text.contains("line 1 column"), "{body}: {text}");
+    }
+    let (_, text) = refused("[]");
+    assert!(text.contains("value_error"), "{text}");
+}
+
+#[test]
+fn no_bytes_make_it_panic() {
+    let body = br#"{"eventType":"a","payload":{"a":"\u00e4"},"channels":["a"],"transformationsParams":{"rawPayload":"x"}}"#;
+    for place in 0..body.len() {
+        for byte in [0, b'"', b'{', b'\\', 0xff, b'9'] {
+            let mut mangled = body.to_vec();
+            mangled[place] = byte;
+            let _ = parse(&Bytes::from(mangled));
+            let _ = parse(&Bytes::copy_from_slice(&body[..place]));
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Reads records back from segments.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use fanfare_core::Offset;
+
+use super::{
+    format::{BATCH_FIXED_BYTES, BatchHeader, Place, RecordHeader, RecordHeaders, check_payload},
+    index::STEP_BYTES,
+    layout::{Layout, Slot},
+    segment::Segment,
+};
+use crate::{
+    contract::{LogRecord, ReadError},
+    disk::DiskFile,
+};
+
+/// The first read of a block; it doubles from one to the next.
+const BLOCK_BYTES: usize = 16 << 10;
+const BLOCK_BYTES_MAX: usize = 256 << 10;
+
+/// What a read is after.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) slot: Slot,
+    pub(super) from: Offset,
+    /// Only records below this one.
+    pub(super) below: Offset,
+    pub(super) max_bytes: usize,
+}
+
+/// Reads from the first segment that has something wanted on, until enough is read.
+pub(super) fn read(
+    layout: &Layout,
+    segments: &[Arc<Segment>],
+    wanted: Wanted,
+) -> Result<Vec<LogRecord>, ReadError> {
+    let mut records = Vec::new();
+    let mut size_bytes = 0;
+    let begin = segments.partition_point(|segment| segment.header.next[wanted.slot.index()] <= wanted.from);
+    for segment in &segments[begin.saturating_sub(1)..] {
+        if segment.header.next[wanted.slot.index()] >= wanted.below {
+            break;
+        }
+        let reader = Reader { layout, segment, wanted, block: Block::new(segment.file.clone()) };
+        let more = reader.read(&mut records, &mut size_bytes)?;
+        // What one segment gave is enough; the caller comes again.
+        if !more || !records.is_empty() {
+            break;
+        }
+    }
+    Ok(records)
+}
+
+struct Reader<'a> {
+    layout: &'a Layout,
+    segment: &'a Segment,
+    wanted: Wanted,
+    block: Block,
+}
+
+impl Reader<'_> {
+    /// Gives whether the segment was read to its end without finding enough.
+    fn read(mut self, records: &mut Vec<LogRecord>, size_bytes: &mut usize) -> Result<bool, ReadError> {
+        let plan =
+            self.segment.plan(self.wanted.slot, self.wanted.from).map_err(|error| self.failed(&error))?;
+        let Some(plan) = plan else { return Ok(true) };
+        for (number, entry) in plan.entries.iter().enumerate() {
+            let next_entry_at = plan.entries.get(number + 1).map_or(plan.end_at, |next| u64::from(next.at));
+            let begin = u64::from(entry.at);
+            let mut at = begin;
+            while at < next_entry_at && at - begin < u64::from(STEP_BYTES) {
+                let header = self.batch(at)?;
+                if !self.take(at, &header, records, size_bytes)? {
+                    return Ok(false);
+                }
+                if records.last().is_some_and(|record| record.offset >= plan.last) {
+                    return Ok(false);
+                }
+                at += header.size_bytes();
+            }
+        }
+        Ok(true)
+    }
+
+    /// Checks the batch at a place in the file.
+    fn batch(&mut self, at: u64) -> Result<BatchHeader, ReadError> {
+        let fixed = self.block.get(at, BATCH_FIXED_BYTES).map_err(|error| failed(self.segment, &error))?;
+        let Some(header) = BatchHeader::peek(fixed) else { return Err(self.corrupt(at)) };
+        let section = self
+            .block
+            .get(at, header.headers_length as usize)
+            .map_err(|error| failed(self.segment, &error))?;
+        if !header.holds(section, self.segment.position_of(at)) {
+            return Err(self.corrupt(at));
+        }
+        Ok(header)
+    }
+
+    /// Takes the wanted records of one batch; gives whether to go on.
+    fn take(
+        &mut self,
+        at: u64,
+        header: &BatchHeader,
+        records: &mut Vec<LogRecord>,
+        size_bytes: &mut usize,
+    ) -> Result<bool, ReadError> {
+        let headers_length = header.headers_length as usize;
+        let section = self.block.get(at, headers_length).map_err(|error| failed(self.segment, &error))?;
+        let mut payload_at = at + u64::from(header.headers_length);
+        let mut found = Vec::new();
+        let mut count = 0;
+        let mut go_on = true;
+        for record in RecordHeaders::of(self.layout, section) {
+            count += 1;
+            let here = payload_at;
+            payload_at += u64::from(record.payload_length);
+            if record.place != Place::Slot(self.wanted.slot) || record.offset < self.wanted.from {
+                continue;
+            }
+            let record_bytes = record.head.len() + record.payload_length as usize;
+            let first = records.is_empty() && found.is_empty();
+            if record.offset >= self.wanted.below
+                || !first && *size_bytes + record_bytes > self.wanted.max_bytes
+            {
+                go_on = false;
+                break;
+            }
+            *size_bytes += record_bytes;
+            found.push(Found::new(&record, here));
+        }
+        if go_on && count != header.count {
+            return Err(self.corrupt(at));
+        }
+        for record in found {
+            records.push(self.finish(record)?);
+        }
+        Ok(go_on)
+    }
+
+    fn finish(&mut self, found: Found) -> Result<LogRecord, ReadError> {
+        let Found { offset, head, payload_at, payload_length, payload_crc } = found;
+        let bytes =
+            self.block.get(payload_at, payload_length).map_err(|error| failed(self.segment, &error))?;
+        let payload = check_payload(bytes, payload_crc).map_err(|()| {
+            let (topic, partition) = self.layout.name(self.wanted.slot);
+            let path = self.segment.path.display();
+            let topic = topic.as_str();
+            ReadError::Corrupt(format!("{path}: payload of {topic}/{partition} offset {offset} is damaged"))
+        })?;
+        Ok(LogRecord { offset, head, payload })
+    }
+
+    fn corrupt(&self, at: u64) -> ReadError {
+        ReadError::Corrupt(format!("{} is damaged at byte {at}", self.segment.path.display()))
+    }
+
+    fn failed(&self, error: &io::Error) -> ReadError {
+        failed(self.segment, error)
+    }
+}
+
+fn failed(segment: &Segment, error: &io::Error) -> ReadError {
+    match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+            ReadError::Corrupt(format!("{}: {error}", segment.path.display()))
+        }
+        _ => ReadError::Unavailable(format!("{}: {error}", segment.path.display())),
+    }
+}
+
+struct Found {
+    offset: Offset,
+    head: Bytes,
+    payload_at: u64,
+    payload_length: usize,
+    payload_crc: u32,
+}
+
+impl Found {
+    fn new(record: &RecordHeader<'_>, payload_at: u64) -> Self {
+        Self {
+            offset: record.offset,
+            head: Bytes::copy_from_slice(record.head),
+            payload_at,
+            payload_length: record.payload_length as usize,
+            payload_crc: record.payload_crc,
+        }
+    }
+}
+
+/// A part of a file in memory, moved along as it is read.
+pub(super) struct Block {
+    file: Arc<dyn DiskFile>,
+    bytes: Vec<u8>,
+    begin: u64,
+    read_bytes: usize,
+    read_bytes_max: usize,
+}
+
+impl Block {
+    pub(super) fn new(file: Arc<dyn DiskFile>) -> Self {
+        Self { file, bytes: Vec::new(), begin: 0, read_bytes: BLOCK_BYTES, read_bytes_max: BLOCK_BYTES_MAX }
+    }
+
+    /// For reading headers only: reads do not grow, so that most payloads are skipped.
+    pub(super) fn steady(file: Arc<dyn DiskFile>) -> Self {
+        Self { read_bytes_max: BLOCK_BYTES, ..Self::new(file) }
+    }
+
+    /// `length` bytes at a place in the file; `UnexpectedEof` if it ends before.
+    pub(super) fn get(&mut self, at: u64, length: usize) -> io::Result<&[u8]> {
+        let end = self.begin + self.bytes.len() as u64;
+        if at < self.begin || at + length as u64 > end {
+            self.fill(at, length)?;
+        }
+        let start = usize::try_from(at - self.begin).expect("within memory");
+        self.bytes.get(start..start + length).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    fn fill(&mut self, at: u64, length: usize) -> io::Result<()> {
+        self.bytes.resize(length.max(self.read_bytes), 0);
+        self.begin = at;
+        self.read_bytes = (self.read_bytes * 2).min(self.read_bytes_max);
+        match self.file.read_at(at, &mut self.bytes) {
+            Ok(count) => {
+                self.bytes.truncate(count);
+                Ok(())
+            }
+            Err(error) => {
+                self.bytes.clear();
+                Err(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The log: the only truth, and the only way in which processes talk.
+//!
+//! [`Log`]'s doc comment is the contract; `conformance` holds every engine to it.
+//!
+//! - [`embedded`]: one journal in a data directory, for one process
+//! - [`sim`]: in memory, behaves and misbehaves like Kafka, for simulation and tests
+//! - [`disk`]: the seam between it and the disk, and a disk that breaks on demand
+
+mod claims;
+pub mod conformance;
+mod contract;
+pub mod disk;
+pub mod embedded;
+mod random;
+pub mod sim;
+
+pub use contract::{
+    AppendError, Batch, Bounds, BoxFuture, ClaimEvent, Claims, Group, Log, LogRecord, NewRecord, Pending,
+    ReadError, Sync, Table, Topic,
+};

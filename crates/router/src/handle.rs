@@ -1,0 +1,93 @@
+//! What the rest of the process may ask the router.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use fanfare_core::{ClaimEntry, Fingerprint, KnownClaims, Offset, Partition, Timestamp};
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use crate::dedup::DedupTable;
+
+/// Answers about claims, from the tables of the partitions that this process routes. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    pub(crate) slots: Arc<[Slot]>,
+}
+
+/// One partition of `messages` as this process knows it.
+pub(crate) struct Slot {
+    table: RwLock<Option<Arc<DedupTable>>>,
+    /// Everything below was routed and its claims are in the table. `None`: not routed here, or not yet.
+    routed: watch::Sender<Option<Offset>>,
+}
+
+impl Slot {
+    fn new() -> Self {
+        Self { table: RwLock::new(None), routed: watch::Sender::new(None) }
+    }
+
+    pub(crate) fn table(&self) -> Option<Arc<DedupTable>> {
+        self.table.read().clone()
+    }
+
+    pub(crate) fn open(&self, table: Arc<DedupTable>) {
+        *self.table.write() = Some(table);
+    }
+
+    /// Takes the table out: the partition is no longer routed here.
+    pub(crate) fn close(&self) -> Option<Arc<DedupTable>> {
+        self.routed.send_replace(None);
+        self.table.write().take()
+    }
+
+    /// Never goes back while the partition is routed here: a session that starts again below finds its claims
+    /// in the table still.
+    pub(crate) fn routed_below(&self, position: Offset) {
+        self.routed.send_if_modified(|routed| {
+            let rises = routed.is_none_or(|before| before < position);
+            if rises {
+                *routed = Some(position);
+            }
+            rises
+        });
+    }
+}
+
+impl Handle {
+    pub(crate) fn new(partitions: u32) -> Self {
+        Self { slots: (0..partitions).map(|_| Slot::new()).collect() }
+    }
+
+    fn slot(&self, partition: Partition) -> &Slot {
+        &self.slots[partition.0 as usize]
+    }
+}
+
+impl KnownClaims for Handle {
+    /// Also waits until this process routes the partition.
+    fn caught_up<'a>(
+        &'a self,
+        partition: Partition,
+        end: Offset,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        let mut routed = self.slot(partition).routed.subscribe();
+        Box::pin(async move {
+            let caught_up = routed.wait_for(|routed| routed.is_some_and(|routed| routed >= end)).await;
+            caught_up.expect("the sender lives as long as the handle");
+        })
+    }
+
+    /// A claim whose run cannot be read is unknown here: the router meets the same damage, rebuilds the run, and
+    /// finds the repeat then.
+    fn lookup(&self, partition: Partition, claim: Fingerprint, now: Timestamp) -> Option<ClaimEntry> {
+        let table = self.slot(partition).table()?;
+        table.lookup(claim, now).unwrap_or_else(|error| {
+            tracing::error!(%partition, %error, "cannot look for a claim on disk");
+            None
+        })
+    }
+
+    fn routed(&self, partition: Partition) -> Offset {
+        self.slot(partition).routed.borrow().unwrap_or(Offset::ZERO)
+    }
+}

@@ -1,0 +1,204 @@
+//! What was routed, on its way to a checkpoint: batches wait for their appends, checkpoints for theirs.
+//!
+//! A checkpoint says "everything below was routed, and the appends are durable". So a batch enters it only
+//! once all appends of it and of the batches before it are durable. Position and claims stand in one record.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use fanfare_core::{ClaimEntry, Offset, Partition, RouterCheckpoint, Timestamp, limits};
+use fanfare_log::{AppendError, Log, NewRecord, Pending, Sync, Topic};
+use futures_util::future::TryJoinAll;
+use tokio::time::Instant;
+
+use crate::{
+    dedup::DedupTable,
+    error::{SessionError, checkpoint_error, delivery_error},
+    maintenance::Maintenance,
+};
+
+/// A partition where nothing happens writes its checkpoint anew this often, so that the topic's retention does
+/// not take the last one.
+const REWRITE_AFTER: std::time::Duration = limits::DEDUP_WINDOW.checked_div(4).expect("four is not zero");
+
+/// A batch that was routed.
+pub(crate) struct Routed {
+    pub(crate) position: Offset,
+    /// In order: delivery partition and source offset of each record sent.
+    pub(crate) last_sent: Vec<(Partition, Offset)>,
+    pub(crate) claims: Vec<ClaimEntry>,
+    /// Record time of its newest message.
+    pub(crate) routed_at: Option<Timestamp>,
+    pub(crate) durable: TryJoinAll<Pending>,
+}
+
+/// Something that [`Progress::settle`] has to act on.
+pub(crate) enum Event {
+    /// The oldest batch is durable.
+    Durable,
+    CheckpointDue,
+    /// The checkpoint that was being written is durable at this offset.
+    Checkpointed(Offset),
+    Maintained,
+}
+
+pub(crate) struct Progress {
+    log: Arc<dyn Log>,
+    partition: Partition,
+    table: Arc<DedupTable>,
+    maintenance: Maintenance,
+    /// Oldest first.
+    batches: VecDeque<Routed>,
+    /// Of the batches in `batches` and everything after them up to the newest durable checkpoint.
+    open_claims: usize,
+    /// What the next checkpoint will say; nothing new if `changed` is false.
+    next: RouterCheckpoint,
+    last_sent: BTreeMap<Partition, Offset>,
+    routed_at: Timestamp,
+    changed: bool,
+    written_at: Instant,
+    writing: Option<Writing>,
+    draining: bool,
+    checkpoints: u64,
+}
+
+struct Writing {
+    pending: Pending,
+    claims: Vec<ClaimEntry>,
+    routed_at: Timestamp,
+}
+
+impl Progress {
+    /// Goes on from `checkpoint`, whose claims are in `table` already.
+    pub(crate) fn new(
+        log: Arc<dyn Log>,
+        partition: Partition,
+        table: Arc<DedupTable>,
+        checkpoint: &RouterCheckpoint,
+    ) -> Self {
+        Self {
+            log,
+            partition,
+            maintenance: Maintenance::new(Arc::clone(&table)),
+            table,
+            batches: VecDeque::new(),
+            open_claims: 0,
+            next: RouterCheckpoint { position: checkpoint.position, ..RouterCheckpoint::default() },
+            last_sent: checkpoint.last_sent.iter().copied().collect(),
+            routed_at: Timestamp::from_micros(i64::MIN),
+            changed: false,
+            written_at: Instant::now(),
+            writing: None,
+            draining: false,
+            checkpoints: 0,
+        }
+    }
+
+    /// Whether another batch may be routed before something becomes durable.
+    pub(crate) fn has_room(&self) -> bool {
+        self.batches.len() < limits::ROUTER_BATCHES
+            && self.open_claims < limits::ROUTER_CLAIMS_OPEN
+            && !self.table.overdue()
+    }
+
+    pub(crate) fn push(&mut self, batch: Routed) {
+        self.open_claims += batch.claims.len();
+        self.batches.push_back(batch);
+    }
+
+    /// Whether this session wrote a checkpoint: it does not fail at once, time after time.
+    pub(crate) fn has_checkpointed(&self) -> bool {
+        self.checkpoints > 0
+    }
+
+    /// The next thing to act on. Cancel-safe; pends while there is none.
+    pub(crate) async fn next(&mut self) -> Result<Event, SessionError> {
+        let due = self.due();
+        tokio::select! {
+            biased;
+            durable = oldest_durable(&mut self.batches) => {
+                durable.map_err(delivery_error)?;
+                Ok(Event::Durable)
+            }
+            written = written(&mut self.writing) => {
+                Ok(Event::Checkpointed(written.map_err(checkpoint_error)?))
+            }
+            () = tokio::time::sleep_until(due), if self.writing.is_none() => Ok(Event::CheckpointDue),
+            () = self.maintenance.next() => Ok(Event::Maintained),
+        }
+    }
+
+    /// Acts on an event.
+    pub(crate) async fn settle(&mut self, event: Event) -> Result<(), SessionError> {
+        match event {
+            Event::Durable => {
+                let batch = self.batches.pop_front().expect("it was the oldest batch");
+                self.next.position = batch.position;
+                self.next.claims.extend(batch.claims);
+                self.last_sent.extend(batch.last_sent);
+                self.routed_at = batch.routed_at.map_or(self.routed_at, |at| at.max(self.routed_at));
+                self.changed = true;
+            }
+            Event::CheckpointDue => self.write().await?,
+            Event::Checkpointed(offset) => {
+                let Writing { claims, routed_at, .. } = self.writing.take().expect("it was being written");
+                self.open_claims -= claims.len();
+                self.checkpoints += 1;
+                self.table.insert(&claims, offset, routed_at);
+                self.maintenance.begin_due();
+            }
+            Event::Maintained => self.maintenance.begin_due(),
+        }
+        Ok(())
+    }
+
+    /// Returns when everything routed is durable and in a durable checkpoint.
+    pub(crate) async fn finish(&mut self) -> Result<(), SessionError> {
+        self.draining = true;
+        while self.changed || self.writing.is_some() || !self.batches.is_empty() {
+            let event = self.next().await?;
+            self.settle(event).await?;
+        }
+        Ok(())
+    }
+
+    fn due(&self) -> Instant {
+        let full = self.next.claims.len() >= limits::ROUTER_CHECKPOINT_CLAIMS;
+        match self.changed {
+            // While draining one checkpoint at the end is enough.
+            true if full || (self.draining && self.batches.is_empty()) => self.written_at,
+            true => self.written_at + limits::ROUTER_CHECKPOINT_EVERY,
+            false => self.written_at + REWRITE_AFTER,
+        }
+    }
+
+    async fn write(&mut self) -> Result<(), SessionError> {
+        let position = self.next.position;
+        let fresh = RouterCheckpoint { position, ..RouterCheckpoint::default() };
+        let mut checkpoint = std::mem::replace(&mut self.next, fresh);
+        checkpoint.last_sent = self.last_sent.iter().map(|(&to, &offset)| (to, offset)).collect();
+        let record = NewRecord::head(checkpoint.encode());
+        self.changed = false;
+        self.written_at = Instant::now();
+        let appended = self.log.append(Topic::Dedup, self.partition, vec![record], Sync::Lazy).await;
+        let pending = appended.map_err(checkpoint_error)?;
+        self.writing = Some(Writing { pending, claims: checkpoint.claims, routed_at: self.routed_at });
+        Ok(())
+    }
+}
+
+async fn oldest_durable(batches: &mut VecDeque<Routed>) -> Result<(), AppendError> {
+    match batches.front_mut() {
+        Some(batch) => (&mut batch.durable).await.map(drop),
+        None => std::future::pending().await,
+    }
+}
+
+async fn written(writing: &mut Option<Writing>) -> Result<Offset, AppendError> {
+    match writing {
+        Some(writing) => (&mut writing.pending).await.map(|offsets| offsets.start),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,57 @@
+//! The beginning of a session: the newest checkpoint, and all claims up to it.
+
+use std::sync::Arc;
+
+use fanfare_core::{Offset, Partition, RouterCheckpoint, Timestamp};
+use fanfare_log::{Log, ReadError, Topic};
+
+use crate::{dedup::DedupTable, error::SessionError, partition::blocking};
+
+/// One read of `dedup`.
+const READ_BYTES: usize = 1 << 20;
+
+/// Brings `table` up to the newest checkpoint of the partition and gives that checkpoint (without its claims);
+/// `None` if there is none.
+pub(crate) async fn recover(
+    log: &dyn Log,
+    partition: Partition,
+    table: &Arc<DedupTable>,
+) -> Result<Option<RouterCheckpoint>, SessionError> {
+    let read_error = |error| SessionError::Read { topic: Topic::Dedup, error };
+    let bounds = log.bounds(Topic::Dedup, partition).await.map_err(read_error)?;
+    if table.covered().is_some_and(|covered| covered >= bounds.end) {
+        tracing::warn!(%partition, "claims on disk are ahead of the log; reading them from the log again");
+        let table = Arc::clone(table);
+        blocking(move || table.clear()).await?;
+    }
+
+    let mut newest: Option<RouterCheckpoint> = None;
+    let mut from = table.covered().unwrap_or(bounds.start).max(bounds.start);
+    while from < bounds.end {
+        let batch = log.fetch(Topic::Dedup, partition, from, READ_BYTES).await.map_err(read_error)?;
+        if batch.next <= from {
+            let error = ReadError::Unavailable(format!("nothing readable at {from} below {}", bounds.end));
+            return Err(read_error(error));
+        }
+        for record in batch.records {
+            let offset = record.offset;
+            let mut checkpoint = RouterCheckpoint::decode(&record.head)
+                .map_err(|error| SessionError::Record { topic: Topic::Dedup, offset, error })?;
+            let known = newest.as_ref().map_or(Offset::ZERO, |newest| newest.position);
+            // Another router may have written behind a newer checkpoint before it learned of it: what it says
+            // of messages below that checkpoint is known, and older.
+            checkpoint.claims.retain(|claim| claim.offset >= known);
+            table.insert(&checkpoint.claims, offset, Timestamp::from_micros(i64::MIN));
+            if table.seal_due() {
+                let table = Arc::clone(table);
+                blocking(move || table.maintain()).await?;
+            }
+            if newest.is_none() || checkpoint.position > known {
+                checkpoint.claims = Vec::new();
+                newest = Some(checkpoint);
+            }
+        }
+        from = batch.next;
+    }
+    Ok(newest)
+}

@@ -1,0 +1,31 @@
+//! Checks of the code that run nothing of it.
+
+use anyhow::Result;
+
+use crate::{command, report::Report, tools, workspace::Workspace};
+
+pub(crate) fn fmt(workspace: &Workspace, report: &mut Report) -> Result<()> {
+    let mut fmt = command::cargo(&workspace.root);
+    fmt.args(["fmt", "--all", "--check"]);
+    report.step("fmt", || command::run(&mut fmt))
+}
+
+pub(crate) fn clippy(workspace: &Workspace, report: &mut Report) -> Result<()> {
+    let mut clippy = command::cargo(&workspace.root);
+    clippy.args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]);
+    report.step("clippy", || command::run(&mut clippy))
+}
+
+pub(crate) fn deny(workspace: &Workspace, report: &mut Report) -> Result<()> {
+    let cargo_deny = report.step("install cargo-deny", || tools::cargo_deny(workspace))?;
+    let mut deny = std::process::Command::new(cargo_deny);
+    deny.current_dir(&workspace.root).args([
+        "--locked",
+        "check",
+        "--hide-inclusion-graph",
+        "bans",
+        "licenses",
+        "sources",
+    ]);
+    report.step("deny", || command::run(&mut deny))
+}

@@ -1,0 +1,207 @@
+//! Builds every test once, in one profile, then runs the binaries one after the other and counts.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::{
+    command,
+    report::{Report, Tally},
+    tools,
+    workspace::Workspace,
+};
+
+/// The binary that holds the end-to-end tests, and the module in it that needs the official libraries.
+const END_TO_END: &str = "e2e";
+const OFFICIAL: &str = "official::";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Suite {
+    Unit,
+    EndToEnd,
+    Official,
+}
+
+impl Suite {
+    pub(crate) const ALL: [Self; 3] = [Self::Unit, Self::EndToEnd, Self::Official];
+}
+
+/// A built test binary.
+#[derive(Debug, PartialEq, Eq)]
+struct Binary {
+    /// As people call it: `fanfare-core`, or `fanfare e2e` for a test target.
+    name: String,
+    target: String,
+    program: PathBuf,
+    /// Where Cargo would run it.
+    directory: PathBuf,
+}
+
+/// Runs the suites. Tests that fail do not keep the others from running.
+pub(crate) fn run(workspace: &Workspace, report: &mut Report, suites: &[Suite]) -> Result<()> {
+    if suites.contains(&Suite::Official) {
+        tools::install(workspace, report)?;
+    }
+    let binaries = report.step("build", || build(workspace))?;
+    let mut failed = Vec::new();
+    for suite in suites {
+        let mut outcome = match suite {
+            Suite::Unit => unit(workspace, report, &binaries)?,
+            Suite::EndToEnd => end_to_end(workspace, report, &binaries, "end to end", &["--skip", OFFICIAL])?,
+            Suite::Official => end_to_end(workspace, report, &binaries, "official libraries", &[OFFICIAL])?,
+        };
+        failed.append(&mut outcome);
+    }
+    if !failed.is_empty() {
+        bail!("tests failed in: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn build(workspace: &Workspace) -> Result<Vec<Binary>> {
+    let mut build = command::cargo(&workspace.root);
+    build.args([
+        "test",
+        "--workspace",
+        "--locked",
+        "--no-run",
+        "--message-format",
+        "json-render-diagnostics",
+    ]);
+    let messages = String::from_utf8(command::output(&mut build)?)?;
+    let mut binaries: Vec<Binary> = messages.lines().filter_map(built).collect();
+    binaries.sort_by(|a, b| a.name.cmp(&b.name));
+    ensure!(!binaries.is_empty(), "cargo built no test");
+    Ok(binaries)
+}
+
+/// The test binary of which one line of Cargo's JSON tells, if it does.
+fn built(line: &str) -> Option<Binary> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    if !message["profile"]["test"].as_bool()? {
+        return None;
+    }
+    let program = PathBuf::from(message["executable"].as_str()?);
+    let directory = Path::new(message["manifest_path"].as_str()?).parent()?.to_path_buf();
+    let target = message["target"]["name"].as_str()?.to_owned();
+    let kind = message["target"]["kind"][0].as_str()?;
+    let package = directory.file_name()?.to_str()?;
+    let name = match kind {
+        "lib" => target.replace('_', "-"),
+        "bin" => format!("{target} (binary)"),
+        _ => format!("{package} {target}"),
+    };
+    Some(Binary { name, target, program, directory })
+}
+
+fn unit(workspace: &Workspace, report: &mut Report, binaries: &[Binary]) -> Result<Vec<String>> {
+    let mut failed = Vec::new();
+    for binary in binaries.iter().filter(|binary| binary.target != END_TO_END) {
+        let tally = report.step(&binary.name, || execute(workspace, binary, &[]))?;
+        if tally.failed > 0 {
+            failed.push(binary.name.clone());
+        }
+        report.tests(binary.name.clone(), tally);
+    }
+    let mut doc = command::cargo(&workspace.root);
+    doc.args(["test", "--workspace", "--locked", "--doc"]);
+    let tally = report.step("documentation", || count(&mut doc))?;
+    if tally.failed > 0 {
+        failed.push("documentation".to_owned());
+    }
+    report.tests("documentation".to_owned(), tally);
+    Ok(failed)
+}
+
+fn end_to_end(
+    workspace: &Workspace,
+    report: &mut Report,
+    binaries: &[Binary],
+    name: &str,
+    arguments: &[&str],
+) -> Result<Vec<String>> {
+    let binary = binaries.iter().find(|binary| binary.target == END_TO_END);
+    let binary = binary.context("cargo built no end-to-end tests")?;
+    let tally = report.step(name, || execute(workspace, binary, arguments))?;
+    report.tests(name.to_owned(), tally);
+    Ok(if tally.failed > 0 { vec![name.to_owned()] } else { Vec::new() })
+}
+
+fn execute(workspace: &Workspace, binary: &Binary, arguments: &[&str]) -> Result<Tally> {
+    let mut command = Command::new(&binary.program);
+    command.current_dir(&binary.directory).args(arguments);
+    command.env("CARGO_MANIFEST_DIR", &binary.directory).env("FANFARE_TOOLS", workspace.tools());
+    count(&mut command)
+}
+
+/// Runs tests, shows their output, and counts what it says.
+fn count(command: &mut Command) -> Result<Tally> {
+    let shown = command::shown(command);
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {shown}"))?;
+    let output = child.stdout.take().context("the output was piped")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(output).split(b'\n') {
+        let mut line = line.context("cannot read the output of tests")?;
+        if let Some(counted) = std::str::from_utf8(&line).ok().and_then(tallied) {
+            tally.passed += counted.passed;
+            tally.failed += counted.failed;
+        }
+        line.push(b'\n');
+        std::io::stdout().write_all(&line).context("cannot write to stdout")?;
+    }
+    let status = child.wait()?;
+    if !status.success() && tally.failed == 0 {
+        eprintln!("{shown}: {status}");
+        tally.failed = 1;
+    }
+    Ok(tally)
+}
+
+/// Reads `test result: ok. 12 passed; 0 failed; …`.
+fn tallied(line: &str) -> Option<Tally> {
+    let counts = line.strip_prefix("test result: ")?.split_once(". ")?.1;
+    let number = |unit: &str| {
+        let part = counts.split("; ").find_map(|part| part.strip_suffix(unit))?;
+        part.trim().parse::<u64>().ok()
+    };
+    Some(Tally { passed: number(" passed")?, failed: number(" failed")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn result_lines_are_counted() {
+        let line =
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s";
+        assert_eq!(tallied(line), Some(Tally { passed: 12, failed: 0 }));
+        let line = "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out";
+        assert_eq!(tallied(line), Some(Tally { passed: 3, failed: 2 }));
+        assert_eq!(tallied("test lane::tests::order ... ok"), None);
+    }
+
+    #[test]
+    fn a_binary_that_dies_without_a_result_counts_as_failed() {
+        let mut dies = Command::new("sh");
+        dies.args(["-c", "exit 3"]);
+        assert_eq!(count(&mut dies).unwrap(), Tally { passed: 0, failed: 1 });
+    }
+
+    #[test]
+    fn only_test_binaries_are_taken_from_the_build() {
+        let line = r#"{"reason":"compiler-artifact","manifest_path":"/w/crates/core/Cargo.toml","target":{"kind":["lib"],
+            "name":"fanfare_core"},"profile":{"test":true},"executable":"/t/fanfare_core-1"}"#;
+        let binary = built(line).unwrap();
+        assert_eq!(binary.name, "fanfare-core");
+        assert_eq!(binary.directory, Path::new("/w/crates/core"));
+        assert_eq!(built(&line.replace("true", "false")), None);
+        assert_eq!(built("not json"), None);
+    }
+}

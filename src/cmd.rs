@@ -1,0 +1,4 @@
+//! The subcommands, one file each.
+
+pub(crate) mod serve;
+pub(crate) mod token;

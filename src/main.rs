@@ -1,0 +1,41 @@
+//! `fanfare`: one binary for every role and every task around it.
+
+mod cmd;
+mod process;
+mod run;
+mod settings;
+mod telemetry;
+
+use clap::{Parser, Subcommand};
+
+/// Fan-out broker: hand it a message once, it brings it to every endpoint that wants it.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the broker.
+    Serve(Box<cmd::serve::Args>),
+    /// Print a bearer token for the API.
+    Token(cmd::token::Args),
+}
+
+fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Serve(args) => cmd::serve::run(*args),
+        Command::Token(args) => cmd::token::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            // One plain line: causes are part of the messages.
+            eprintln!("fanfare: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

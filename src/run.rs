@@ -1,0 +1,156 @@
+//! Wires the roles of a process together and takes them apart again.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use fanfare_control::{Control, MainSecret, default_organization};
+use fanfare_core::{Clock, Entropy, KnownClaims, SystemClock, SystemEntropy, limits};
+use fanfare_http::{Gate, Listener, Memory, Probes, Surface};
+use fanfare_log::{
+    Log, Topic,
+    embedded::{EmbeddedLog, Options as LogOptions},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    process,
+    settings::{self, Settings},
+    telemetry,
+};
+
+/// Requests in flight may take this long when the process stops.
+const HTTP_DRAIN: Duration = Duration::from_secs(5);
+
+/// Runs all roles on the embedded log until the process is asked to stop.
+pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
+    let metrics = telemetry::start_metrics()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+
+    // The port first: whoever starts a second server learns it before anything is touched.
+    let listener = Listener::bind(settings.listen)?;
+    std::fs::create_dir_all(&settings.data_dir)
+        .with_context(|| format!("cannot create data directory {}", settings.data_dir.display()))?;
+    let embedded = EmbeddedLog::open(LogOptions {
+        retention: settings.retention,
+        ..LogOptions::new(&settings.data_dir, settings.message_partitions, settings.delivery_partitions)
+    })?;
+    let log: Arc<dyn Log> = Arc::clone(&embedded) as Arc<dyn Log>;
+    let main_secret = match &settings.main_secret_file {
+        Some(path) => MainSecret::from_file(path)?,
+        None => MainSecret::load_or_create(&settings::main_secret_path(&settings.data_dir), &*entropy)?,
+    };
+    let control = Control::open(
+        Arc::clone(&log),
+        fanfare_control::Options {
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+            main_secret,
+            allow_http: settings.allow_http,
+            message_partitions: settings.message_partitions,
+            delivery_partitions: settings.delivery_partitions,
+            policy: settings.policy.clone(),
+        },
+    )
+    .await?;
+
+    let stop = CancellationToken::new();
+    let router = fanfare_router::Service::new(fanfare_router::Options {
+        log: Arc::clone(&log),
+        control: control.clone(),
+        clock: Arc::clone(&clock),
+        entropy: Arc::clone(&entropy),
+        dedup_dir: Some(settings.data_dir.join("dedup")),
+        inline: false,
+    });
+    let known_claims: Arc<dyn KnownClaims> = Arc::new(router.handle());
+    let transport = fanfare_delivery::send::Http::new(fanfare_delivery::send::Options {
+        allowed: settings.allow_networks.clone(),
+        allow_loopback: settings.dev,
+        allow_http: settings.allow_http,
+        prefixes: settings.prefixes.clone(),
+        ..fanfare_delivery::send::Options::default()
+    })?;
+    let delivery = fanfare_delivery::Service::new(
+        fanfare_delivery::Options {
+            log: Arc::clone(&log),
+            control: control.clone(),
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+            retention: settings.retention,
+            in_flight: limits::IN_FLIGHT,
+            drain: limits::DRAIN,
+        },
+        transport,
+    );
+    let surface = surface(&settings, &log, &control, &clock, &entropy, known_claims, metrics);
+
+    let address = listener.address();
+    let router = tokio::spawn(router.run(stop.child_token()));
+    let delivery = tokio::spawn(delivery.run(stop.child_token()));
+    let http_stop = CancellationToken::new();
+    let http = tokio::spawn(listener.serve(surface, http_stop.clone(), HTTP_DRAIN));
+    announce(&settings, address, &control, &*clock);
+
+    let mut router = router;
+    let failed = tokio::select! {
+        () = process::asked_to_stop() => None,
+        ended = &mut router => Some(ended),
+    };
+    // Nothing more comes in, then what is in goes on to where it is safe.
+    http_stop.cancel();
+    let _ = http.await;
+    stop.cancel();
+    let _ = delivery.await;
+    let routed = match failed {
+        Some(ended) => ended,
+        None => router.await,
+    };
+    embedded.close().await;
+    routed.context("the router panicked")?.context("routing failed")
+}
+
+fn surface(
+    settings: &Settings,
+    log: &Arc<dyn Log>,
+    control: &Control,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+    known_claims: Arc<dyn KnownClaims>,
+    metrics: Arc<dyn Fn() -> String + Send + Sync>,
+) -> Surface {
+    let gate = Gate::new(control.clone(), Arc::clone(clock), Memory::default());
+    let ingest = fanfare_ingest::Ingest::new(fanfare_ingest::Options {
+        log: Arc::clone(log),
+        known_claims: Some(known_claims),
+        clock: Arc::clone(clock),
+        entropy: Arc::clone(entropy),
+    });
+    let routes = fanfare_ingest::routes(fanfare_ingest::State {
+        gate: gate.clone(),
+        ingest,
+        body_bytes: settings.body_bytes,
+    })
+    .merge(fanfare_api::routes(fanfare_api::State {
+        gate,
+        entropy: Arc::clone(entropy),
+        allow_private: settings.dev,
+    }));
+    let room = Arc::clone(log);
+    let ready = Arc::new(move || {
+        if room.has_room(Topic::Messages) { Ok(()) } else { Err("no room left for messages".to_owned()) }
+    });
+    Surface::new(routes, Probes { ready, metrics })
+}
+
+/// Says where the broker is, and in development how to talk to it.
+fn announce(settings: &Settings, address: std::net::SocketAddr, control: &Control, clock: &dyn Clock) {
+    println!("listening on http://{address}");
+    if settings.dev {
+        let token = control.tokens().mint_organization(default_organization(), clock.now());
+        println!("token: {token}");
+        println!(
+            "try: curl -s http://{address}/api/v1/app -H 'authorization: Bearer {token}' -H 'content-type: application/json' -d '{{\"name\":\"first\",\"uid\":\"first\"}}'"
+        );
+    }
+}

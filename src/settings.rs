@@ -1,0 +1,201 @@
+//! Configuration: command line, then `FANFARE_…` variables, then a TOML file, then defaults; typed and checked
+//! before anything is opened.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use fanfare_core::{Ordering, Policy, limits};
+use serde::Deserialize;
+
+pub(crate) const DATA_DIR: &str = "./fanfare-data";
+const LISTEN: &str = "127.0.0.1:8071";
+const MESSAGE_PARTITIONS: u32 = 4;
+const DELIVERY_PARTITIONS: u32 = 4;
+const PARTITIONS_MAX: u32 = 1_024;
+
+/// What an operator may say, on the command line, in the environment or in a file. All of it is optional.
+#[derive(clap::Args, Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Options {
+    /// Where the log, the tables and the main secret are kept [default: ./fanfare-data].
+    #[arg(long, env = "FANFARE_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Address of the API; port 0 takes a free one [default: 127.0.0.1:8071].
+    #[arg(long, env = "FANFARE_LISTEN")]
+    pub(crate) listen: Option<String>,
+    /// For trying things out: http and loopback endpoints are allowed; prints a token and a curl command.
+    #[arg(long, env = "FANFARE_DEV", num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) dev: Option<bool>,
+    /// Endpoints may have http URLs.
+    #[arg(long, env = "FANFARE_ALLOW_HTTP", num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) allow_http: Option<bool>,
+    /// Private networks that may be sent to all the same, such as 10.1.0.0/16 (comma separated).
+    #[arg(long, env = "FANFARE_ALLOW_NETWORKS", value_delimiter = ',')]
+    pub(crate) allow_networks: Option<Vec<String>>,
+    /// File with the main secret (32 bytes in base64); made in the data directory if not given.
+    #[arg(long, env = "FANFARE_MAIN_SECRET_FILE")]
+    pub(crate) main_secret_file: Option<PathBuf>,
+    /// Partitions of `messages`, fixed at the first start [default: 4].
+    #[arg(long, env = "FANFARE_MESSAGE_PARTITIONS")]
+    pub(crate) message_partitions: Option<u32>,
+    /// Partitions of `deliveries`, fixed at the first start [default: 4].
+    #[arg(long, env = "FANFARE_DELIVERY_PARTITIONS")]
+    pub(crate) delivery_partitions: Option<u32>,
+    /// Hours that messages are kept [default: 168].
+    #[arg(long, env = "FANFARE_RETENTION_HOURS")]
+    pub(crate) retention_hours: Option<u32>,
+    /// Largest request body in bytes [default: 1048576; at most 10485760].
+    #[arg(long, env = "FANFARE_BODY_BYTES")]
+    pub(crate) body_bytes: Option<usize>,
+    /// Ordering of endpoints that do not say: strict, keyed or unordered [default: strict].
+    #[arg(long, env = "FANFARE_ORDERING")]
+    pub(crate) ordering: Option<String>,
+    /// Header names of signed requests: webhook, svix, both, or a prefix of your own [default: webhook].
+    #[arg(long, env = "FANFARE_HEADER_PREFIX")]
+    pub(crate) header_prefix: Option<String>,
+    /// Log lines as `json` or `text` [default: json, text on a terminal].
+    #[arg(long, env = "FANFARE_LOG_FORMAT")]
+    pub(crate) log_format: Option<String>,
+}
+
+/// The same, complete and checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) dev: bool,
+    pub(crate) allow_http: bool,
+    pub(crate) allow_networks: Vec<ipnet::IpNet>,
+    pub(crate) main_secret_file: Option<PathBuf>,
+    pub(crate) message_partitions: u32,
+    pub(crate) delivery_partitions: u32,
+    pub(crate) retention: Duration,
+    pub(crate) body_bytes: usize,
+    pub(crate) policy: Policy,
+    pub(crate) prefixes: Vec<fanfare_delivery::send::HeaderPrefix>,
+    pub(crate) log_json: Option<bool>,
+}
+
+impl Options {
+    /// Fills what is missing from a TOML file.
+    pub(crate) fn or_file(self, path: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(path) = path else { return Ok(self) };
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read configuration {}", path.display()))?;
+        let file: Self = toml::from_str(&text)
+            .map_err(|error| anyhow::anyhow!("configuration {}: {}", path.display(), one_line(&error)))?;
+        Ok(Self {
+            data_dir: self.data_dir.or(file.data_dir),
+            listen: self.listen.or(file.listen),
+            dev: self.dev.or(file.dev),
+            allow_http: self.allow_http.or(file.allow_http),
+            allow_networks: self.allow_networks.or(file.allow_networks),
+            main_secret_file: self.main_secret_file.or(file.main_secret_file),
+            message_partitions: self.message_partitions.or(file.message_partitions),
+            delivery_partitions: self.delivery_partitions.or(file.delivery_partitions),
+            retention_hours: self.retention_hours.or(file.retention_hours),
+            body_bytes: self.body_bytes.or(file.body_bytes),
+            ordering: self.ordering.or(file.ordering),
+            header_prefix: self.header_prefix.or(file.header_prefix),
+            log_format: self.log_format.or(file.log_format),
+        })
+    }
+
+    pub(crate) fn check(self) -> anyhow::Result<Settings> {
+        let dev = self.dev.unwrap_or(false);
+        let listen = self.listen.unwrap_or_else(|| LISTEN.to_owned());
+        let listen = listen
+            .parse()
+            .with_context(|| format!("listen: `{listen}` is not an address and port such as {LISTEN}"))?;
+        let networks = self.allow_networks.unwrap_or_default();
+        let allow_networks = networks
+            .iter()
+            .map(|text| {
+                text.parse()
+                    .with_context(|| format!("allow_networks: `{text}` is not a network such as 10.1.0.0/16"))
+            })
+            .collect::<anyhow::Result<_>>()?;
+        let body_bytes = self.body_bytes.unwrap_or(limits::BODY_BYTES);
+        ensure!(
+            (1_024..=limits::BODY_BYTES_MAX).contains(&body_bytes),
+            "body_bytes: {body_bytes} is not between 1024 and {}",
+            limits::BODY_BYTES_MAX
+        );
+        let hours = self.retention_hours.unwrap_or(168);
+        ensure!((1..=24 * 365).contains(&hours), "retention_hours: {hours} is not between 1 and 8760");
+        let log_json = match self.log_format.as_deref() {
+            None => None,
+            Some("json") => Some(true),
+            Some("text") => Some(false),
+            Some(other) => bail!("log_format: `{other}` is neither json nor text"),
+        };
+        Ok(Settings {
+            data_dir: self.data_dir.unwrap_or_else(|| DATA_DIR.into()),
+            listen,
+            dev,
+            allow_http: dev || self.allow_http.unwrap_or(false),
+            allow_networks,
+            main_secret_file: self.main_secret_file,
+            message_partitions: partitions(
+                "message_partitions",
+                self.message_partitions,
+                MESSAGE_PARTITIONS,
+            )?,
+            delivery_partitions: partitions(
+                "delivery_partitions",
+                self.delivery_partitions,
+                DELIVERY_PARTITIONS,
+            )?,
+            retention: Duration::from_secs(u64::from(hours) * 3_600),
+            body_bytes,
+            policy: Policy { ordering: ordering(self.ordering.as_deref())?, ..Policy::default() },
+            prefixes: prefixes(self.header_prefix.as_deref())?,
+            log_json,
+        })
+    }
+}
+
+pub(crate) fn main_secret_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("main-secret")
+}
+
+fn partitions(name: &str, given: Option<u32>, default: u32) -> anyhow::Result<u32> {
+    let count = given.unwrap_or(default);
+    ensure!((1..=PARTITIONS_MAX).contains(&count), "{name}: {count} is not between 1 and {PARTITIONS_MAX}");
+    Ok(count)
+}
+
+fn ordering(text: Option<&str>) -> anyhow::Result<Ordering> {
+    Ok(match text {
+        None | Some("strict") => Ordering::Strict,
+        Some("keyed") => Ordering::Keyed,
+        Some("unordered") => Ordering::Unordered,
+        Some(other) => bail!("ordering: `{other}` is none of strict, keyed, unordered"),
+    })
+}
+
+fn prefixes(text: Option<&str>) -> anyhow::Result<Vec<fanfare_delivery::send::HeaderPrefix>> {
+    use fanfare_delivery::send::HeaderPrefix;
+    Ok(match text {
+        None | Some("webhook") => vec![HeaderPrefix::WEBHOOK],
+        Some("svix") => vec![HeaderPrefix::SVIX],
+        Some("both") => vec![HeaderPrefix::WEBHOOK, HeaderPrefix::SVIX],
+        Some(own) => match HeaderPrefix::custom(own) {
+            Some(prefix) => vec![prefix],
+            None => bail!("header_prefix: `{own}` cannot begin a header's name"),
+        },
+    })
+}
+
+/// A parser's message without its picture of the place.
+fn one_line(error: &toml::de::Error) -> String {
+    let message = error.message().replace('\n', "; ");
+    match error.span() {
+        Some(span) => format!("{message} (at byte {})", span.start),
+        None => message,
+    }
+}

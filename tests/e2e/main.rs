@@ -1,0 +1,12 @@
+//! End to end: the real binary, real sockets, real files. `cargo xtask test` runs everything here.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_input;
+mod first_message;
+mod kill;
+mod official;
+mod operator;

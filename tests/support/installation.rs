@@ -1,0 +1,126 @@
+//! A data directory, and the commands that work on it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+};
+
+use tempfile::TempDir;
+
+use super::{
+    client::{Address, Client},
+    server::Server,
+    wait::{self, PATIENCE},
+};
+
+/// A data directory that outlives the servers started on it.
+pub(crate) struct Installation {
+    directory: TempDir,
+    address: Address,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Installation {
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().expect("there is room for a temporary directory");
+        Self { directory, address: Address::default() }
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Starts a development server and waits until it is ready.
+    pub(crate) async fn start(&self) -> Server {
+        let mut server = self.spawn(&["--dev"]);
+        server.ready().await;
+        server
+    }
+
+    /// Starts a server without waiting for anything.
+    pub(crate) fn spawn(&self, options: &[&str]) -> Server {
+        let mut command = self.command(&["serve", "--listen", "127.0.0.1:0"]);
+        command.args(options);
+        Server::spawn(&mut command, self.address.clone())
+    }
+
+    /// A client with a token for everything. It follows the server over restarts.
+    pub(crate) async fn client(&self) -> Client {
+        Client::new(self.address.clone(), Some(self.token(&[]).await))
+    }
+
+    /// A client with this token, or with none.
+    pub(crate) fn client_with(&self, token: Option<&str>) -> Client {
+        Client::new(self.address.clone(), token.map(str::to_owned))
+    }
+
+    pub(crate) async fn token(&self, options: &[&str]) -> String {
+        let mut arguments = vec!["token"];
+        arguments.extend(options);
+        let finished = self.run(&arguments).await;
+        assert!(finished.status.success(), "{finished:?}");
+        finished.stdout.trim().to_owned()
+    }
+
+    /// `fanfare inspect --json` of a server that is stopped.
+    pub(crate) async fn inspect(&self) -> serde_json::Value {
+        let finished = self.run(&["inspect", "--json"]).await;
+        assert!(finished.status.success(), "{finished:?}");
+        serde_json::from_str(&finished.stdout)
+            .unwrap_or_else(|error| panic!("{error} in {}", finished.stdout))
+    }
+
+    /// Runs `fanfare ARGUMENTS --data-dir …` to its end.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Finished {
+        finish(&mut self.command(arguments)).await
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = fanfare(self.directory.path());
+        command.args(arguments).arg("--data-dir").arg(self.data());
+        command
+    }
+}
+
+/// The binary under test, without options of the environment.
+pub(crate) fn fanfare(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    command.current_dir(directory);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FANFARE_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs a command that ends by itself; its output must fit a pipe.
+pub(crate) async fn finish(command: &mut Command) -> Finished {
+    let log = |stream: Box<dyn std::io::Read + Send>| {
+        std::thread::spawn(move || std::io::read_to_string(stream).unwrap_or_default())
+    };
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary was built");
+    let stdout = log(Box::new(child.stdout.take().expect("stdout was piped")));
+    let stderr = log(Box::new(child.stderr.take().expect("stderr was piped")));
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let status = wait::until("the command ends", PATIENCE * 2, async || {
+        if tokio::time::Instant::now() > deadline {
+            // It fails only when it has ended already.
+            let _ = child.kill();
+        }
+        child.try_wait().expect("the process is ours")
+    })
+    .await;
+    let read = |thread: std::thread::JoinHandle<String>| thread.join().expect("reading does not panic");
+    Finished { status, stdout: read(stdout), stderr: read(stderr) }
+}
