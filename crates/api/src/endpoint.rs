@@ -137,20 +137,20 @@ async fn update(
     Shared(state): Shared<State>,
     who: Authenticated,
     Path(path): EndpointPath,
-    Json(mut patch): Json<Patch>,
+    Json(mut changes): Json<Patch>,
 ) -> Result<Answer<EndpointOut>, ApiError> {
     // Headers are not shown in the form, so that taking them away must be said, not left out.
-    if patch.get("headers") == Some(&Value::Null) {
-        patch.insert("headers".into(), Value::Object(Patch::new()));
+    if changes.get("headers") == Some(&Value::Null) {
+        changes.insert("headers".into(), Value::Object(Patch::new()));
     }
     // One of the two replaces the other.
-    if patch.get("parkAfterSecs").is_some_and(|secs| !secs.is_null()) && !patch.contains_key("block") {
-        patch.insert("block".into(), Value::Bool(false));
+    if changes.get("parkAfterSecs").is_some_and(|secs| !secs.is_null()) && !changes.contains_key("block") {
+        changes.insert("block".into(), Value::Bool(false));
     }
-    if patch.get("block") == Some(&Value::Bool(true)) && !patch.contains_key("parkAfterSecs") {
-        patch.insert("parkAfterSecs".into(), Value::Null);
+    if changes.get("block") == Some(&Value::Bool(true)) && !changes.contains_key("parkAfterSecs") {
+        changes.insert("parkAfterSecs".into(), Value::Null);
     }
-    let form = |endpoint: &Endpoint| merge(&EndpointForm::of(&endpoint.settings), &patch, &ALIASES);
+    let form = |endpoint: &Endpoint| merge(&EndpointForm::of(&endpoint.settings), &changes, &ALIASES);
     let endpoint = replace(&state, who, &path, form).await?;
     Ok(Answer(EndpointOut::of(&endpoint)))
 }

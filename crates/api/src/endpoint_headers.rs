@@ -92,14 +92,14 @@ async fn update(
     Shared(state): Shared<State>,
     who: Authenticated,
     Path(path): EndpointPath,
-    Json(patch): Json<HeadersPatch>,
+    Json(changes): Json<HeadersPatch>,
 ) -> Result<StatusCode, ApiError> {
     let patched = |endpoint: &Endpoint| {
         let mut headers = endpoint.settings.headers.clone();
-        for name in &patch.delete_headers {
+        for name in &changes.delete_headers {
             headers.remove(&name.to_ascii_lowercase());
         }
-        for (name, value) in &patch.headers {
+        for (name, value) in &changes.headers {
             let name = name.to_ascii_lowercase();
             match value {
                 Some(value) => headers.insert(name, value.clone()),

@@ -58,6 +58,9 @@ pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(4);
 pub const PUBLISHES_IN_PROGRESS: usize = 2_048;
 /// Idempotency keys and event ids of messages that are not routed yet, over all partitions.
 pub const CLAIMS_IN_FLIGHT: usize = 1 << 17;
+/// Tokens whose check is remembered, and for how long: one that expires is refused so much later at most.
+pub const TOKENS_REMEMBERED: usize = 1_024;
+pub const TOKEN_REMEMBERED: Duration = Duration::from_secs(5);
 /// What a shed client is told to wait.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Whole request, body included.

@@ -10,6 +10,7 @@
 mod contents;
 mod facts;
 mod flight;
+pub mod inspect;
 mod meters;
 mod partition;
 mod recover;

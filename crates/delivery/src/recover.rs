@@ -3,13 +3,13 @@
 //! A new owner appends a claim; its offset is the epoch. Of an older epoch's facts after the newest claim only what
 //! was delivered counts, so that a zombie cannot undo what its successor decided.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use fanfare_control::Control;
 use fanfare_core::{
-    AttemptRecord, EndpointNumber, Fact, IntakeRule, Offset, Partition, Timestamp, WorkerCheckpoint,
-    codec::Malformed, lane::Lane, limits,
+    ApplicationId, AttemptRecord, EndpointNumber, Fact, IntakeRule, Offset, Partition, Policy, Timestamp,
+    WorkerCheckpoint, codec::Malformed, lane::Lane, limits,
 };
 use fanfare_log::{AppendError, Log, NewRecord, ReadError, Sync, Table, Topic};
 
@@ -28,6 +28,7 @@ pub enum RecoverError {
 
 /// A partition's state as of a claim.
 pub(crate) struct Recovered {
+    pub(crate) checkpoint: Option<WorkerCheckpoint>,
     pub(crate) slots: HashMap<EndpointNumber, Slot>,
     pub(crate) rule: IntakeRule,
     /// Delivery records below were looked at.
@@ -58,6 +59,20 @@ pub(crate) async fn recover(
     until: Offset,
     now: Timestamp,
 ) -> Result<Recovered, RecoverError> {
+    recover_lanes(log, &|number| look_up(control, number), partition, until, now).await
+}
+
+/// An endpoint that exists: its application, and what its lane obeys.
+pub(crate) type LookUp<'a> = &'a (dyn Fn(EndpointNumber) -> Option<(ApplicationId, Policy)> + std::marker::Sync);
+
+/// [`recover`] for whoever knows the endpoints, owner or not.
+pub(crate) async fn recover_lanes(
+    log: &dyn Log,
+    look_up: LookUp<'_>,
+    partition: Partition,
+    until: Offset,
+    now: Timestamp,
+) -> Result<Recovered, RecoverError> {
     let entries = log.scan(Table::Lanes, partition).await?;
     let checkpoint = newest_checkpoint(&entries)?;
     let deliveries_start = log.bounds(Topic::Deliveries, partition).await?.start;
@@ -69,7 +84,7 @@ pub(crate) async fn recover(
         for (key, value) in &entries {
             if let Some((epoch, LaneKey::Lane(number))) = parse_key(key)
                 && epoch == checkpoint.epoch
-                && let Some(slot) = restore_slot(control, number, value, deliveries, now)?
+                && let Some(slot) = restore_slot(look_up, number, value, deliveries, now)?
             {
                 slots.insert(number, slot);
             }
@@ -81,8 +96,8 @@ pub(crate) async fn recover(
         let slot = match slots.entry(fact.endpoint()) {
             std::collections::hash_map::Entry::Occupied(slot) => slot.into_mut(),
             std::collections::hash_map::Entry::Vacant(place) => {
-                let Some(slot) = new_slot(control, fact.endpoint(), deliveries, now) else { return };
-                place.insert(slot)
+                let Some(found) = look_up(fact.endpoint()) else { return };
+                place.insert(fresh_slot(found, deliveries, now))
             }
         };
         slot.lane.apply(&fact, now);
@@ -91,6 +106,7 @@ pub(crate) async fn recover(
     Ok(Recovered {
         slots,
         rule: checkpoint.as_ref().map(IntakeRule::restore).unwrap_or_default(),
+        checkpoint,
         deliveries,
         attempts: until,
         stale_keys: entries.into_iter().map(|(key, _)| key).collect(),
@@ -135,24 +151,34 @@ pub(crate) fn new_slot(
     next: Offset,
     now: Timestamp,
 ) -> Option<Slot> {
+    look_up(control, number).map(|found| fresh_slot(found, next, now))
+}
+
+fn look_up(control: &Control, number: EndpointNumber) -> Option<(ApplicationId, Policy)> {
     let endpoint = control.view().endpoint_by_number(number)?;
-    let lane = Lane::new(control.policy(&endpoint), next, now);
-    Some(Slot::new(lane, endpoint.application, now))
+    Some((endpoint.application, control.policy(&endpoint)))
+}
+
+pub(crate) fn fresh_slot(
+    (application, policy): (ApplicationId, Policy),
+    next: Offset,
+    now: Timestamp,
+) -> Slot {
+    Slot::new(Lane::new(policy, next, now), application, now)
 }
 
 fn restore_slot(
-    control: &Control,
+    look_up: LookUp<'_>,
     number: EndpointNumber,
     value: &[u8],
     deliveries: Offset,
     now: Timestamp,
 ) -> Result<Option<Slot>, RecoverError> {
     let malformed = |source| RecoverError::Malformed { what: "a lane's snapshot", source };
-    let endpoint: Option<Arc<_>> = control.view().endpoint_by_number(number);
-    let Some(endpoint) = endpoint else { return Ok(None) };
+    let Some((application, policy)) = look_up(number) else { return Ok(None) };
     let (behind, above, snapshot) = decode_lane(value).map_err(malformed)?;
-    let lane = Lane::restore(snapshot, control.policy(&endpoint), now).map_err(malformed)?;
-    let mut slot = Slot::new(lane, endpoint.application, now);
+    let lane = Lane::restore(snapshot, policy, now).map_err(malformed)?;
+    let mut slot = Slot::new(lane, application, now);
     slot.behind = behind;
     slot.above = above;
     if !behind {

@@ -7,7 +7,7 @@ use fanfare_control::{Application, Control, Principal, Unavailable};
 use fanfare_core::{Clock, OrganizationId};
 use http::{header, request::Parts};
 
-use crate::{ApiError, Memory};
+use crate::{ApiError, Memory, checked_tokens::CheckedTokens};
 
 /// What routes need of the process before they look at a request; part of every router's state.
 #[derive(Clone)]
@@ -17,11 +17,12 @@ struct Inner {
     control: Control,
     clock: Arc<dyn Clock>,
     memory: Memory,
+    tokens: CheckedTokens,
 }
 
 impl Gate {
     pub fn new(control: Control, clock: Arc<dyn Clock>, memory: Memory) -> Self {
-        Self(Arc::new(Inner { control, clock, memory }))
+        Self(Arc::new(Inner { control, clock, memory, tokens: CheckedTokens::default() }))
     }
 
     pub fn control(&self) -> &Control {
@@ -76,7 +77,7 @@ where
             .ok()
             .and_then(bearer)
             .ok_or_else(|| ApiError::unauthorized("the authorization header must be `Bearer <token>`"))?;
-        match gate.control().tokens().verify(token, gate.0.clock.now()) {
+        match gate.0.tokens.verify(gate.control().tokens(), token, gate.0.clock.now()) {
             Ok(principal) => Ok(Self(principal)),
             Err(error) => Err(ApiError::unauthorized(format!("invalid token: {error}"))),
         }

@@ -7,6 +7,7 @@
 mod application_in;
 mod auth;
 mod body;
+mod checked_tokens;
 mod command_error;
 mod error;
 mod health;

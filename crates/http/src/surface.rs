@@ -22,9 +22,8 @@ pub struct Surface {
 impl Surface {
     /// Puts `routes` beside the health routes.
     pub fn new(routes: Router, probes: Probes) -> Self {
-        let router =
-            routes.merge(probes.routes()).fallback(unknown_route).method_not_allowed_fallback(wrong_method);
-        Self { router }
+        let all = routes.merge(probes.routes());
+        Self { router: all.fallback(unknown_route).method_not_allowed_fallback(wrong_method) }
     }
 
     /// Answers one request.

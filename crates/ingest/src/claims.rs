@@ -253,16 +253,12 @@ impl Drop for Reservation {
         let table = &mut *self.claims.partitions[self.partition.0 as usize].lock();
         for print in self.prints.into_iter().flatten() {
             let hash_map::Entry::Occupied(mut slot) = table.slots.entry(print) else { continue };
-            let waiting = match self.durable_at {
-                Some(offset) => {
-                    let before = std::mem::replace(&mut slot.get_mut().state, State::Durable(offset));
-                    table.durable.push_back((offset, print));
-                    before
-                }
-                None => {
-                    self.claims.count.fetch_sub(1, Ordering::Relaxed);
-                    slot.remove().state
-                }
+            let waiting = if let Some(offset) = self.durable_at {
+                table.durable.push_back((offset, print));
+                std::mem::replace(&mut slot.get_mut().state, State::Durable(offset))
+            } else {
+                self.claims.count.fetch_sub(1, Ordering::Relaxed);
+                slot.remove().state
             };
             let State::Pending(twins) = waiting else { unreachable!("only its reservation decides a claim") };
             for twin in twins {

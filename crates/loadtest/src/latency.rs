@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// Two digits: a value is right to 1 %, and a histogram costs some kilobytes.
 const DIGITS: u8 = 2;
+/// A day; what is longer counts as this.
+const LONGEST_US: u64 = 86_400_000_000;
 
 /// Latencies, in microseconds.
 #[derive(Clone, Debug)]
@@ -37,8 +39,9 @@ impl Default for Latencies {
 
 impl Latencies {
     pub fn record(&mut self, latency: Duration) {
-        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        self.histogram.saturating_record(micros.max(1));
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(LONGEST_US).clamp(1, LONGEST_US);
+        // Not `saturating_record`: that does not grow but cuts.
+        self.histogram.record(micros).expect("it grows as needed");
     }
 
     pub fn add(&mut self, other: &Self) {
@@ -71,5 +74,28 @@ impl Summary {
         let ms = |micros: u64| micros as f64 / 1_000.0;
         let [p50, p99, max] = [ms(self.p50_us), ms(self.p99_us), ms(self.max_us)];
         format!("p50 {p50:.2} ms, p99 {p99:.2} ms, max {max:.1} ms")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_of_any_size_are_kept_and_added() {
+        let mut sum = Latencies::default();
+        for from in [0, 1] {
+            let mut latencies = Latencies::default();
+            (from..10_000).step_by(2).for_each(|ms| latencies.record(Duration::from_millis(ms)));
+            sum.add(&latencies);
+        }
+        sum.record(Duration::MAX);
+        let Summary { count, p50_us, p99_us, max_us, .. } = sum.summary();
+        assert_eq!(count, 10_001);
+        assert!(
+            p50_us.abs_diff(5_000_000) < 50_000 && p99_us.abs_diff(9_900_000) < 100_000,
+            "{p50_us} {p99_us}"
+        );
+        assert!(max_us.abs_diff(LONGEST_US) < LONGEST_US / 100);
     }
 }

@@ -58,6 +58,7 @@ impl Drop for Pacer {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "a thread that does nothing else")]
 fn give_turns(turns: &Semaphore, start: Instant, interval: Duration) {
     let mut given: u64 = 0;
     while !turns.is_closed() {

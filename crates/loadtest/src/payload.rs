@@ -179,8 +179,9 @@ fn hash(bytes: &[u8]) -> [u8; HASH_BYTES] {
 }
 
 fn write_hex(value: u64, digits: usize, out: &mut Vec<u8>) {
-    for place in (0..digits).rev() {
-        out.push(hex_digit((value >> (4 * place)) as u8 & 15));
+    let bytes = value.to_be_bytes();
+    for byte in &bytes[bytes.len() - digits / 2..] {
+        out.extend_from_slice(&[hex_digit(byte >> 4), hex_digit(byte & 15)]);
     }
 }
 

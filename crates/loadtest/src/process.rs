@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Lines of a child's output that are kept to explain its death.
 const LINES_KEPT: usize = 20;
@@ -88,13 +88,11 @@ impl Server {
             tokio::spawn(follow(output, found.clone(), Arc::clone(&kept)));
         }
         drop(found);
-        match timeout(START_TIMEOUT, urls.recv()).await {
-            Ok(Some(url)) => Ok(Self { child, pid, url }),
-            _ => {
-                let lines = kept.lock().expect("no holder panics").join("\n");
-                bail!("{name} did not say where it listens; its output:\n{lines}")
-            }
+        if let Ok(Some(url)) = timeout(START_TIMEOUT, urls.recv()).await {
+            return Ok(Self { child, pid, url });
         }
+        let lines = kept.lock().expect("no holder panics").join("\n");
+        bail!("{name} did not say where it listens; its output:\n{lines}")
     }
 
     pub fn pid(&self) -> u32 {

@@ -37,6 +37,7 @@ use crate::{
 };
 
 /// What to publish, where and how.
+#[allow(clippy::struct_excessive_bools, reason = "each is a setting of its own, named where it is set")]
 #[derive(Clone, Debug)]
 pub struct Options {
     pub server: client::Server,
@@ -86,7 +87,7 @@ impl Options {
             duration: None,
             idempotency: false,
             repeat: false,
-            patience: Duration::from_secs(120),
+            patience: Duration::from_mins(2),
             answer_timeout: Duration::from_secs(30),
             keep_ids: false,
         }

@@ -56,7 +56,7 @@ use self::{
 use crate::{client::read_body, latency::Latencies, payload::Stamp, process};
 
 /// "Never answers" ends after this.
-const HANG: Duration = Duration::from_secs(3_600);
+const HANG: Duration = Duration::from_hours(1);
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1_024;
 
@@ -107,8 +107,8 @@ impl Receiver {
     }
 
     /// Lets an endpoint answer otherwise from now on; false if there is no such endpoint.
-    pub fn behave(&self, endpoint: usize, behaviour: Behaviour) -> bool {
-        self.state.behave(&[endpoint], &behaviour)
+    pub fn behave(&self, endpoint: usize, behaviour: &Behaviour) -> bool {
+        self.state.behave(&[endpoint], behaviour)
     }
 
     pub fn counters(&self) -> Counters {
@@ -164,7 +164,9 @@ impl State {
         if numbers.iter().any(|&number| number >= endpoints.len()) {
             return false;
         }
-        numbers.iter().for_each(|&number| endpoints[number].behave(behaviour.clone()));
+        for &number in numbers {
+            endpoints[number].behave(behaviour.clone());
+        }
         true
     }
 

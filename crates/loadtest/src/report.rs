@@ -98,10 +98,10 @@ pub fn roof(roof: &Roof) -> String {
 /// Rounds side by side.
 pub fn bench(case: &Case, bench: &Bench) -> String {
     let mut text = format!("{}\n\n", case.summary);
-    let mut line = |columns: [String; 9]| {
-        let [round, roof, fanfare, share, cpu, p50, p99, memory, judged] = columns;
+    let mut line = |columns: [String; 10]| {
+        let [round, roof, fanfare, publishing, share, cpu, p50, p99, memory, judged] = columns;
         let row = format!(
-            "{round:<7}{roof:>10}{fanfare:>12}{share:>8}{cpu:>15}{p50:>17}{p99:>19}{memory:>9}  {judged}"
+            "{round:<7}{roof:>10}{fanfare:>12}{publishing:>12}{share:>8}{cpu:>15}{p50:>17}{p99:>19}{memory:>9}  {judged}"
         );
         writeln!(text, "{}", row.trim_end()).expect("a String takes all");
     };
@@ -109,6 +109,7 @@ pub fn bench(case: &Case, bench: &Bench) -> String {
         "",
         "roof/s",
         "fanfare/s",
+        "publishing",
         "share",
         "µs/delivery",
         "p50 ms (roof)",
@@ -124,6 +125,7 @@ pub fn bench(case: &Case, bench: &Bench) -> String {
             format!("{number}"),
             format!("{:.0}", roof.requests_per_second),
             format!("{:.0}", outcome.deliveries_per_second),
+            format!("{:.0}", outcome.deliveries_per_second_while_publishing),
             format!("{:.1} %", 100.0 * outcome.deliveries_per_second / roof.requests_per_second.max(1.0)),
             format!("{:.1} ({:.1})", outcome.server_cpu_us_per_delivery, roof.sender_cpu_us_per_request),
             latency(outcome.latency.p50_us, roof.receipt_latency.p50_us),

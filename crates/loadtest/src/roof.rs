@@ -98,7 +98,7 @@ pub async fn run(options: Options) -> anyhow::Result<Roof> {
 
     let pacer = options.rate.map(Pacer::start);
     let (begun, stopped) = (AtomicU64::new(0), AtomicBool::new(false));
-    let shared = Arc::new(Shared { run, pacer, begun, stopped, options });
+    let shared = Arc::new(Shared { options, run, pacer, begun, stopped });
     let before: Counters = receiver.call::<(), _>(Method::GET, "/counters", None).await?;
     let cpu_before = process::own_cpu();
     let started = Instant::now();
@@ -117,7 +117,7 @@ pub async fn run(options: Options) -> anyhow::Result<Roof> {
     }
     ender.abort();
     let elapsed = started.elapsed().as_secs_f64();
-    let sender_cpu = process::own_cpu() - cpu_before;
+    let sender_cpu = process::own_cpu().saturating_sub(cpu_before);
     let after: Counters = receiver.call::<(), _>(Method::GET, "/counters", None).await?;
     let report: Report = receiver.call::<(), _>(Method::GET, "/report", None).await?;
     if report.endpoints.iter().any(|endpoint| endpoint.out_of_order + endpoint.forged + endpoint.damaged > 0)
@@ -191,7 +191,7 @@ pub(crate) fn signed_request(
     let mut body = Vec::with_capacity(payload_bytes);
     payload::write(stamp, payload_bytes, &mut body);
     // As long as a real id, and another one for every message.
-    let id = format!("msg_{:08x}{:08x}{:011x}", stamp.run as u32, stamp.application, stamp.seq);
+    let id = format!("msg_{:016x}{:03x}{:08x}", stamp.run, stamp.application & 0xfff, stamp.seq);
     let timestamp = SystemClock.now().as_secs();
     let signature = signer.signature_header(&id, timestamp, &body);
     let text = |text: String| HeaderValue::try_from(text).expect("ids and signatures are visible ASCII");
@@ -242,7 +242,7 @@ mod tests {
                 payload_bytes: 1_024,
                 rate,
                 requests: Some(200),
-                duration: Duration::from_secs(60),
+                duration: Duration::from_mins(1),
             };
             let roof = run(options).await.unwrap();
             assert_eq!(

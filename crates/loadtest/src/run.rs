@@ -73,8 +73,7 @@ pub async fn run(case: &Case, parties: &Parties) -> anyhow::Result<Outcome> {
     let applications = set_up(case, parties, run).await?;
 
     let resident_bytes_before = usage(parties).resident_bytes;
-    let publisher = Publisher::start(options(case, parties, run, applications));
-    let mut publishing = tokio::spawn(publisher.finish());
+    let mut publishing = tokio::spawn(Publisher::start(options(case, parties, run, applications)).finish());
     let mut watch = Watch { parties, receiver: &receiver, resident_bytes_peak: 0 };
     watch.pass(Duration::from_secs_f64(case.warm_up_secs)).await;
     receiver.call::<(), ()>(Method::POST, "/reset", None).await?;
@@ -118,7 +117,9 @@ pub async fn run(case: &Case, parties: &Parties) -> anyhow::Result<Outcome> {
             publish_end.counters.at,
         ),
         latency: of_well.latency,
-        server_cpu_us_per_delivery: cpu_each((end.usage.cpu - start.usage.cpu).as_secs_f64() * 1e6),
+        server_cpu_us_per_delivery: cpu_each(
+            end.usage.cpu.saturating_sub(start.usage.cpu).as_secs_f64() * 1e6,
+        ),
         receiver_cpu_us_per_delivery: cpu_each(as_f64(end.counters.cpu_us - start.counters.cpu_us)),
         resident_bytes_before,
         resident_bytes_peak,

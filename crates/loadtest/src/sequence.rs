@@ -109,7 +109,8 @@ impl Numbering {
 
     /// `seq` was answered, or given up.
     pub fn finish(&mut self, seq: u64) {
-        let place = seq.checked_sub(self.floor).and_then(|ahead| self.answered.get_mut(ahead as usize));
+        let ahead = seq.checked_sub(self.floor).and_then(|ahead| usize::try_from(ahead).ok());
+        let place = ahead.and_then(|ahead| self.answered.get_mut(ahead));
         *place.expect("a number is finished once, after it was begun") = true;
         while self.answered.front() == Some(&true) {
             self.answered.pop_front();

@@ -73,7 +73,7 @@ pub trait Engine {
     async fn join(&self, log: &Arc<dyn Log>) -> Arc<dyn Log>;
     /// The next sync fails. Gives whether the engine can.
     fn fail_next_sync(&self) -> bool;
-    /// Retention removes the beginning of a partition of `messages`. May append to other topics.
+    /// Retention removes the beginning of a partition of `messages`, or all of it.
     async fn truncate(&self, log: &Arc<dyn Log>, partition: Partition);
     /// Whether survivors of a crash are a beginning of all that was appended, not only of each partition.
     fn keeps_one_order(&self) -> bool;

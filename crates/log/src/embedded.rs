@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
     commit::{Committer, Site},
-    directory::Partitions,
+    directory::{DirectoryLock, Partitions},
     driver::Driven,
     journal::{Ending, Fetched, Journal},
     layout::{Layout, Slot},
@@ -66,12 +66,13 @@ pub struct EmbeddedLog {
     workers: Arc<Coordinator>,
     /// One per writer: turns true when it has ended.
     ended: Vec<watch::Receiver<bool>>,
-    lock: Mutex<Option<Arc<dyn Send + std::marker::Sync>>>,
+    lock: Mutex<Option<DirectoryLock>>,
 }
 
 impl EmbeddedLog {
     /// Opens the log and recovers what a former process left. Blocks on the disk. With [`Driver::Task`] it has to
     /// be called within a runtime.
+    #[allow(clippy::needless_pass_by_value, reason = "an opened log keeps what it was given")]
     pub fn open(options: Options) -> Result<Arc<Self>, OpenError> {
         let lock = directory::lock(&options)?;
         let partitions = directory::check_format(&options)?;
@@ -114,7 +115,7 @@ impl EmbeddedLog {
             lock: Mutex::new(lock.clone()),
         };
         if let Some(lock) = lock {
-            log.spawn(&options, lock, main_site, control_site)?;
+            log.spawn(&options, &lock, main_site, control_site)?;
         }
         Ok(Arc::new(log))
     }
@@ -123,7 +124,7 @@ impl EmbeddedLog {
     fn spawn(
         &mut self,
         options: &Options,
-        lock: Arc<dyn Send + std::marker::Sync>,
+        lock: &DirectoryLock,
         main: Committer,
         control: Committer,
     ) -> Result<(), OpenError> {

@@ -15,7 +15,7 @@ use fanfare_core::{Offset, Partition, limits};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-use self::cluster::Shared;
+use self::cluster::{Room, Shared};
 pub use self::cluster::{SimCluster, SimOptions};
 use crate::{
     claims::{Coordinator, GroupClaims},
@@ -25,11 +25,14 @@ use crate::{
     },
 };
 
+/// Where a process takes part, so that its crash ends that.
+type Memberships = Arc<Mutex<Vec<(Arc<Coordinator>, u64)>>>;
+
 /// One process's handle on a [`SimCluster`].
 pub struct SimLog {
     shared: Arc<Shared>,
     process: u64,
-    memberships: Arc<Mutex<Vec<(Arc<Coordinator>, u64)>>>,
+    memberships: Memberships,
 }
 
 impl SimLog {
@@ -65,10 +68,11 @@ impl SimLog {
             return Err(AppendError::TooLarge { size_bytes, limit_bytes: limits::UNSYNCED_BYTES });
         }
         loop {
-            let until = self.shared.state.lock().room_at(self.process, size_bytes, Instant::now());
-            match until.ok_or_else(|| AppendError::Closed(Self::closed()))? {
-                None => break,
-                Some(until) => sleep_until(until).await,
+            let room = self.shared.state.lock().room_at(self.process, size_bytes, Instant::now());
+            match room {
+                Room::Now => break,
+                Room::At(until) => sleep_until(until).await,
+                Room::Never => return Err(AppendError::Closed(Self::closed())),
             }
         }
         let outcome =
@@ -200,7 +204,7 @@ impl Log for SimLog {
 /// A membership that a crash of its process ends.
 struct SimClaims {
     claims: GroupClaims,
-    memberships: Arc<Mutex<Vec<(Arc<Coordinator>, u64)>>>,
+    memberships: Memberships,
 }
 
 impl Claims for SimClaims {

@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use fanfare_core::{Clock, Offset, Partition, Timestamp};
 use fanfare_log::{
-    Log, NewRecord, Sync, Topic,
+    Log, Topic,
     conformance::{self, Engine, PARTITIONS},
     disk::{Disk, FaultyDisk, RealDisk},
     embedded::{Driver, EmbeddedLog, Options},
@@ -103,15 +103,6 @@ impl Engine for Embedded {
     async fn truncate(&self, log: &Arc<dyn Log>, partition: Partition) {
         *self.clock.0.lock() += Duration::from_secs(40 * 24 * 3_600);
         let before = log.bounds(Topic::Messages, partition).await.unwrap().start;
-        // A new segment makes the old ones removable.
-        let filler = NewRecord::head(vec![0; 10 << 10].into());
-        for _ in 0..3 {
-            log.append(Topic::Attempts, Partition(0), vec![filler.clone()], Sync::Now)
-                .await
-                .unwrap()
-                .await
-                .unwrap();
-        }
         for _ in 0..200 {
             if log.bounds(Topic::Messages, partition).await.unwrap().start > before {
                 return;

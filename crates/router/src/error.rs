@@ -42,8 +42,7 @@ impl SessionError {
     pub fn is_retryable(&self) -> bool {
         match self {
             // Retention was faster: the next session begins at the log's start and says what is lost.
-            Self::Read { error: ReadError::Truncated { .. }, .. } => true,
-            Self::Read { error, .. } => error.is_retryable(),
+            Self::Read { error, .. } => error.is_retryable() || matches!(error, ReadError::Truncated { .. }),
             Self::Append { error, .. } => error.is_retryable(),
             Self::Control(error) => error.is_retryable(),
             Self::Record { .. } => false,

@@ -30,7 +30,7 @@ pub(crate) struct Routed {
     pub(crate) last_sent: Vec<(Partition, Offset)>,
     pub(crate) claims: Vec<ClaimEntry>,
     /// Record time of its newest message.
-    pub(crate) routed_at: Option<Timestamp>,
+    pub(crate) newest: Option<Timestamp>,
     pub(crate) durable: TryJoinAll<Pending>,
 }
 
@@ -138,7 +138,7 @@ impl Progress {
                 self.next.position = batch.position;
                 self.next.claims.extend(batch.claims);
                 self.last_sent.extend(batch.last_sent);
-                self.routed_at = batch.routed_at.map_or(self.routed_at, |at| at.max(self.routed_at));
+                self.routed_at = batch.newest.map_or(self.routed_at, |at| at.max(self.routed_at));
                 self.changed = true;
             }
             Event::CheckpointDue => self.write().await?,

@@ -83,7 +83,7 @@ impl Session<'_> {
                 position: self.position,
                 last_sent: sorted.last_sent,
                 claims: sorted.claims,
-                routed_at: sorted.newest,
+                newest: sorted.newest,
                 durable: try_join_all(pendings),
             });
         }

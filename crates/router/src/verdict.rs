@@ -20,12 +20,11 @@ pub(crate) fn judge(identity: &Identity, key: Option<&ClaimEntry>, event_id: Opt
         (None, None) => Verdict::New,
         (Some(key), Some(event_id)) if key.id != event_id.id => Verdict::Conflict(key.id),
         (Some(first), _) if first.body == identity.body => Verdict::Alias(first.id),
-        (Some(first), _) => Verdict::Conflict(first.id),
-        // The event id of a message under another key is a conflict, however equal the rest.
         (None, Some(first)) if identity.key.is_none() && first.body == identity.body => {
             Verdict::Alias(first.id)
         }
-        (None, Some(first)) => Verdict::Conflict(first.id),
+        // Another body; or an event id under another key, however equal the rest.
+        (Some(first), _) | (None, Some(first)) => Verdict::Conflict(first.id),
     }
 }
 

@@ -24,7 +24,7 @@ fn options(main_secret: [u8; 32]) -> Options {
     }
 }
 
-async fn open_log(directory: &Path) -> Arc<EmbeddedLog> {
+fn open_log(directory: &Path) -> Arc<EmbeddedLog> {
     let options = embedded::Options { segment_bytes: 1 << 20, ..embedded::Options::new(directory, 4, 8) };
     EmbeddedLog::open(options).unwrap()
 }
@@ -33,21 +33,21 @@ async fn open(log: &Arc<EmbeddedLog>) -> Control {
     Control::open(Arc::clone(log) as Arc<dyn Log>, options([1; 32])).await.unwrap()
 }
 
-fn key(key: &[u8], body: &[u8]) -> Option<ControlKey> {
-    Some(ControlKey { key: Fingerprint::of(&[key]), body: Fingerprint::of(&[body]) })
+fn key(key: &[u8], body: &[u8]) -> ControlKey {
+    ControlKey { key: Fingerprint::of(&[key]), body: Fingerprint::of(&[body]) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_answered_outlives_the_process() {
     let directory = tempfile::tempdir().unwrap();
-    let log = open_log(directory.path()).await;
+    let log = open_log(directory.path());
     let (here, there) = (open(&log).await, open(&log).await);
 
     // Made here, seen there, changed by both.
     let settings = ApplicationSettings { uid: Some("acme".into()), ..Default::default() };
     let create = here.new_application(default_organization(), settings.clone());
     let Applied::Accepted(Effect::Application(application)) =
-        here.submit(create, key(b"k", b"b")).await.unwrap()
+        here.submit(create, Some(key(b"k", b"b"))).await.unwrap()
     else {
         panic!("it was not accepted")
     };
@@ -73,7 +73,7 @@ async fn what_was_answered_outlives_the_process() {
     log.close().await;
     drop(log);
 
-    let log = open_log(directory.path()).await;
+    let log = open_log(directory.path());
     let again = open(&log).await;
     assert_eq!(*again.view(), before);
     assert_eq!(again.view().matching(application.id, "any", &[]).len(), 50);
@@ -82,8 +82,8 @@ async fn what_was_answered_outlives_the_process() {
     // The keys of POSTs too.
     let create = || again.new_application(default_organization(), settings.clone());
     let repeated = Applied::Repeated(Resource::Application(application.id));
-    assert_eq!(again.submit(create(), key(b"k", b"b")).await, Ok(repeated));
-    assert_eq!(again.submit(create(), key(b"k", b"c")).await, Err(Refusal::KeyReused.into()));
+    assert_eq!(again.submit(create(), Some(key(b"k", b"b"))).await, Ok(repeated));
+    assert_eq!(again.submit(create(), Some(key(b"k", b"c"))).await, Err(Refusal::KeyReused.into()));
 
     let other = Control::open(Arc::clone(&log) as Arc<dyn Log>, options([2; 32])).await;
     assert!(matches!(other, Err(OpenError::OtherSecret { .. })));

@@ -50,6 +50,7 @@ fn claims() -> (Arc<Claims>, Arc<Known>) {
 }
 
 /// What the verdict was, in short; a new one's claims are given up.
+#[allow(clippy::needless_pass_by_value, reason = "dropping it gives the claims up")]
 fn short(verdict: Verdict) -> String {
     match verdict {
         Verdict::New(_) => "new".into(),

@@ -152,7 +152,7 @@ async fn perform(command: Command) -> anyhow::Result<ExitCode> {
             let options =
                 roof::Options { receiver, connections, payload_bytes, rate, requests: None, duration };
             let roof = roof::run(options).await?;
-            print(if json { serde_json::to_string(&roof)? } else { report::roof(&roof) })?;
+            print(&if json { serde_json::to_string(&roof)? } else { report::roof(&roof) })?;
             Ok(ExitCode::SUCCESS)
         }
         Job::Run { case, server, token, pid } => {
@@ -167,7 +167,7 @@ async fn perform(command: Command) -> anyhow::Result<ExitCode> {
             let outcome = run::run(&case, &parties).await;
             receiver.stop().await?;
             let outcome = outcome?;
-            print(if json { serde_json::to_string(&outcome)? } else { report::outcome(&outcome) })?;
+            print(&if json { serde_json::to_string(&outcome)? } else { report::outcome(&outcome) })?;
             Ok(success(outcome.drained && outcome.verdict.is_clean()))
         }
         Job::Bench { case, fanfare, rounds, scratch, serve_arguments } => {
@@ -177,7 +177,7 @@ async fn perform(command: Command) -> anyhow::Result<ExitCode> {
             let bench = bench::run(&options, |line| eprintln!("{line}")).await?;
             let text =
                 if json { serde_json::to_string(&bench)? } else { report::bench(&options.case, &bench) };
-            print(text)?;
+            print(&text)?;
             Ok(success(bench.missed.is_empty()))
         }
     }
@@ -189,7 +189,7 @@ async fn receive(listen: SocketAddr, endpoints: Option<&Path>) -> anyhow::Result
         let spec = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         receiver.configure(&serde_json::from_slice(&spec)?)?;
     }
-    print(format!("listening on http://{}", receiver.address()))?;
+    print(&format!("listening on http://{}", receiver.address()))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -233,7 +233,7 @@ async fn publish(wanted: Publish, as_json: bool) -> anyhow::Result<ExitCode> {
         let complaint = published.complaint.map(|complaint| format!("\n{complaint}")).unwrap_or_default();
         format!("{:?}\n{}{complaint}", published.counts, published.latency.text())
     };
-    print(text)?;
+    print(&text)?;
     Ok(success(published.counts.accepted > 0))
 }
 
@@ -245,7 +245,7 @@ fn find_case(name: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// To standard output, at once: whoever started us reads it from a pipe.
-fn print(text: String) -> anyhow::Result<()> {
+fn print(text: &str) -> anyhow::Result<()> {
     let mut output = std::io::stdout().lock();
     writeln!(output, "{}", text.trim_end())?;
     Ok(output.flush()?)

@@ -31,7 +31,7 @@ struct Taken {
 }
 
 /// The status of the request with this number.
-type Answers = fn(usize) -> StatusCode;
+type Answers = fn(u64) -> StatusCode;
 
 impl Stub {
     async fn start(address: SocketAddr, answers: Answers) -> Self {
@@ -47,7 +47,7 @@ impl Stub {
                 let (taken, requests) = (Arc::clone(&taken_here), Arc::clone(&requests));
                 connections.spawn(async move {
                     let service = service_fn(move |request| {
-                        let number = requests.fetch_add(1, Relaxed) as usize;
+                        let number = requests.fetch_add(1, Relaxed);
                         answer(request, answers(number), number, Arc::clone(&taken))
                     });
                     http1::Builder::new().serve_connection(TokioIo::new(tcp), service).await.ok();
@@ -70,7 +70,7 @@ impl Stub {
 async fn answer(
     request: Request<Incoming>,
     status: StatusCode,
-    number: usize,
+    number: u64,
     taken: Arc<Mutex<Vec<Taken>>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
@@ -89,7 +89,7 @@ async fn answer(
     }
     let answer = format!(r#"{{"eventId":null,"id":"msg_{number}","payload":{{}}}}"#);
     let mut response = Response::builder().status(status);
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         response = response.header("retry-after", "1");
     }
     Ok(response.body(Full::new(Bytes::from(answer))).unwrap())
@@ -103,7 +103,7 @@ async fn options(stub: &Stub, applications: usize) -> Options {
 }
 
 async fn publish(options: Options) -> Published {
-    timeout(Duration::from_secs(60), Publisher::start(options).finish()).await.unwrap()
+    timeout(Duration::from_mins(1), Publisher::start(options).finish()).await.unwrap()
 }
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
@@ -187,14 +187,14 @@ async fn repeating_outlives_the_server() {
     .await;
     let address = stub.address;
     let options = Options { connections: 4, repeat: true, messages: Some(60), ..options(&stub, 1).await };
-    let publisher = Publisher::start(options);
+    let running = Publisher::start(options);
     while stub.taken().len() < 20 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let before = stub.taken();
     stub.stop().await;
     let stub = Stub::start(address, |_| StatusCode::ACCEPTED).await;
-    let published = timeout(Duration::from_secs(60), publisher.finish()).await.unwrap();
+    let published = timeout(Duration::from_mins(1), running.finish()).await.unwrap();
     assert_eq!((published.counts.accepted, published.counts.unknown), (60, 0));
     assert!(published.counts.connects > 4);
 
@@ -211,16 +211,16 @@ async fn repeating_outlives_the_server() {
 async fn without_repeating_a_lost_answer_is_unknown() {
     let stub = Stub::start(ANY, |_| StatusCode::ACCEPTED).await;
     let options = Options { patience: Duration::from_millis(50), ..options(&stub, 1).await };
-    let publisher = Publisher::start(Options { messages: None, ..options });
+    let running = Publisher::start(Options { messages: None, ..options });
     while stub.taken().len() < 5 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     stub.stop().await;
-    while publisher.counts().unknown == 0 {
+    while running.counts().unknown == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    publisher.stop();
-    let published = timeout(Duration::from_secs(60), publisher.finish()).await.unwrap();
+    running.stop();
+    let published = timeout(Duration::from_mins(1), running.finish()).await.unwrap();
     assert!(published.counts.unknown >= 1 && published.complaint.is_some());
 }
 

@@ -39,12 +39,10 @@ pub struct ListenerChange {
 impl Query {
     /// As a query string, `?` included.
     pub fn to_text(&self) -> String {
-        let mut text = format!("?sequences={}", self.sequences);
-        if let Some(endpoints) = &self.endpoints {
-            let numbers: Vec<String> = endpoints.iter().map(usize::to_string).collect();
-            text += &format!("&endpoints={}", numbers.join(","));
-        }
-        text
+        let sequences = self.sequences;
+        let Some(endpoints) = &self.endpoints else { return format!("?sequences={sequences}") };
+        let numbers: Vec<String> = endpoints.iter().map(usize::to_string).collect();
+        format!("?sequences={sequences}&endpoints={}", numbers.join(","))
     }
 
     fn parse(text: &str) -> anyhow::Result<Self> {

@@ -116,7 +116,8 @@ impl Endpoint {
             return Decision::Forged;
         }
         let stamp = payload::read(body);
-        let id_is_new = stamp.is_ok_and(|stamp| stamp.run == self.run && self.is_second_id(&stamp, id));
+        let is_ours = |stamp: &Stamp| stamp.run == self.run && stamp.application == self.application;
+        let under_second_id = stamp.is_ok_and(|stamp| is_ours(&stamp) && self.is_second_id(&stamp, id));
 
         let mut record = self.record();
         let Ok(stamp) = stamp else {
@@ -131,7 +132,7 @@ impl Endpoint {
             record.misrouted += 1;
             return Decision::Unknown;
         }
-        record.second_ids += u64::from(id_is_new);
+        record.second_ids += u64::from(under_second_id);
         record.arrival(&stamp, self.ordering, now);
         if record.plain {
             record.delivered.insert(stamp.seq);
@@ -204,9 +205,9 @@ impl Endpoint {
     fn is_second_id(&self, stamp: &Stamp, id: &str) -> bool {
         let mut hasher = DefaultHasher::new();
         id.hash(&mut hasher);
-        let hash = hasher.finish() as u32 | 1;
+        let hash = (hasher.finish() >> 32) as u32 | 1;
         let mut ids = self.ids.lock().expect("no holder panics");
-        let place = stamp.seq as usize;
+        let place = usize::try_from(stamp.seq).expect("at most MAX_SEQUENCE");
         if place >= ids.len() {
             ids.resize(place + 1, 0);
         }

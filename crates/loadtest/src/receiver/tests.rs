@@ -1,14 +1,17 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use fanfare_core::{
     Ordering, Timestamp,
     signature::{Signer, SigningKey},
 };
 use http::{HeaderMap, Method, StatusCode, Uri};
-use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpStream, time::timeout};
+use tokio::{
+    io::AsyncReadExt as _,
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 
 use super::*;
 use crate::{
@@ -44,12 +47,7 @@ impl Bed {
         Self { receiver, keys }
     }
 
-    fn request(
-        &self,
-        endpoint: usize,
-        stamp: &Stamp,
-        key: &SigningKey,
-    ) -> Request<http_body_util::Full<Bytes>> {
+    fn request(endpoint: usize, stamp: &Stamp, key: &SigningKey) -> Request<http_body_util::Full<Bytes>> {
         let path: Uri = format!("/e/{endpoint}").parse().unwrap();
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_static("test"));
@@ -65,7 +63,7 @@ impl Bed {
     }
 
     async fn send(&self, endpoint: usize, stamp: &Stamp) -> StatusCode {
-        let request = self.request(endpoint, stamp, &self.keys[endpoint]);
+        let request = Self::request(endpoint, stamp, &self.keys[endpoint]);
         self.exchange(request).await.unwrap().status
     }
 
@@ -163,11 +161,11 @@ async fn endpoints_that_saw_another_order_are_found_even_where_any_is_allowed() 
 #[tokio::test]
 async fn forgery_damage_and_strangers_are_found_and_not_taken() {
     let bed = Bed::new(&[Ordering::Strict, Ordering::Strict]);
-    let other_endpoints = bed.request(0, &stamp(0), &bed.keys[1]);
+    let other_endpoints = Bed::request(0, &stamp(0), &bed.keys[1]);
     assert_eq!(bed.exchange(other_endpoints).await.unwrap().status, StatusCode::UNAUTHORIZED);
 
-    let mut changed = bed.request(0, &stamp(0), &bed.keys[0]);
-    let another = bed.request(0, &stamp(1), &bed.keys[0]).into_body();
+    let mut changed = Bed::request(0, &stamp(0), &bed.keys[0]);
+    let another = Bed::request(0, &stamp(1), &bed.keys[0]).into_body();
     *changed.body_mut() = another;
     assert_eq!(bed.exchange(changed).await.unwrap().status, StatusCode::UNAUTHORIZED);
 
@@ -176,7 +174,7 @@ async fn forgery_damage_and_strangers_are_found_and_not_taken() {
 
     // Signed as it is, but not what the publisher wrote.
     let signer = Signer::new(vec![bed.keys[0].clone()]);
-    let mut damaged = bed.request(0, &stamp(0), &bed.keys[0]);
+    let mut damaged = Bed::request(0, &stamp(0), &bed.keys[0]);
     let body = Bytes::from_static(b"{}");
     let now = SystemClock.now().as_secs();
     let signature = signer.signature_header("msg_1", now, &body);
@@ -196,15 +194,15 @@ async fn repeats_and_retries_are_told_apart() {
     let bed = Bed::new(&[Ordering::Strict]);
     bed.receiver.behave(
         0,
-        Behaviour {
+        &Behaviour {
             answer: Answer::Status { status: 500, retry_after_secs: Some(7) },
             ..Behaviour::default()
         },
     );
-    let refused = bed.exchange(bed.request(0, &stamp(0), &bed.keys[0])).await.unwrap();
+    let refused = bed.exchange(Bed::request(0, &stamp(0), &bed.keys[0])).await.unwrap();
     assert_eq!(refused.status, StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(refused.headers[header::RETRY_AFTER], "7");
-    bed.receiver.behave(0, Behaviour::default());
+    bed.receiver.behave(0, &Behaviour::default());
     for seq in [0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9] {
         bed.send(0, &stamp(seq)).await;
     }
@@ -217,7 +215,7 @@ async fn repeats_and_retries_are_told_apart() {
 async fn a_message_under_two_ids_is_found() {
     let bed = Bed::new(&[Ordering::Strict]);
     for id in ["msg_a", "msg_a", "msg_b"] {
-        let mut request = bed.request(0, &stamp(0), &bed.keys[0]);
+        let mut request = Bed::request(0, &stamp(0), &bed.keys[0]);
         let mut body = Vec::new();
         crate::payload::write(&stamp(0), 300, &mut body);
         let now = SystemClock.now().as_secs();
@@ -233,8 +231,8 @@ async fn a_message_under_two_ids_is_found() {
 #[tokio::test]
 async fn an_endpoint_goes_wrong_in_every_way() {
     let bed = Bed::new(&[Ordering::Unordered]);
-    let behave = |answer| bed.receiver.behave(0, Behaviour { answer, ..Behaviour::default() });
-    let request = || bed.request(0, &stamp(0), &bed.keys[0]);
+    let behave = |answer| bed.receiver.behave(0, &Behaviour { answer, ..Behaviour::default() });
+    let request = || Bed::request(0, &stamp(0), &bed.keys[0]);
 
     behave(Answer::Redirect { location: "http://10.0.0.1/".to_owned() });
     let redirect = bed.exchange(request()).await.unwrap();
@@ -261,7 +259,7 @@ async fn an_endpoint_goes_wrong_in_every_way() {
     let mut connection = Connection::open(bed.receiver.address()).await.unwrap();
     assert!(timeout(Duration::from_millis(100), connection.exchange(request())).await.is_err());
 
-    bed.receiver.behave(0, Behaviour { latency_ms: 50, ..Behaviour::default() });
+    bed.receiver.behave(0, &Behaviour { latency_ms: 50, ..Behaviour::default() });
     let sent = Instant::now();
     assert_eq!(bed.exchange(request()).await.unwrap().status, StatusCode::OK);
     assert!(sent.elapsed() >= Duration::from_millis(50));
@@ -269,7 +267,7 @@ async fn an_endpoint_goes_wrong_in_every_way() {
 
 /// Sends the request by hand, because clients skip informational answers, and counts these.
 async fn informational_answers(bed: &Bed) -> usize {
-    let request = bed.request(0, &stamp(0), &bed.keys[0]);
+    let request = Bed::request(0, &stamp(0), &bed.keys[0]);
     let mut bytes =
         format!("POST /e/0 HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n", 300).into_bytes();
     for (name, value) in request.headers() {
@@ -292,15 +290,15 @@ async fn a_closed_listener_refuses_and_can_be_opened_again() {
     let bed = Bed::new(&[Ordering::Strict]);
     let second = bed.receiver.open("127.0.0.1:0".parse().unwrap()).unwrap();
     let mut kept = Connection::open(second).await.unwrap();
-    let answer = kept.exchange(bed.request(0, &stamp(0), &bed.keys[0])).await.unwrap();
+    let answer = kept.exchange(Bed::request(0, &stamp(0), &bed.keys[0])).await.unwrap();
     assert_eq!(answer.status, StatusCode::OK);
 
     bed.receiver.close(second).await;
-    assert!(kept.exchange(bed.request(0, &stamp(1), &bed.keys[0])).await.is_err());
+    assert!(kept.exchange(Bed::request(0, &stamp(1), &bed.keys[0])).await.is_err());
     assert!(matches!(Connection::open(second).await, Err(client::Error::Connect(_))));
     assert_eq!(bed.receiver.open(second).unwrap(), second);
     let mut again = Connection::open(second).await.unwrap();
-    let answer = again.exchange(bed.request(0, &stamp(1), &bed.keys[0])).await.unwrap();
+    let answer = again.exchange(Bed::request(0, &stamp(1), &bed.keys[0])).await.unwrap();
     assert_eq!(answer.status, StatusCode::OK);
 }
 

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Access, Disk, DiskFile};
 use crate::random::SplitMix;
@@ -53,6 +53,8 @@ struct Shared {
     locks: HashMap<PathBuf, u64>,
     capacity_bytes: u64,
     syncs: u64,
+    /// Changes that still happen before the process dies.
+    changes_left: Option<u64>,
     /// Numbers of syncs to come that fail.
     failing_syncs: Vec<u64>,
     ignore_syncs: bool,
@@ -87,6 +89,7 @@ impl FaultyDisk {
             locks: HashMap::new(),
             capacity_bytes: u64::MAX,
             syncs: 0,
+            changes_left: None,
             failing_syncs: Vec::new(),
             ignore_syncs: false,
             sync_delay: Duration::ZERO,
@@ -113,21 +116,25 @@ impl FaultyDisk {
         shared.names.clone_from(&shared.durable_names);
         let names = &shared.names;
         shared.files.retain(|id, _| names.values().any(|named| named == id));
-        shared.generation += 1;
-        shared.locks.clear();
+        shared.die();
     }
 
     /// The process dies and the machine stays: nothing that was written is lost. Every handle is dead.
     pub fn kill(&self) {
-        let mut shared = self.shared.lock();
-        shared.generation += 1;
-        shared.locks.clear();
+        self.shared.lock().die();
+    }
+
+    /// The process dies at the change (write, sync, new name …) after this many; that one does not happen.
+    pub fn kill_after(&self, changes: u64) {
+        self.shared.lock().changes_left = Some(changes);
     }
 
     /// A handle for the next process.
     #[must_use]
     pub fn reopened(&self) -> Self {
-        Self { shared: self.shared.clone(), generation: self.shared.lock().generation }
+        let mut shared = self.shared.lock();
+        shared.changes_left = None;
+        Self { shared: self.shared.clone(), generation: shared.generation }
     }
 
     /// The `nth` sync of a file from now fails (1: the next).
@@ -196,19 +203,35 @@ impl FaultyDisk {
         Arc::new(FaultyFile { shared: self.shared.clone(), generation: self.generation, id, writable })
     }
 
-    fn alive(&self) -> io::Result<parking_lot::MutexGuard<'_, Shared>> {
+    fn alive(&self) -> io::Result<MutexGuard<'_, Shared>> {
         alive(&self.shared, self.generation)
     }
 }
 
-fn alive(shared: &Mutex<Shared>, generation: u64) -> io::Result<parking_lot::MutexGuard<'_, Shared>> {
+/// For what changes the disk.
+fn changing(shared: &Mutex<Shared>, generation: u64) -> io::Result<MutexGuard<'_, Shared>> {
+    let mut guard = alive(shared, generation)?;
+    match &mut guard.changes_left {
+        None => Ok(guard),
+        Some(0) => {
+            guard.die();
+            Err(io::Error::other("this process was killed"))
+        }
+        Some(left) => {
+            *left -= 1;
+            Ok(guard)
+        }
+    }
+}
+
+fn alive(shared: &Mutex<Shared>, generation: u64) -> io::Result<MutexGuard<'_, Shared>> {
     let guard = shared.lock();
     if guard.generation == generation { Ok(guard) } else { Err(io::Error::other("this process was killed")) }
 }
 
 impl Disk for FaultyDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let mut shared = self.alive()?;
+        let mut shared = changing(&self.shared, self.generation)?;
         let id = shared.next_id;
         shared.next_id += 1;
         shared.files.insert(id, Content::default());
@@ -232,21 +255,21 @@ impl Disk for FaultyDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut shared = self.alive()?;
+        let mut shared = changing(&self.shared, self.generation)?;
         shared.id_of(from)?;
         shared.change_names(NameChange::Rename(from.to_owned(), to.to_owned()));
         Ok(())
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
-        let mut shared = self.alive()?;
+        let mut shared = changing(&self.shared, self.generation)?;
         shared.id_of(path)?;
         shared.change_names(NameChange::Unlink(path.to_owned()));
         Ok(())
     }
 
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
-        let mut shared = self.alive()?;
+        let mut shared = changing(&self.shared, self.generation)?;
         if shared.ignore_syncs {
             return Ok(());
         }
@@ -294,7 +317,18 @@ impl Drop for LockGuard {
 
 impl FaultyFile {
     fn with<T>(&self, act: impl FnOnce(&mut Shared, &mut Content) -> io::Result<T>) -> io::Result<T> {
-        let mut shared = alive(&self.shared, self.generation)?;
+        self.act(alive(&self.shared, self.generation)?, act)
+    }
+
+    fn change<T>(&self, act: impl FnOnce(&mut Shared, &mut Content) -> io::Result<T>) -> io::Result<T> {
+        self.act(changing(&self.shared, self.generation)?, act)
+    }
+
+    fn act<T>(
+        &self,
+        mut shared: MutexGuard<'_, Shared>,
+        act: impl FnOnce(&mut Shared, &mut Content) -> io::Result<T>,
+    ) -> io::Result<T> {
         let mut content = shared.files.remove(&self.id).ok_or(io::ErrorKind::NotFound)?;
         let result = act(&mut shared, &mut content);
         shared.files.insert(self.id, content);
@@ -307,7 +341,7 @@ impl DiskFile for FaultyFile {
         if !self.writable {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        self.with(|shared, content| {
+        self.change(|shared, content| {
             let start = usize::try_from(position).map_err(io::Error::other)?;
             let size_bytes: usize = buffers.iter().map(|buffer| buffer.len()).sum();
             let growth = (start + size_bytes).saturating_sub(content.seen.len()) as u64;
@@ -338,7 +372,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.with(|shared, content| {
+        self.change(|shared, content| {
             shared.syncs += 1;
             if shared.ignore_syncs {
                 return Ok(());
@@ -358,7 +392,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn set_size(&self, size_bytes: u64) -> io::Result<()> {
-        self.with(|_, content| {
+        self.change(|_, content| {
             let size_bytes = usize::try_from(size_bytes).map_err(io::Error::other)?;
             content.seen.resize(size_bytes, 0);
             // A write of nothing at the new end: kept, it moves the end.
@@ -373,6 +407,12 @@ impl DiskFile for FaultyFile {
 }
 
 impl Shared {
+    fn die(&mut self) {
+        self.generation += 1;
+        self.locks.clear();
+        self.changes_left = None;
+    }
+
     fn id_of(&self, path: &Path) -> io::Result<u64> {
         self.names.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }

@@ -173,6 +173,18 @@ impl Committer {
         }
     }
 
+    /// Ends a segment that was begun before `horizon_ms`, so that what it holds can grow old.
+    pub(super) fn end_old_segment(&mut self, horizon_ms: i64) {
+        if self.suspect || self.end_at == self.segment.body_at || self.segment.header.created_ms >= horizon_ms
+        {
+            return;
+        }
+        self.time_ms = self.clock.now().as_millis();
+        if let Err(error) = self.next_segment() {
+            tracing::warn!(%error, "cannot make a segment; the old one goes on");
+        }
+    }
+
     fn segment_is_full(&self) -> bool {
         let used = self.end_at - self.segment.body_at;
         used > 0 && used + self.encoder.encoded().size_bytes > self.segment_bytes
@@ -204,12 +216,13 @@ impl Committer {
             created_ms: self.time_ms,
             next: self.next.clone(),
         };
+        let file = OpenedFile::create(&*self.disk, &self.directory, layout, header, &[])?;
+        // Only now: the old one takes no more. A file that failed gets no footer, it could not be trusted.
         if !self.suspect
             && let Err(error) = self.segment.seal(layout, self.last_crc)
         {
             tracing::warn!(path = %self.segment.path.display(), %error, "segment stays without footer");
         }
-        let file = OpenedFile::create(&*self.disk, &self.directory, layout, header, &[])?;
         let segment = Arc::new(Segment::empty(layout, file));
         self.end_at = segment.body_at;
         self.allocated_at = self.end_at;

@@ -30,8 +30,11 @@ pub(super) struct Partitions {
     pub(super) deliveries: u32,
 }
 
+/// The directory is this process's as long as one of these is there.
+pub(super) type DirectoryLock = Arc<dyn Send + Sync>;
+
 /// Takes the lock; `None` for a reader.
-pub(super) fn lock(options: &Options) -> Result<Option<Arc<dyn Send + Sync>>, OpenError> {
+pub(super) fn lock(options: &Options) -> Result<Option<DirectoryLock>, OpenError> {
     if options.read_only {
         return Ok(None);
     }

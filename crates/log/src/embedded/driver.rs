@@ -1,11 +1,12 @@
 //! The writer of a journal: one loop, once as a thread and once as a task.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::{sync::watch, time::Instant};
 
 use super::{
     commit::{CommitError, Committer},
+    directory::DirectoryLock,
     journal::{Due, Ending, Group},
     retention::Retention,
 };
@@ -21,7 +22,7 @@ pub(super) struct Driven {
     /// Turns true when the writer has ended and let go of its files.
     pub(super) ended: watch::Sender<bool>,
     /// Held until the writer ends.
-    pub(super) lock: Arc<dyn Send + Sync>,
+    pub(super) lock: DirectoryLock,
 }
 
 impl Driven {
@@ -53,7 +54,7 @@ impl Driven {
                                 if let Some(reason) = self.fatal(error) {
                                     return journal.close(group, &reason);
                                 }
-                                std::thread::sleep(FULL_RETRY);
+                                std::thread::park_timeout(FULL_RETRY);
                             }
                         }
                     }

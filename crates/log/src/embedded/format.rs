@@ -74,7 +74,8 @@ impl SegmentHeader {
         }
         bytes.advance(4);
         let length = bytes.get_u32_le() as usize;
-        (length % SEGMENT_HEADER_UNIT == 0 && length > 0 && length <= HEADERS_BYTES_MAX).then_some(length)
+        (length.is_multiple_of(SEGMENT_HEADER_UNIT) && length > 0 && length <= HEADERS_BYTES_MAX)
+            .then_some(length)
     }
 
     /// `bytes` are exactly the header.

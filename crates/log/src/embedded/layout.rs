@@ -29,10 +29,6 @@ impl Layout {
         self.topics.iter().map(|(_, partitions)| *partitions as usize).sum()
     }
 
-    pub(super) fn partitions(&self, topic: Topic) -> u32 {
-        self.topics.iter().find(|(known, _)| *known == topic).map_or(0, |(_, partitions)| *partitions)
-    }
-
     /// `None` if this journal has no such partition.
     pub(super) fn slot(&self, topic: Topic, partition: Partition) -> Option<Slot> {
         let mut first = 0;

@@ -14,7 +14,7 @@ use super::{
     format::{Place, SegmentHeader, encode_frontier},
     layout::Layout,
     options::OpenError,
-    scan::{Scan, scan},
+    scan::{Scan, lost_something, scan},
     segment::{OpenedFile, Segment, UNFINISHED, number_of},
 };
 use crate::disk::{Access, Disk};
@@ -157,7 +157,7 @@ fn good_end(site: &Site<'_>, last: &OpenedFile, read_only: bool) -> Result<u64, 
     let io = |error| OpenError::io(&last.path, error);
     let found = scan(site.layout, last, None).map_err(io)?;
     let end = found.whole_end(site.layout, last).map_err(io)?;
-    if !read_only && found.lost_something(last, end).map_err(io)? {
+    if !read_only && lost_something(last, end).map_err(io)? {
         return Err(damaged(last, end));
     }
     Ok(end)

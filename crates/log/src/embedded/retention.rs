@@ -8,9 +8,12 @@ use tokio::time::Instant;
 use super::commit::Committer;
 use crate::contract::Topic;
 
-const EVERY: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_mins(1);
 /// The wall clock may drift so far from the monotonic one before it counts as a step.
-const STEP: Duration = Duration::from_secs(60);
+const STEP: Duration = Duration::from_mins(1);
+
+/// However little is written, so many segments at least share the retention time: what is kept longer is bounded.
+const SEGMENTS_PER_RETENTION: u32 = 8;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ages {
@@ -44,6 +47,7 @@ impl Retention {
         self.last_run = Some(now);
         let wall = committer.site().2.now();
         if self.believes(wall, now) {
+            committer.end_old_segment((wall - self.ages.short / SEGMENTS_PER_RETENTION).as_millis());
             hide(committer, wall - self.ages.short);
             remove(committer, wall - self.ages.short - self.ages.extra);
         }

@@ -124,33 +124,33 @@ impl Scan {
         }
         Ok(self.end)
     }
+}
 
-    /// Looks behind the end for a batch which says that more than that was durable. Then what stands at the end
-    /// is no torn tail: something was lost.
-    pub(super) fn lost_something(&self, opened: &OpenedFile, end: u64) -> io::Result<bool> {
-        let size = opened.file.size_bytes()?;
-        let mut at = opened.place_of(end);
-        let magic = BATCH_MAGIC.to_le_bytes();
-        let mut block = Block::steady(opened.file.clone());
-        let mut window = vec![0; 1 << 20];
-        while at + (BATCH_FIXED_BYTES as u64) <= size {
-            let count = opened.file.read_at(at, &mut window)?;
-            for found in find_all(&window[..count], magic) {
-                let place = at + found as u64;
-                let Ok(Some((header, _))) = batch_at(&mut block, place, opened.position_of(place)) else {
-                    continue;
-                };
-                if header.synced > end {
-                    return Ok(true);
-                }
+/// Looks behind the end for a batch which says that more than that was durable. Then what stands at the end
+/// is no torn tail: something was lost.
+pub(super) fn lost_something(opened: &OpenedFile, end: u64) -> io::Result<bool> {
+    let size = opened.file.size_bytes()?;
+    let mut at = opened.place_of(end);
+    let magic = BATCH_MAGIC.to_le_bytes();
+    let mut block = Block::steady(opened.file.clone());
+    let mut window = vec![0; 1 << 20];
+    while at + (BATCH_FIXED_BYTES as u64) <= size {
+        let count = opened.file.read_at(at, &mut window)?;
+        for found in find_all(&window[..count], magic) {
+            let place = at + found as u64;
+            let Ok(Some((header, _))) = batch_at(&mut block, place, opened.position_of(place)) else {
+                continue;
+            };
+            if header.synced > end {
+                return Ok(true);
             }
-            if count < window.len() {
-                break;
-            }
-            at += (count - magic.len()) as u64;
         }
-        Ok(false)
+        if count < window.len() {
+            break;
+        }
+        at += (count - magic.len()) as u64;
     }
+    Ok(false)
 }
 
 fn find_all(bytes: &[u8], magic: [u8; 4]) -> impl Iterator<Item = usize> {

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     backend::{CopyBackend, FileBackend},
+    directory::DirectoryLock,
     journal::Journal,
     options::OpenError,
 };
@@ -191,14 +192,14 @@ pub(super) struct TableWriter {
     pub(super) control: Arc<Journal>,
     pub(super) puts: mpsc::Receiver<Put>,
     pub(super) ended: watch::Sender<bool>,
-    pub(super) lock: Arc<dyn Send + Sync>,
+    pub(super) lock: DirectoryLock,
 }
 
 impl TableWriter {
     pub(super) fn spawn_thread(mut self) -> std::io::Result<()> {
         let run = move || {
             while let Some(put) = self.puts.blocking_recv() {
-                std::thread::sleep(GATHER);
+                std::thread::park_timeout(GATHER);
                 self.commit(put);
             }
             self.end();

@@ -160,6 +160,14 @@ pub(super) struct Process {
     failing: HashMap<(Topic, Partition), Instant>,
 }
 
+/// When an append finds room.
+pub(super) enum Room {
+    Now,
+    At(Instant),
+    /// The process is dead.
+    Never,
+}
+
 /// What will become of an append.
 pub(super) struct Outcome {
     pub(super) at: Instant,
@@ -181,21 +189,16 @@ impl State {
         found.unwrap_or_else(|| panic!("{} has no partition {partition}", topic.as_str()))
     }
 
-    /// When there is room for an append: now (`Some(None)`) or later; `None` if the process is dead.
-    pub(super) fn room_at(
-        &mut self,
-        process: u64,
-        size_bytes: usize,
-        now: Instant,
-    ) -> Option<Option<Instant>> {
-        let process = self.processes.get_mut(&process)?;
+    /// When there is room for an append.
+    pub(super) fn room_at(&mut self, process: u64, size_bytes: usize, now: Instant) -> Room {
+        let Some(process) = self.processes.get_mut(&process) else { return Room::Never };
         while let Some((_, bytes)) = process.in_flight.pop_front_if(|(at, _)| *at <= now) {
             process.in_flight_bytes -= bytes;
         }
         if process.in_flight_bytes + size_bytes <= limits::UNSYNCED_BYTES {
-            return Some(None);
+            return Room::Now;
         }
-        Some(process.in_flight.front().map(|(at, _)| *at))
+        process.in_flight.front().map_or(Room::Now, |(at, _)| Room::At(*at))
     }
 
     pub(super) fn append(

@@ -12,6 +12,9 @@ use super::{
     run::{Run, numbers_in},
 };
 
+/// A file, and the numbers of the first and last seal in its name.
+type Named = (PathBuf, (u64, u64));
+
 /// Where a table keeps its runs, and whose they are.
 pub(super) struct Directory {
     pub(super) path: PathBuf,
@@ -63,11 +66,13 @@ impl Directory {
 
     /// Removes all runs.
     pub(super) fn clear(&self) -> Result<(), Error> {
-        self.list()?.iter().for_each(|(path, _)| remove(path));
+        for (path, _) in self.list()? {
+            remove(&path);
+        }
         Ok(())
     }
 
-    fn list(&self) -> Result<Vec<(PathBuf, (u64, u64))>, Error> {
+    fn list(&self) -> Result<Vec<Named>, Error> {
         let list = || -> io::Result<Vec<_>> {
             let mut runs = Vec::new();
             for entry in fs::read_dir(&self.path)? {
@@ -81,6 +86,12 @@ impl Directory {
             Ok(runs)
         };
         list().map_err(|source| Error::Io { path: self.path.clone(), source })
+    }
+}
+
+pub(super) fn remove_runs(runs: &[Arc<Run>]) {
+    for run in runs {
+        remove(&run.path);
     }
 }
 

@@ -37,7 +37,7 @@ impl DedupTable {
         let (newer, older): (Vec<_>, Vec<_>) = (newer.cloned().collect(), older.cloned().collect());
         state.runs = newer.into_iter().chain([Arc::new(merged)]).chain(older).collect();
         drop(state);
-        inputs.iter().for_each(|run| files::remove(&run.path));
+        files::remove_runs(&inputs);
         Ok(())
     }
 }

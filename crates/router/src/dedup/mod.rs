@@ -257,7 +257,7 @@ impl DedupTable {
         state.runs = std::iter::once(Arc::new(run)).chain(still).collect();
         state.frozen = None;
         drop(state);
-        dropped.iter().for_each(|run| files::remove(&run.path));
+        files::remove_runs(&dropped);
         Ok(())
     }
 

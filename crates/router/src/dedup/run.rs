@@ -148,7 +148,7 @@ fn tail_places(header: &Header) -> (u64, u64) {
 fn read_words(file: &File, at: u64, count: u64, crc: &mut crc32fast::Hasher) -> io::Result<Box<[u64]>> {
     let count = usize::try_from(count).map_err(|_| io::ErrorKind::OutOfMemory)?;
     let mut words = Vec::with_capacity(count);
-    let mut chunk = [[0; 8]; 8_192];
+    let mut chunk = [[0; 8]; 512];
     while words.len() < count {
         let some = chunk.len().min(count - words.len());
         file.read_exact_at(chunk[..some].as_flattened_mut(), at + words.len() as u64 * 8)?;

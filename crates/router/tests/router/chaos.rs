@@ -46,7 +46,7 @@ fn publish(dice: &mut Dice) -> Publish {
 }
 
 /// Everything arrives once, in order, and every repeat is found, whatever happens to the routers.
-async fn survive(seed: u64) -> (usize, usize) {
+async fn survive(seed: u64) -> usize {
     let mut dice = Dice(seed);
     let cluster = SimCluster::new(SimOptions::new(seed, MESSAGE_PARTITIONS, DELIVERY_PARTITIONS));
     let clock = Arc::new(HandClock::default());
@@ -62,9 +62,9 @@ async fn survive(seed: u64) -> (usize, usize) {
     let mut nodes = vec![node(&cluster, &clock).await, node(&cluster, &clock).await];
 
     for _ in 0..60 {
-        for _ in 0..1 + dice.roll(4) {
+        for _ in 0..=dice.roll(4) {
             let application = applications[usize::try_from(dice.roll(3)).unwrap()];
-            let publishes: Vec<_> = (0..1 + dice.roll(5)).map(|_| publish(&mut dice)).collect();
+            let publishes: Vec<_> = (0..=dice.roll(5)).map(|_| publish(&mut dice)).collect();
             // The same key says the same thing of its message: its window is a function of the key.
             let publishes: Vec<_> = publishes
                 .into_iter()
@@ -73,8 +73,8 @@ async fn survive(seed: u64) -> (usize, usize) {
                     ..publish
                 })
                 .collect();
-            cluster.set_failures(0);
-            producer.publish(application, &publishes).await;
+            drop(producer.append(application, &publishes).await);
+            sleep(Duration::from_millis(dice.roll(4))).await;
         }
         cluster.set_failures(u32::try_from(dice.roll(3) * 60).unwrap());
         match dice.roll(12) {
@@ -93,16 +93,17 @@ async fn survive(seed: u64) -> (usize, usize) {
         }
     }
     cluster.set_failures(0);
-
-    let expected = expect(&*producer.log, &endpoints).await;
+    // By then every append has become durable or failed.
+    let settled = Instant::now() + Duration::from_secs(5);
     let deadline = Instant::now() + Duration::from_mins(2);
     loop {
-        let seen = take(&*producer.log).await;
-        if seen.outcome == expected {
+        let expected = expect(&*producer.log, &endpoints).await;
+        let taken = take(&*producer.log).await;
+        if taken.outcome == expected && Instant::now() > settled {
             assert!(!expected.aliases.is_empty() && !expected.conflicts.is_empty());
-            return (seen.gaps, seen.repeats);
+            return taken.repeats;
         }
-        assert!(Instant::now() < deadline, "seed {seed}:\nseen {seen:?}\nexpected {expected:?}");
+        assert!(Instant::now() < deadline, "seed {seed}:\ntaken {taken:?}\nexpected {expected:?}");
         sleep(Duration::from_millis(500)).await;
     }
 }
@@ -113,14 +114,9 @@ async fn two_routers_in_trouble_lose_and_repeat_nothing() {
         Ok(seed) => vec![seed.parse().unwrap()],
         Err(_) => (0..24).collect(),
     };
-    let (mut gaps, mut repeats) = (0, 0);
+    let mut repeats = 0;
     for seed in seeds.iter().copied() {
-        let (some_gaps, some_repeats) = survive(seed).await;
-        gaps += some_gaps;
-        repeats += some_repeats;
+        repeats += survive(seed).await;
     }
-    assert!(
-        seeds.len() == 1 || (gaps > 0 && repeats > 0),
-        "the trouble was none: {gaps} gaps, {repeats} repeats"
-    );
+    assert!(repeats > 0, "the trouble was none");
 }

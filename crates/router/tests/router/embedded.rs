@@ -9,11 +9,15 @@ use std::{
     time::Duration,
 };
 
-use fanfare_core::{KnownClaims, Offset, Partition};
+use fanfare_core::{ClaimEntry, KnownClaims, Offset, Partition};
 use fanfare_log::{
     AppendError, Batch, Bounds, BoxFuture, Claims, Group, Log, NewRecord, Pending, ReadError, Sync, Table,
     Topic,
     embedded::{self, EmbeddedLog},
+};
+use fanfare_router::{
+    dedup::{DedupTable, Tuning},
+    load_claims,
 };
 use tempfile::TempDir;
 
@@ -153,7 +157,7 @@ async fn repeats_and_conflicts_are_records_without_endpoints() {
         // The key of a conflict is free.
         keyed("k6", 8),
     ];
-    let published = process.publish(application, &publishes).await;
+    let messages = process.publish(application, &publishes).await;
     clock.advance(Duration::from_mins(16));
     process.publish(application, &[automatic("auto_4", 9), keyed("k2", 2)]).await;
     clock.advance(Duration::from_hours(24));
@@ -163,8 +167,8 @@ async fn repeats_and_conflicts_are_records_without_endpoints() {
 
     let seen = assert_exact(&process, &endpoints).await;
     assert_eq!((seen.outcome.aliases.len(), seen.outcome.conflicts.len()), (4, 4));
-    let first = |place: usize| seen.outcome.aliases[&(application.1, published[place].1)].1;
-    assert_eq!([first(4), first(5), first(6)], [published[0].0, published[2].0, published[3].0]);
+    let first = |place: usize| seen.outcome.aliases[&(application.1, messages[place].1)].1;
+    assert_eq!([first(4), first(5), first(6)], [messages[0].0, messages[2].0, messages[3].0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -209,6 +213,65 @@ async fn ingest_learns_what_the_router_knows() {
     assert!(waited.await.is_err(), "nobody routes it now");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_known_after_a_kill_from_disk_or_from_the_log() {
+    let dir = TempDir::new().unwrap();
+    let claims = dir.path().join("claims");
+    let clock = Arc::default();
+    let log = open(dir.path());
+    let process = Process::start(Arc::clone(&log) as Arc<dyn Log>, &clock).await;
+    let application = process.application().await;
+    let endpoints = [process.endpoint(application.0, None).await];
+    // Enough for a run on disk, and a rest that is not sealed.
+    let at = crate::world::START + Duration::from_hours(24);
+    let old = |n: u64| process.message(application.0, &keyed(&format!("old {n}"), n));
+    let entries = (0..20_000).map(|n| ClaimEntry {
+        claim: old(n).identity.key.unwrap(),
+        body: old(n).identity.body,
+        id: old(n).id,
+        offset: Offset::ZERO,
+        expires_at: at,
+    });
+    let id = process.control.view().installation().unwrap().id;
+    let table =
+        DedupTable::open(&claims.join(application.1.to_string()), id, application.1, Tuning::default());
+    let table = Arc::new(table.unwrap());
+    assert_eq!(load_claims(&*log, application.1, &table, entries).await.unwrap(), 20_000);
+    assert_eq!(table.run_count(), 1);
+    drop((table, process));
+    log.kill().await;
+
+    // First with the run, then with a damaged one, then with none.
+    for round in 0..3 {
+        let log = open(dir.path());
+        let process = Process::start(Arc::clone(&log) as Arc<dyn Log>, &clock).await;
+        let runs = std::fs::read_dir(claims.join(application.1.to_string())).unwrap();
+        for run in runs.map(|run| run.unwrap().path()).skip(usize::from(round == 0)) {
+            if round == 1 {
+                let mut bytes = std::fs::read(&run).unwrap();
+                // In every page, so that the first lookup meets it.
+                (4_096..bytes.len()).step_by(4_096).for_each(|page| bytes[page] ^= 1);
+                std::fs::write(&run, bytes).unwrap();
+            } else if round == 2 {
+                std::fs::remove_file(&run).unwrap();
+            }
+        }
+        let routing = process.route(Some(claims.clone()));
+        let publishes: Vec<_> =
+            (0..200).map(|n| 100 * n + round).map(|n| keyed(&format!("old {n}"), n)).collect();
+        process.publish(application, &[vec![plain(1), keyed("new", 2)], publishes].concat()).await;
+        routing.caught_up().await;
+        routing.stop().await;
+        let seen = take(&*log).await;
+        let repeats = 200 * (usize::try_from(round).unwrap() + 1) + usize::try_from(round).unwrap();
+        assert_eq!(seen.outcome.aliases.len(), repeats, "round {round}");
+        assert_eq!(seen.outcome.conflicts.len(), 0);
+        assert_eq!(seen.outcome.arrived[&(endpoints[0].number, application.1)].len(), repeats / 200 + 1);
+        drop(process);
+        log.kill().await;
+    }
+}
+
 /// Appends to `deliveries` fail every now and then, some of them before and some after they were written.
 struct Failing {
     log: Arc<EmbeddedLog>,
@@ -216,7 +279,7 @@ struct Failing {
 }
 
 impl Failing {
-    const EVERY: usize = 7;
+    const EVERY: usize = 11;
 
     async fn append_or_not(
         &self,
@@ -312,8 +375,10 @@ async fn a_gap_after_a_failed_append_is_filled_by_the_next_session() {
         endpoints.push(process.endpoint(application.0, None).await);
     }
     let routing = process.route(None);
-    for round in 0..30 {
+    for round in 0..25 {
         process.publish(application, &[keyed(&round.to_string(), 1), plain(2), keyed("same", 3)]).await;
+        // One batch each, so that later ones are under way when the loss of an earlier one is learned.
+        routing.caught_up().await;
     }
     // `caught_up` speaks of what was routed; here it has to be durable too.
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
@@ -324,6 +389,7 @@ async fn a_gap_after_a_failed_append_is_filled_by_the_next_session() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         seen = take(&*process.log).await;
     }
-    assert!(seen.gaps > 0 && seen.repeats > 0 && seen.sessions.len() > 1, "{seen:?}");
+    let Seen { gaps, repeats, sessions, .. } = seen;
+    assert!(gaps > 0 && repeats > 0 && sessions.len() > 1, "{gaps} gaps, {repeats} repeats, {sessions:?}");
     drop(routing);
 }

@@ -17,7 +17,7 @@ use fanfare_core::{
     ApplicationId, Clock, EndpointNumber, Fingerprint, Identity, KnownClaims, Message, MessageId, Offset,
     Partition, Policy, SystemEntropy, Timestamp, signature::SigningKey,
 };
-use fanfare_log::{Log, NewRecord, Sync, Topic};
+use fanfare_log::{Log, NewRecord, Pending, Sync, Topic};
 use fanfare_router::{Error, Handle, Options, Service};
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -55,7 +55,6 @@ pub(crate) struct Process {
 pub(crate) struct Wanting {
     pub(crate) application: ApplicationId,
     pub(crate) number: EndpointNumber,
-    pub(crate) partition: Partition,
     pub(crate) channel: Option<String>,
 }
 
@@ -105,7 +104,6 @@ impl Process {
             Applied::Accepted(Effect::Endpoint(endpoint)) => Wanting {
                 application: endpoint.application,
                 number: endpoint.number,
-                partition: endpoint.partition,
                 channel: channel.map(str::to_owned),
             },
             other => panic!("{other:?}"),
@@ -148,14 +146,24 @@ impl Process {
         application: (ApplicationId, Partition),
         publishes: &[Publish],
     ) -> Vec<(MessageId, Offset)> {
+        let (ids, pending) = self.append(application, publishes).await;
+        let offsets = pending.await.unwrap();
+        ids.into_iter().zip((offsets.start.0..).map(Offset)).collect()
+    }
+
+    /// The same without waiting: nobody may ever learn whether they are in the log.
+    pub(crate) async fn append(
+        &self,
+        application: (ApplicationId, Partition),
+        publishes: &[Publish],
+    ) -> (Vec<MessageId>, Pending) {
         let messages: Vec<_> = publishes.iter().map(|publish| self.message(application.0, publish)).collect();
         let records = messages
             .iter()
             .map(|message| NewRecord { head: message.encode(), payload: Bytes::from_static(b"{}") })
             .collect();
         let pending = self.log.append(Topic::Messages, application.1, records, Sync::Now).await.unwrap();
-        let offsets = pending.await.unwrap();
-        messages.iter().map(|message| message.id).zip((offsets.start.0..).map(Offset)).collect()
+        (messages.iter().map(|message| message.id).collect(), pending)
     }
 
     pub(crate) fn route(&self, dedup_dir: Option<PathBuf>) -> Routing {

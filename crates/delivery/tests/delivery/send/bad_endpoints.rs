@@ -13,7 +13,6 @@ use fanfare_delivery::send::{Answer, Transport as _};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpListener,
-    sync::oneshot,
     time::timeout,
 };
 
@@ -184,35 +183,6 @@ async fn redirects_are_not_followed() {
     }
     let contacted = timeout(Duration::from_millis(50), elsewhere.accept()).await;
     assert!(contacted.is_err(), "nothing else is contacted");
-}
-
-#[tokio::test]
-async fn answering_before_being_asked() {
-    let (sent, waits) = oneshot::channel();
-    let sent = std::sync::Mutex::new(Some(sent));
-    let receiver = Receiver::handling(move |stream, number| {
-        let sent = sent.lock().unwrap().take();
-        async move {
-            let mut stream = BufReader::new(stream);
-            read_request(&mut stream).await.unwrap();
-            stream.write_all(OK.as_bytes()).await.unwrap();
-            if number == 0 {
-                // An answer to a request that was never made must not be taken for the next one's.
-                stream.write_all(OK.as_bytes()).await.unwrap();
-                sent.unwrap().send(()).unwrap();
-            }
-            let _ = stream.read_to_end(&mut Vec::new()).await;
-        }
-    })
-    .await;
-    let (http, target) = (http(), Arc::new(target(&receiver.url())));
-    assert_eq!(http.send(request(Arc::clone(&target))).await.error, None);
-    waits.await.unwrap();
-    for _ in 0..200 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(http.send(request(Arc::clone(&target))).await.error, None);
-    assert_eq!(receiver.accepted(), 2);
 }
 
 #[tokio::test]

@@ -70,29 +70,41 @@ async fn a_connection_that_is_not_to_be_kept_is_not() {
 }
 
 #[tokio::test]
-async fn a_connection_closed_while_idle_is_replaced_unnoticed() {
-    // The answer of each connection is its last, but only closing it says so.
-    let (closed, mut closings) = mpsc::unbounded_channel();
-    let receiver = Receiver::handling(move |stream, _| {
-        let closed = closed.clone();
-        async move {
-            let mut stream = BufReader::new(stream);
-            read_request(&mut stream).await.unwrap();
-            stream.write_all(OK.as_bytes()).await.unwrap();
-            drop(stream);
-            closed.send(()).unwrap();
-        }
-    })
-    .await;
-    let (http, target) = (http(), Arc::new(target(&receiver.url())));
-    for sent in 1..=5 {
-        let answer = http.send(request(Arc::clone(&target))).await;
-        assert_eq!((answer.status, answer.error), (200, None));
-        assert_eq!(receiver.accepted(), sent);
-        closings.recv().await.unwrap();
-        // The news of the closing reaches this process through its driver, which runs between tasks.
-        for _ in 0..200 {
-            tokio::task::yield_now().await;
+async fn what_an_idle_connection_does_meanwhile_goes_unnoticed() {
+    // Closing, and an answer to a request that was never made: it must not be taken for the next one's.
+    for unasked in ["", OK] {
+        let act = Arc::new(Semaphore::new(0));
+        let told = Arc::clone(&act);
+        let (acted, mut actions) = mpsc::unbounded_channel();
+        let receiver = Receiver::handling(move |stream, number| {
+            let (told, acted) = (Arc::clone(&told), acted.clone());
+            async move {
+                let mut stream = BufReader::new(stream);
+                read_request(&mut stream).await.unwrap();
+                stream.write_all(OK.as_bytes()).await.unwrap();
+                told.acquire().await.unwrap().forget();
+                stream.write_all(unasked.as_bytes()).await.unwrap();
+                if unasked.is_empty() {
+                    drop(stream);
+                    acted.send(number).unwrap();
+                } else {
+                    acted.send(number).unwrap();
+                    assert!(read_request(&mut stream).await.is_none(), "nothing is sent on it");
+                }
+            }
+        })
+        .await;
+        let (http, target) = (http(), Arc::new(target(&receiver.url())));
+        for sent in 0..5 {
+            let answer = http.send(request(Arc::clone(&target))).await;
+            assert_eq!((answer.status, answer.error), (200, None));
+            assert_eq!(receiver.accepted(), sent + 1);
+            act.add_permits(1);
+            assert_eq!(actions.recv().await, Some(sent));
+            // The news reaches this process through its driver, which runs between tasks.
+            for _ in 0..200 {
+                tokio::task::yield_now().await;
+            }
         }
     }
 }

@@ -1,0 +1,392 @@
+//! Looks at a partition without owning it: the same fold as a takeover (`recover`), but nothing is claimed, sent or
+//! written. Works on any log, also on one opened for reading only beside the process that writes.
+//!
+//! What is not in the log cannot be seen: which requests are in flight, and the circuit. That a circuit is open is
+//! concluded from the last attempt where that tells it at once.
+//!
+//! Memory is bounded by the lanes, as in the worker, and by [`Query`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+
+use bytes::Bytes;
+use fanfare_control::View;
+use fanfare_core::{
+    Attempt, AttemptError, Delivery, EndpointNumber, Fact, Intake, MessageId, Offset, Ordering, Outcome,
+    Partition, Policy, Settlement, Timestamp, WorkerCheckpoint, lane::HeldBy, limits,
+};
+use fanfare_log::{Log, Topic};
+
+pub use crate::recover::RecoverError as InspectError;
+use crate::{
+    recover::{self, Recovered},
+    slot::Slot,
+};
+
+/// One read of delivery records whose messages are to be named.
+const NAMING_RUN_BYTES: usize = 64 << 10;
+/// Range settlements that are resolved into their messages; of more, the newest.
+const RANGES: usize = 4_096;
+
+/// What to look for.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// Only this endpoint.
+    pub endpoint: Option<EndpointNumber>,
+    /// Attempts kept per endpoint.
+    pub attempts: usize,
+    /// Dead letters kept, and retries per lane; all are counted.
+    pub items: usize,
+    /// For endpoints that do not say: as the server was started.
+    pub policy: Policy,
+    pub now: Timestamp,
+}
+
+/// A partition of `deliveries` as the log has it.
+#[derive(Clone, Debug, Default)]
+pub struct PartitionState {
+    pub checkpoint: Option<WorkerCheckpoint>,
+    /// End of `deliveries`: lanes that are not behind have looked at everything below.
+    pub tail: Offset,
+    /// Endpoints without a lane have nothing to do.
+    pub lanes: BTreeMap<EndpointNumber, LaneState>,
+    /// The last attempts, oldest first.
+    pub attempts: BTreeMap<EndpointNumber, VecDeque<Attempt>>,
+    /// The newest, in order of their time.
+    pub dead_letters: Vec<DeadLetter>,
+    pub dead_letter_count: u64,
+    /// Messages of all offsets named here, as far as their delivery records are kept.
+    pub messages: HashMap<Offset, MessageId>,
+}
+
+/// An endpoint's lane.
+#[derive(Clone, Debug)]
+pub struct LaneState {
+    pub ordering: Ordering,
+    /// All below is settled.
+    pub cursor: Offset,
+    /// Nothing at or above was looked at.
+    pub next: Offset,
+    /// Unsettled deliveries below `next`.
+    pub pending: u64,
+    /// Deliveries at and above `next` that the lane had no room for.
+    pub behind: u64,
+    /// Failed deliveries that will be tried again, by offset; at most [`Query::items`].
+    pub retries: Vec<Retry>,
+    pub retry_count: u64,
+    pub held_by: Option<HeldBy>,
+    /// Since when every attempt failed.
+    pub failing_since: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    pub offset: Offset,
+    /// Made so far.
+    pub attempts: u32,
+    pub due: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    pub endpoint: EndpointNumber,
+    pub offset: Offset,
+    pub reason: Settlement,
+    pub at: Timestamp,
+}
+
+/// Reads one partition.
+pub async fn partition(
+    log: &dyn Log,
+    view: &View,
+    partition: Partition,
+    query: &Query,
+) -> Result<PartitionState, InspectError> {
+    let attempts_end = log.bounds(Topic::Attempts, partition).await?.end;
+    let look_up = |number| {
+        let wanted = query.endpoint.is_none_or(|only| only == number);
+        let endpoint = view.endpoint_by_number(number).filter(|_| wanted)?;
+        Some((endpoint.application, view.policy(&endpoint, &query.policy)))
+    };
+    let mut recovered = recover::recover_lanes(log, &look_up, partition, attempts_end, query.now).await?;
+    let tail = follow_tail(log, partition, &mut recovered, |number| {
+        look_up(number).map(|found| recover::fresh_slot(found, recovered.deliveries, query.now))
+    })
+    .await?;
+
+    let mut history = History::of(log, partition, attempts_end, query).await?;
+    if !history.ranges.is_empty() {
+        history.resolve_ranges(log, partition, attempts_end, &recovered).await?;
+    }
+    let lanes = recovered.slots.iter().map(|(&number, slot)| {
+        let last = history.attempts.get(&number).and_then(VecDeque::back);
+        (number, LaneState::of(slot, last, query))
+    });
+    let lanes: BTreeMap<_, _> = lanes.collect();
+    let mut dead_letters: Vec<DeadLetter> = history.dead_letters.into();
+    dead_letters.sort_by_key(|letter| (letter.at, letter.offset));
+
+    let mut named: BTreeSet<Offset> = dead_letters.iter().map(|letter| letter.offset).collect();
+    named.extend(history.attempts.values().flatten().map(|attempt| attempt.offset));
+    for lane in lanes.values() {
+        named.extend((lane.pending > 0).then_some(lane.cursor));
+        named.extend(lane.retries.iter().map(|retry| retry.offset));
+    }
+    Ok(PartitionState {
+        checkpoint: recovered.checkpoint,
+        tail,
+        lanes,
+        attempts: history.attempts,
+        dead_letters,
+        dead_letter_count: history.dead_letter_count,
+        messages: name_messages(log, partition, &named).await?,
+    })
+}
+
+/// Shows the lanes what the checkpoint does not cover, as their worker would. Gives the end.
+async fn follow_tail(
+    log: &dyn Log,
+    partition: Partition,
+    recovered: &mut Recovered,
+    fresh: impl Fn(EndpointNumber) -> Option<Slot>,
+) -> Result<Offset, InspectError> {
+    let Recovered { slots, rule, deliveries, .. } = recovered;
+    let end = log.bounds(Topic::Deliveries, partition).await?.end;
+    let mut position = *deliveries;
+    while position < end {
+        let batch = log.fetch(Topic::Deliveries, partition, position, limits::CATCH_UP_RUN_BYTES).await?;
+        for record in &batch.records {
+            let delivery = decode(&record.head)?;
+            if !matches!(rule.decide(record.offset, &delivery), Intake::Take | Intake::TakeAfterLoss) {
+                continue;
+            }
+            for &number in delivery.endpoints() {
+                if !slots.contains_key(&number) {
+                    let Some(slot) = fresh(number) else { continue };
+                    slots.insert(number, slot);
+                }
+                show(slots.get_mut(&number).expect("it was put there if it was missing"), record.offset);
+            }
+        }
+        if batch.next <= position {
+            break;
+        }
+        position = batch.next;
+    }
+    for slot in slots.values_mut().filter(|slot| !slot.behind) {
+        slot.lane.pass(position);
+    }
+    Ok(position)
+}
+
+fn show(slot: &mut Slot, offset: Offset) {
+    if slot.behind {
+        slot.above += u64::from(offset >= slot.lane.next());
+    } else if slot.lane.has_room() {
+        slot.lane.push(offset);
+    } else {
+        slot.lane.pass(offset);
+        slot.behind = true;
+        slot.above = 1;
+    }
+}
+
+impl LaneState {
+    fn of(slot: &Slot, last: Option<&Attempt>, query: &Query) -> Self {
+        let lane = &slot.lane;
+        let retries = lane.retries().take(query.items);
+        let unreachable = last.is_some_and(|attempt| attempt.error.is_some_and(opens_circuit));
+        Self {
+            ordering: lane.policy().ordering,
+            cursor: lane.cursor(),
+            next: lane.next(),
+            pending: lane.unsettled(),
+            behind: slot.above,
+            retries: retries.map(|(offset, attempts, due)| Retry { offset, attempts, due }).collect(),
+            retry_count: lane.retries().count() as u64,
+            held_by: match lane.held_by() {
+                Some(HeldBy::Ordering | HeldBy::Retry) if unreachable => Some(HeldBy::Circuit),
+                held_by => held_by,
+            },
+            failing_since: lane.failing_since(),
+        }
+    }
+}
+
+/// Whether one such failure is enough to take the endpoint for dead.
+fn opens_circuit(error: AttemptError) -> bool {
+    use AttemptError as E;
+    matches!(error, E::Connect | E::Tls | E::Dns | E::AddressRefused)
+}
+
+/// What the kept part of `attempts` tells.
+struct History<'a> {
+    query: &'a Query,
+    attempts: BTreeMap<EndpointNumber, VecDeque<Attempt>>,
+    dead_letters: VecDeque<DeadLetter>,
+    dead_letter_count: u64,
+    /// Ranges of dead letters, in order.
+    ranges: VecDeque<Range>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Range {
+    endpoint: EndpointNumber,
+    from: Offset,
+    to: Offset,
+    reason: Settlement,
+    at: Timestamp,
+}
+
+impl<'a> History<'a> {
+    async fn of(
+        log: &dyn Log,
+        partition: Partition,
+        until: Offset,
+        query: &'a Query,
+    ) -> Result<Self, InspectError> {
+        let mut history = Self {
+            query,
+            attempts: BTreeMap::new(),
+            dead_letters: VecDeque::new(),
+            dead_letter_count: 0,
+            ranges: VecDeque::new(),
+        };
+        let start = log.bounds(Topic::Attempts, partition).await?.start;
+        recover::fold(log, partition, start, until, Offset::ZERO, |fact| history.apply(fact)).await?;
+        Ok(history)
+    }
+
+    fn apply(&mut self, fact: Fact) {
+        if self.query.endpoint.is_some_and(|only| only != fact.endpoint()) {
+            return;
+        }
+        match fact {
+            Fact::Attempted(attempt) => {
+                let attempts = self.attempts.entry(attempt.endpoint).or_default();
+                attempts.push_back(Attempt { response: Bytes::new(), ..attempt });
+                if attempts.len() > self.query.attempts {
+                    attempts.pop_front();
+                }
+            }
+            Fact::Settled { endpoint, offset, reason, at } => {
+                if reason.is_dead_letter() {
+                    self.bury(DeadLetter { endpoint, offset, reason, at });
+                }
+            }
+            Fact::SettledRange { .. } => {
+                if let Some(range) = Range::of_dead_letters(&fact) {
+                    self.ranges.push_back(range);
+                    if self.ranges.len() > RANGES {
+                        self.ranges.pop_front();
+                    }
+                }
+            }
+        }
+    }
+
+    fn bury(&mut self, letter: DeadLetter) {
+        self.dead_letter_count += 1;
+        self.dead_letters.push_back(letter);
+        if self.dead_letters.len() > self.query.items {
+            self.dead_letters.pop_front();
+        }
+    }
+
+    /// Finds the deliveries that each range ended: the endpoint's records in it, less those that had been settled one
+    /// by one.
+    async fn resolve_ranges(
+        &mut self,
+        log: &dyn Log,
+        partition: Partition,
+        until: Offset,
+        recovered: &Recovered,
+    ) -> Result<(), InspectError> {
+        let mut open: HashMap<EndpointNumber, VecDeque<Range>> = HashMap::new();
+        for range in &self.ranges {
+            open.entry(range.endpoint).or_default().push_back(*range);
+        }
+        let ranges = open.clone();
+        let mut settled: HashSet<(EndpointNumber, Offset)> = HashSet::new();
+        let start = log.bounds(Topic::Attempts, partition).await?.start;
+        recover::fold(log, partition, start, until, Offset::ZERO, |fact| {
+            let Some(open) = open.get_mut(&fact.endpoint()) else { return };
+            if let Some(range) = Range::of_dead_letters(&fact) {
+                if open.front() == Some(&range) {
+                    open.pop_front();
+                }
+            } else if let Some(offset) = settles(&fact)
+                && open.iter().any(|range| (range.from..range.to).contains(&offset))
+            {
+                settled.insert((fact.endpoint(), offset));
+            }
+        })
+        .await?;
+
+        let mut position = self.ranges.iter().map(|range| range.from).min().unwrap_or_default();
+        let end = self.ranges.iter().map(|range| range.to).max().unwrap_or_default();
+        position = position.max(log.bounds(Topic::Deliveries, partition).await?.start);
+        while position < end {
+            let batch = log.fetch(Topic::Deliveries, partition, position, limits::CATCH_UP_RUN_BYTES).await?;
+            for record in batch.records.iter().filter(|record| !recovered.rule.refused(record.offset)) {
+                let offset = record.offset;
+                for &endpoint in decode(&record.head)?.endpoints() {
+                    let of_endpoint = ranges.get(&endpoint).into_iter().flatten();
+                    let range = of_endpoint.clone().find(|range| (range.from..range.to).contains(&offset));
+                    if let Some(&Range { reason, at, .. }) = range
+                        && !settled.contains(&(endpoint, offset))
+                    {
+                        self.bury(DeadLetter { endpoint, offset, reason, at });
+                    }
+                }
+            }
+            if batch.next <= position {
+                break;
+            }
+            position = batch.next;
+        }
+        Ok(())
+    }
+}
+
+impl Range {
+    fn of_dead_letters(fact: &Fact) -> Option<Self> {
+        match *fact {
+            Fact::SettledRange { endpoint, from, to, reason, at } if reason.is_dead_letter() => {
+                Some(Self { endpoint, from, to, reason, at })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The one delivery that a fact settles.
+fn settles(fact: &Fact) -> Option<Offset> {
+    match fact {
+        Fact::Attempted(attempt) => (attempt.outcome == Outcome::Delivered).then_some(attempt.offset),
+        Fact::Settled { offset, .. } => Some(*offset),
+        Fact::SettledRange { .. } => None,
+    }
+}
+
+async fn name_messages(
+    log: &dyn Log,
+    partition: Partition,
+    wanted: &BTreeSet<Offset>,
+) -> Result<HashMap<Offset, MessageId>, InspectError> {
+    let start = log.bounds(Topic::Deliveries, partition).await?.start;
+    let mut messages = HashMap::with_capacity(wanted.len());
+    let mut rest = wanted.range(start..).copied().peekable();
+    while let Some(&offset) = rest.peek() {
+        let batch = log.fetch(Topic::Deliveries, partition, offset, NAMING_RUN_BYTES).await?;
+        for record in batch.records.iter().filter(|record| wanted.contains(&record.offset)) {
+            messages.insert(record.offset, decode(&record.head)?.id());
+        }
+        let next = batch.next.max(offset.next());
+        while rest.next_if(|offset| *offset < next).is_some() {}
+    }
+    Ok(messages)
+}
+
+fn decode(head: &[u8]) -> Result<Delivery, InspectError> {
+    Delivery::decode(head).map_err(|source| InspectError::Malformed { what: "a delivery record", source })
+}
