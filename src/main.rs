@@ -8,6 +8,11 @@ mod telemetry;
 
 use clap::{Parser, Subcommand};
 
+/// Many small allocations that cross threads: measured against glibc's in docs/benchmarks.md.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Fan-out broker: hand it a message once, it brings it to every endpoint that wants it.
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100)]
@@ -22,6 +27,12 @@ enum Command {
     Serve(Box<cmd::serve::Args>),
     /// Print a bearer token for the API.
     Token(cmd::token::Args),
+    /// Check the signature of a request that was received.
+    Verify(cmd::verify::Args),
+    /// Show what a data directory holds: topics, lanes, attempts, dead letters.
+    Inspect(cmd::inspect::Args),
+    /// See it work: a broker, three receivers, a stream of orders, a kill in the middle, a verdict.
+    Demo(cmd::demo::Args),
 }
 
 fn main() -> std::process::ExitCode {
@@ -29,6 +40,9 @@ fn main() -> std::process::ExitCode {
     let result = match cli.command {
         Command::Serve(args) => cmd::serve::run(*args),
         Command::Token(args) => cmd::token::run(&args),
+        Command::Verify(args) => cmd::verify::run(&args),
+        Command::Inspect(args) => cmd::inspect::run(&args),
+        Command::Demo(args) => cmd::demo::run(&args),
     };
     match result {
         Ok(code) => code,

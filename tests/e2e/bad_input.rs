@@ -32,7 +32,7 @@ const TABLE: &[Wrong] = &[
         name: "no event type",
         body: r#"{"payload":{}}"#,
         field: "eventType",
-        remedy: "eventType",
+        remedy: "letters",
         ..MESSAGE
     },
     Wrong {
@@ -53,7 +53,7 @@ const TABLE: &[Wrong] = &[
         name: "no payload",
         body: r#"{"eventType":"a"}"#,
         field: "payload",
-        remedy: "payload",
+        remedy: "object",
         ..MESSAGE
     },
     Wrong {
@@ -195,7 +195,7 @@ const TABLE: &[Wrong] = &[
         path: "/api/v1/app",
         body: "{}",
         field: "name",
-        remedy: "name",
+        remedy: "characters",
         ..POST
     },
     Wrong {
@@ -203,7 +203,7 @@ const TABLE: &[Wrong] = &[
         path: "/api/v1/event-type",
         body: r#"{"description":"a"}"#,
         field: "name",
-        remedy: "name",
+        remedy: "letters",
         ..POST
     },
     Wrong { name: "page too long", path: "/api/v1/app?limit=251", field: "limit", remedy: "250", ..GET },

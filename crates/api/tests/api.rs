@@ -1,24 +1,25 @@
-//! The control plane's routes, over a log in memory.
+//! The control plane's routes, over the embedded log.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "../../ingest/tests/support/memory_log.rs"]
-mod memory_log;
 
 use std::sync::Arc;
 
 use axum::body::Body;
 use fanfare_api::{State, routes};
 use fanfare_control::{Control, MainSecret, Options, default_organization};
-use fanfare_core::{Clock as _, Policy, SystemClock, SystemEntropy};
+use fanfare_core::{Clock as _, Offset, Partition, Policy, SystemClock, SystemEntropy};
 use fanfare_http::{Gate, Memory, Probes, Surface};
-use fanfare_log::{Log as _, Topic};
+use fanfare_log::{
+    Log as _, Topic,
+    embedded::{self, EmbeddedLog},
+};
 use http::{Method, Request};
 use http_body_util::BodyExt as _;
-use memory_log::MemoryLog;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 struct Process {
-    log: Arc<MemoryLog>,
+    log: Arc<EmbeddedLog>,
+    _directory: TempDir,
     control: Control,
     surface: Surface,
     token: String,
@@ -31,7 +32,8 @@ struct Answer {
 
 impl Process {
     async fn start(dev: bool) -> Self {
-        let log = MemoryLog::new();
+        let directory = TempDir::new().unwrap();
+        let log = EmbeddedLog::open(embedded::Options::new(directory.path(), 4, 4)).unwrap();
         let options = Options {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
@@ -46,7 +48,7 @@ impl Process {
         let state = State { gate, entropy: Arc::new(SystemEntropy), allow_private: dev };
         let probes = Probes { ready: Arc::new(|| Ok(())), metrics: Arc::new(String::new) };
         let token = control.tokens().mint_organization(default_organization(), SystemClock.now());
-        Self { log, control, surface: Surface::new(routes(state), probes), token }
+        Self { log, _directory: directory, control, surface: Surface::new(routes(state), probes), token }
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<&str>, headers: &[(&str, &str)]) -> Answer {
@@ -85,9 +87,9 @@ impl Process {
         self.send(Method::DELETE, path, None, &[]).await.status
     }
 
-    /// How much stands in `control`.
-    fn written(&self) -> usize {
-        self.log.records(Topic::Control).len()
+    /// How far `control` is written.
+    async fn written(&self) -> Offset {
+        self.log.bounds(Topic::Control, Partition(0)).await.unwrap().end
     }
 }
 
@@ -198,9 +200,9 @@ async fn an_endpoint_from_creation_to_deletion() {
     assert_eq!((&made["parkAfterSecs"], &made["block"]), (&json!(5), &json!(false)));
     assert!(made.get("secret").is_none() && made.get("headers").is_none());
     assert_eq!(process.get("/app/shop/endpoint/main").await.is(200), made);
-    let before = process.written();
+    let before = process.written().await;
     process.post("/app/shop/endpoint", json!({"url": "https://a.example", "uid": "main"})).await.is(409);
-    assert_eq!(process.written(), before);
+    assert_eq!(process.written().await, before);
 
     let path = "/app/shop/endpoint/main";
     let patched =
@@ -332,7 +334,7 @@ async fn bad_input_is_refused_by_name_and_writes_nothing() {
     let process = Process::start(false).await;
     process.put("/app/a", json!({"name": "A"})).await.is(201);
     process.put("/app/a/endpoint/e", json!({"url": "https://example.com"})).await.is(201);
-    let before = process.written();
+    let before = process.written().await;
     let long = "x".repeat(257);
     let url = |url: &str| json!({"url": url}).to_string();
     let endpoint =
@@ -416,7 +418,7 @@ async fn bad_input_is_refused_by_name_and_writes_nothing() {
         let answer = process.send(Method::GET, "/app", None, &[("authorization", token)]).await;
         assert_eq!(answer.is(401)["code"], "authentication_failed");
     }
-    assert_eq!(process.written(), before);
+    assert_eq!(process.written().await, before);
 }
 
 /// With `--dev` the same URLs are welcome.

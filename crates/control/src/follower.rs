@@ -136,6 +136,7 @@ impl Follower {
                 continue;
             }
             tokio::select! {
+                biased;
                 readable = self.log.wait(Topic::Control, PARTITION, self.state.position()) => {
                     if let Err(error) = readable {
                         return error.into();

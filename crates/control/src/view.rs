@@ -165,6 +165,7 @@ impl View {
                 Park::Block => None,
             },
             max_in_flight: settings.max_in_flight.unwrap_or(defaults.max_in_flight),
+            lane_entries: defaults.lane_entries,
         }
     }
 

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits;
+use crate::{
+    limits,
+    planted::{Fault, planted},
+};
 
 /// Which of an endpoint's messages wait for which.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -69,6 +72,8 @@ pub struct Policy {
     pub park_after: Option<Duration>,
     /// Deliveries at once. A `strict` lane has one whatever this says.
     pub max_in_flight: u32,
+    /// Unsettled deliveries that a lane remembers one by one; beyond them it reads the log again later.
+    pub lane_entries: usize,
 }
 
 impl Default for Policy {
@@ -78,6 +83,7 @@ impl Default for Policy {
             retry_schedule: RetrySchedule::default(),
             park_after: Some(limits::PARK_AFTER),
             max_in_flight: limits::MAX_IN_FLIGHT_DEFAULT,
+            lane_entries: limits::LANE_ENTRIES,
         }
     }
 }
@@ -86,7 +92,7 @@ impl Policy {
     /// Deliveries that may be in flight at once.
     pub fn window(&self) -> usize {
         match self.ordering {
-            Ordering::Strict => 1,
+            Ordering::Strict => 1 + usize::from(planted(Fault::StrictRunsAhead)),
             Ordering::Keyed | Ordering::Unordered => self.max_in_flight as usize,
         }
     }

@@ -3,7 +3,10 @@
 
 use std::collections::HashMap;
 
-use crate::{Delivery, Offset, Partition, Source, WorkerCheckpoint};
+use crate::{
+    Delivery, Offset, Partition, Source, WorkerCheckpoint,
+    planted::{Fault, planted},
+};
 
 /// Sessions remembered per `messages` partition, so that a zombie's records are known as the continuation of an old
 /// session.
@@ -106,9 +109,10 @@ impl IntakeRule {
         let seen = self.sources.entry(source.partition).or_default();
         let first_of_session = !seen.sessions.contains(&source.session);
         let intake = match (seen.highest, source.previous) {
+            (Some(highest), _) if source.offset == highest && planted(Fault::SourceTakenTwice) => Intake::Take,
             (Some(highest), _) if source.offset <= highest => Intake::Repeat,
             (Some(highest), Some(previous)) if previous > highest => {
-                if first_of_session {
+                if first_of_session || planted(Fault::GapAccepted) {
                     Intake::TakeAfterLoss
                 } else {
                     Intake::Gap

@@ -16,6 +16,7 @@ mod known_claims;
 pub mod lane;
 pub mod limits;
 mod message;
+pub mod planted;
 mod position;
 mod seam;
 pub mod signature;

@@ -108,8 +108,9 @@ pub async fn partition(
         Some((endpoint.application, view.policy(&endpoint, &query.policy)))
     };
     let mut recovered = recover::recover_lanes(log, &look_up, partition, attempts_end, query.now).await?;
+    let next = recovered.deliveries;
     let tail = follow_tail(log, partition, &mut recovered, |number| {
-        look_up(number).map(|found| recover::fresh_slot(found, recovered.deliveries, query.now))
+        look_up(number).map(|found| recover::fresh_slot(found, next, query.now))
     })
     .await?;
 

@@ -17,6 +17,7 @@ use std::{
 use fanfare_core::{
     Delivery, EndpointNumber, Fact, Intake, IntakeRule, Offset, Partition, Settlement, Timestamp,
     lane::{Class, Finished, Poll, Start},
+    planted::{Fault, planted},
 };
 use fanfare_log::{Batch, BoxFuture, Sync, Topic};
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
@@ -450,7 +451,9 @@ impl<T: Transport> Worker<T> {
         if let Some(old) = slot.wake.take() {
             self.timers.remove(&(old, number));
         }
-        if let Some(wake) = wake {
+        let now = self.steady.now();
+        let lost = |wake: &Timestamp| planted(Fault::TimerLost) && wake.since(now) > Duration::from_secs(1);
+        if let Some(wake) = wake.filter(|wake| !lost(wake)) {
             slot.wake = Some(wake);
             self.timers.insert((wake, number));
         }
@@ -495,6 +498,7 @@ impl<T: Transport> Worker<T> {
         let deadline = Instant::now() + within;
         while !self.flights.is_empty() {
             tokio::select! {
+                biased;
                 Some(landed) = self.flights.next() => {
                     self.budget = 0;
                     self.landed(landed);

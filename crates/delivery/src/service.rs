@@ -81,6 +81,7 @@ impl<T: Transport> Service<T> {
         let mut workers = JoinSet::new();
         loop {
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => break,
                 event = claims.next() => match event {
                     ClaimEvent::Gained(partition) => {
@@ -137,8 +138,9 @@ async fn supervise<T: Transport>(
             pause = RESTART_FIRST;
         }
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            biased;
             _ = Order::other_than_work(&mut orders) => return partition,
+            () = tokio::time::sleep(pause) => {}
         }
         pause = (pause * 2).min(RESTART_MAX);
     }

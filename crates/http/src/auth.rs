@@ -46,7 +46,8 @@ impl Gate {
 
 impl From<Unavailable> for ApiError {
     fn from(error: Unavailable) -> Self {
-        tracing::error!(%error, "control plane unavailable");
+        // The follower said so once; this is said per request.
+        tracing::debug!(%error, "control plane unavailable");
         Self::unavailable(
             "control_unavailable",
             "the control plane cannot be reached now; send it again later",

@@ -14,6 +14,7 @@ use std::{
 use fanfare_control::Application;
 use fanfare_core::{
     Clock, Entropy, Identity, KnownClaims, Message, MessageId, Offset, Partition, Timestamp, limits,
+    planted::{Fault, planted},
 };
 use fanfare_http::MemoryPermit;
 use fanfare_log::{AppendError, Log, NewRecord, ReadError, Sync, Topic};
@@ -221,7 +222,7 @@ impl Inner {
     async fn caught_up(&self, partition: Partition) -> Result<(), AcceptError> {
         let start = &self.starts[partition.0 as usize];
         let Some(known) = self.claims.known() else { return Ok(()) };
-        if start.caught_up.load(Ordering::Acquire) {
+        if start.caught_up.load(Ordering::Acquire) || planted(Fault::StartNotAwaited) {
             return Ok(());
         }
         let end = start
@@ -248,6 +249,9 @@ async fn append<R>(
     room: R,
 ) -> Result<(), AppendError> {
     let pending = log.append(Topic::Messages, partition, vec![record], Sync::Now).await?;
+    if planted(Fault::AnsweredBeforeDurable) {
+        return Ok(());
+    }
     let offsets = pending.await?;
     if let Some(reservation) = reservation {
         reservation.durable(offsets.start);

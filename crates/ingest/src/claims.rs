@@ -14,6 +14,7 @@ use std::{
 
 use fanfare_core::{
     ClaimEntry, Fingerprint, Identity, KnownClaims, MessageId, Offset, Partition, Timestamp, limits,
+    planted::{Fault, planted},
 };
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -207,7 +208,7 @@ impl Claims {
         let routed = self.known.as_ref().map(|known| known.routed(partition));
         while let Some(&(offset, print)) = table.durable.front() {
             let forget = match routed {
-                Some(routed) => offset < routed,
+                Some(routed) => offset < routed || planted(Fault::ClaimReleasedAtAppend),
                 None => table.durable.len() > KEPT_WITHOUT_ROUTER,
             };
             if !forget {

@@ -228,7 +228,8 @@ impl From<AcceptError> for ApiError {
             AcceptError::CatchingUp => Self::unavailable("catching_up", detail),
             AcceptError::Full(_) => Self::unavailable("disk_full", detail),
             AcceptError::Unavailable(reason) => {
-                tracing::error!(reason, "log unavailable");
+                // Whoever broke said so once; this is said per publish.
+                tracing::debug!(reason, "log unavailable");
                 Self::unavailable("log_unavailable", detail)
             }
             AcceptError::Conflict(_) => Self::conflict(detail),

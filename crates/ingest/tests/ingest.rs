@@ -6,8 +6,11 @@ mod support;
 use std::{sync::atomic::Ordering, time::Duration};
 
 use axum::body::Body;
-use fanfare_core::limits;
-use fanfare_log::{AppendError, Topic};
+use fanfare_core::{Offset, limits};
+use fanfare_log::{
+    AppendError, Log as _, Topic,
+    embedded::{self, EmbeddedLog},
+};
 use http::Request;
 use support::{Process, memory_log::Disk, read};
 
@@ -285,4 +288,26 @@ async fn a_message_may_bring_its_application() {
     let created = process.control.view().application(fanfare_control::default_organization(), "new").unwrap();
     assert_eq!(created.settings.name, "New");
     assert!(process.messages().iter().all(|message| message.application == created.id));
+}
+
+/// What was answered 202 stands in the journal, byte for byte, when the next process opens it.
+#[tokio::test]
+async fn an_accepted_message_outlives_the_process() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let open = || EmbeddedLog::open(embedded::Options::new(directory.path(), 4, 4)).unwrap();
+    let process = Process::over(open()).await;
+    let id = process.publish(BODY, &[("idempotency-key", "k")]).await.id();
+    assert_eq!(process.publish(BODY, &[("idempotency-key", "k")]).await.id(), id);
+    process.log.close().await;
+    let refused = process.publish(BODY, &[]).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str().unwrap()), (503, "log_unavailable"));
+    let partition = process.application.partition;
+    drop(process);
+
+    let process = Process::over(open()).await;
+    assert_eq!(process.application.partition, partition);
+    let batch = process.log.fetch(Topic::Messages, partition, Offset::ZERO, 1 << 20).await.unwrap();
+    let [record] = &batch.records[..] else { panic!("one record") };
+    assert_eq!(fanfare_core::Message::decode(&record.head).unwrap().id.to_string(), id);
+    assert_eq!(record.payload.as_deref(), Some(&br#"{"amount": 1.50}"#[..]));
 }

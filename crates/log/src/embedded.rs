@@ -19,13 +19,18 @@ mod space;
 mod stats;
 mod tables;
 mod tail;
+#[cfg(test)]
+mod tests;
 
 use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use fanfare_core::{Offset, Partition, limits};
+use fanfare_core::{
+    Offset, Partition, limits,
+    planted::{Fault, planted},
+};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::{
     commit::{Committer, Site},
@@ -50,6 +55,8 @@ use crate::{
 
 /// Newest records of `control` kept in memory: its only reader is close behind.
 const CONTROL_TAIL_BYTES: usize = 1 << 20;
+/// Reads from the disk at the same time: each holds a thread and some buffers.
+const DISK_READS: usize = 16;
 /// Puts that wait for the table writer; more wait outside.
 const PUTS_QUEUED: usize = 64;
 
@@ -62,6 +69,7 @@ pub struct EmbeddedLog {
     control: Arc<Journal>,
     tables: Arc<Tables>,
     puts: Mutex<Option<mpsc::Sender<Put>>>,
+    disk_reads: Semaphore,
     routers: Arc<Coordinator>,
     workers: Arc<Coordinator>,
     /// One per writer: turns true when it has ended.
@@ -109,6 +117,7 @@ impl EmbeddedLog {
             control,
             tables,
             puts: Mutex::new(None),
+            disk_reads: Semaphore::new(DISK_READS),
             routers: Coordinator::new(messages, Spread::First, limits::DRAIN),
             workers: Coordinator::new(deliveries, Spread::First, limits::DRAIN),
             ended: Vec::new(),
@@ -207,9 +216,11 @@ impl EmbeddedLog {
     ) -> Result<T, ReadError> {
         match self.driver {
             Driver::Task => Ok(run()),
-            Driver::Thread => tokio::task::spawn_blocking(run)
-                .await
-                .map_err(|error| ReadError::Closed(format!("the runtime is shut down: {error}"))),
+            Driver::Thread => {
+                let _turn = self.disk_reads.acquire().await.expect("never closed");
+                let run = tokio::task::spawn_blocking(run).await;
+                run.map_err(|error| ReadError::Closed(format!("the runtime is shut down: {error}")))
+            }
         }
     }
 }
@@ -362,8 +373,10 @@ impl Log for EmbeddedLog {
             let closed = || AppendError::Closed("the log is shut down".to_owned());
             let (main, control) = barriers?;
             let puts = puts.ok_or_else(closed)?;
-            main.await?;
-            control.await?;
+            if !planted(Fault::TablesAheadOfJournal) {
+                main.await?;
+                control.await?;
+            }
             let (done, pending) = oneshot::channel();
             puts.send(Put { table, partition, entries, done }).await.map_err(|_| closed())?;
             pending.await.map_err(|_| closed())?

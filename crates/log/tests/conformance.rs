@@ -101,7 +101,7 @@ impl Engine for Embedded {
     }
 
     async fn truncate(&self, log: &Arc<dyn Log>, partition: Partition) {
-        *self.clock.0.lock() += Duration::from_secs(40 * 24 * 3_600);
+        *self.clock.0.lock() += Duration::from_hours(40 * 24);
         let before = log.bounds(Topic::Messages, partition).await.unwrap().start;
         for _ in 0..200 {
             if log.bounds(Topic::Messages, partition).await.unwrap().start > before {
@@ -193,7 +193,7 @@ mod embedded_on_real_disk {
 
 mod embedded_on_faulty_disk {
     use super::*;
-    for_each_check!(with_seeds, |seed| Embedded::faulty(seed));
+    for_each_check!(with_seeds, Embedded::faulty);
 }
 
 mod embedded_on_faulty_disk_in_small_segments {

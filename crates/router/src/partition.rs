@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use fanfare_core::{InstallationId, Partition, limits};
+use fanfare_core::{
+    InstallationId, Partition, limits,
+    planted::{Fault, planted},
+};
 use fanfare_log::Topic;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +39,7 @@ pub(crate) async fn route_partition(
             forget_runs(&router, partition).await;
         }
         tokio::select! {
+            biased;
             () = drain.cancelled() => return Ok(()),
             () = tokio::time::sleep(backoff) => {}
         }
@@ -64,6 +68,9 @@ async fn session(
     let mut checkpoint = checkpoint.unwrap_or_default();
     checkpoint.position = checkpoint.position.max(start);
 
+    if planted(Fault::ChainFromNothing) {
+        checkpoint.last_sent.clear();
+    }
     let number = router.entropy.u64();
     let delivery_partitions = router.log.partitions(Topic::Deliveries);
     tracing::info!(%partition, session = number, position = %checkpoint.position, "routing");

@@ -8,7 +8,10 @@ use std::{
     sync::Arc,
 };
 
-use fanfare_core::{ClaimEntry, Offset, Partition, RouterCheckpoint, Timestamp, limits};
+use fanfare_core::{
+    ClaimEntry, Offset, Partition, RouterCheckpoint, Timestamp, limits,
+    planted::{Fault, planted},
+};
 use fanfare_log::{AppendError, Log, NewRecord, Pending, Sync, Topic};
 use futures_util::future::TryJoinAll;
 use tokio::time::Instant;
@@ -116,6 +119,9 @@ impl Progress {
     /// The next thing to act on. Cancel-safe; pends while there is none.
     pub(crate) async fn next(&mut self) -> Result<Event, SessionError> {
         let due = self.due();
+        if planted(Fault::CheckpointBeforeAppends) && !self.batches.is_empty() {
+            return Ok(Event::Durable);
+        }
         tokio::select! {
             biased;
             durable = oldest_durable(&mut self.batches) => {

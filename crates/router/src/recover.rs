@@ -55,3 +55,45 @@ pub(crate) async fn recover(
     }
     Ok(newest)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use fanfare_core::{ClaimEntry, Fingerprint, MessageId};
+    use fanfare_log::{
+        NewRecord, Sync,
+        sim::{SimCluster, SimOptions},
+    };
+
+    use super::*;
+
+    /// Two routers wrote in turn, one of them cut off without knowing: what it says late is true, and old.
+    #[tokio::test(start_paused = true)]
+    async fn the_highest_checkpoint_counts_whatever_stands_behind_it() {
+        let log = SimCluster::new(SimOptions::new(1, 1, 1)).join();
+        let claim = |offset, expires_at| ClaimEntry {
+            claim: Fingerprint([1; 16]),
+            body: Fingerprint([2; 16]),
+            id: MessageId::from_bytes([3; 20]),
+            offset: Offset(offset),
+            expires_at: Timestamp::from_secs(expires_at),
+        };
+        for (position, claims) in [(30, vec![claim(20, 500)]), (15, vec![claim(10, 100)])] {
+            let last_sent = vec![(Partition(0), Offset(position - 1))];
+            let checkpoint = RouterCheckpoint {
+                position: Offset(position),
+                last_sent,
+                claims,
+                ..RouterCheckpoint::default()
+            };
+            let record = vec![NewRecord::head(checkpoint.encode())];
+            log.append(Topic::Dedup, Partition(0), record, Sync::Now).await.unwrap().await.unwrap();
+        }
+        let table = Arc::new(DedupTable::in_memory());
+        let newest = recover(&*log, Partition(0), &table).await.unwrap().unwrap();
+        assert_eq!((newest.position, newest.last_sent), (Offset(30), vec![(Partition(0), Offset(29))]));
+        let found = table.lookup(Fingerprint([1; 16]), Timestamp::from_secs(400)).unwrap();
+        assert_eq!(found, Some(claim(20, 500)));
+    }
+}

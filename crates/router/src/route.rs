@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fanfare_core::{
     ClaimEntry, Content, Delivery, Fingerprint, Message, Offset, Partition, Timestamp, limits,
+    planted::{Fault, planted},
 };
 use fanfare_log::{LogRecord, NewRecord, Sync, Topic};
 use futures_util::future::try_join_all;
@@ -62,7 +63,9 @@ impl Session<'_> {
                 .await
                 .map_err(read_error)?;
             // After the read: an endpoint whose creation was answered before a message was sent is known now.
-            control.apply_to_end().await?;
+            if !planted(Fault::ControlNotApplied) {
+                control.apply_to_end().await?;
+            }
 
             let mut sorted = self.sort(&batch.records)?;
             let mut pendings = Vec::new();
@@ -154,6 +157,7 @@ impl Session<'_> {
     /// By record time, and against lower offsets only: a restarted router decides as the first one did.
     fn judge(&self, message: &Message, offset: Offset) -> Result<Verdict, SessionError> {
         let identity = &message.identity;
+        let offset = if planted(Fault::RepeatOfItself) { offset.next() } else { offset };
         let stands = |claim: Option<Fingerprint>| match claim {
             Some(claim) => self.table.lookup_below(claim, offset, message.accepted_at),
             None => Ok(None),

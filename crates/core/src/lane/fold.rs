@@ -6,6 +6,7 @@ use super::{Entry, Lane, OffsetSet, STRICT_KEY, outcome::micros, sequence::State
 use crate::{
     Attempt, Fact, Offset, Ordering, Outcome, Policy, Timestamp,
     codec::{Malformed, Reader, Writer},
+    planted::{Fault, planted},
 };
 
 const VERSION: u8 = 1;
@@ -154,7 +155,8 @@ impl Lane {
     /// Everything needed to go on later: next, what is unsettled and the history of what failed. What is in flight
     /// counts as not started.
     pub fn snapshot(&self, now: Timestamp) -> Bytes {
-        let failed: Vec<_> = self.entries.iter().filter(|(_, entry)| entry.has_failed()).collect();
+        let remembered = |entry: &Entry| entry.has_failed() && !planted(Fault::RetriesForgotten);
+        let failed: Vec<_> = self.entries.iter().filter(|(_, entry)| remembered(entry)).collect();
         let mut w = Writer::record(VERSION, KIND_LANE);
         w.offset(self.next);
         w.bytes(&self.unsettled_set().to_bytes());

@@ -28,7 +28,10 @@ use std::{
 };
 
 use self::{circuit::Circuit, sequence::Sequence, set::OffsetSet};
-use crate::{Offset, Ordering, Policy, Settlement, Timestamp, limits};
+use crate::{
+    Offset, Ordering, Policy, Settlement, Timestamp, limits,
+    planted::{Fault, planted},
+};
 
 /// What [`Lane::poll`] asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,6 +248,7 @@ impl Lane {
             self.unsettled += 1;
         }
         match self.policy.ordering {
+            Ordering::Strict if planted(Fault::StrictRunsAhead) => self.enqueue(offset.0 % 2, offset),
             Ordering::Strict => self.enqueue(STRICT_KEY, offset),
             Ordering::Keyed => {
                 self.pending.insert(offset);
@@ -271,9 +275,10 @@ impl Lane {
     /// Whether another record may be pushed. When not, `next` has to stay where it is.
     pub fn has_room(&self) -> bool {
         let blocked = self.unsettled - self.pending.len();
-        self.pending.len() < limits::LANE_ENTRIES as u64
+        let entries = self.policy.lane_entries as u64;
+        self.pending.len() < entries
             && match self.policy.ordering {
-                Ordering::Strict => blocked < limits::LANE_ENTRIES as u64,
+                Ordering::Strict => blocked < entries,
                 Ordering::Keyed => blocked < limits::LANE_BLOCKED as u64,
                 Ordering::Unordered => true,
             }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::{Class, Failure, FailureKind, Finished, Flight, Lane, Settled, Verdict, jitter, sequence};
-use crate::{Offset, Ordering, Settlement, Timestamp, limits};
+use crate::{
+    Offset, Ordering, Settlement, Timestamp, limits,
+    planted::{Fault, planted},
+};
 
 impl Lane {
     /// Enters the outcome of a started attempt. `random` spreads retries. Deliveries that this settles besides a
@@ -188,7 +191,7 @@ impl Lane {
         failure: Failure,
         now: Timestamp,
     ) {
-        let alive = self.went_through_elsewhere(key, failed_before);
+        let alive = self.went_through_elsewhere(key, failed_before) || planted(Fault::ParkedWithoutProof);
         let sequence = self.sequences.get_mut(&key).expect("a search belongs to a sequence");
         let search = sequence.search.as_mut().expect("the caller saw it");
         search.failed.push(offset);

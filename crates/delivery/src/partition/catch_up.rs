@@ -5,7 +5,12 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use fanfare_core::{Delivery, EndpointNumber, Offset, lane::Finished, limits};
+use fanfare_core::{
+    Delivery, EndpointNumber, Offset,
+    lane::Finished,
+    limits,
+    planted::{Fault, planted},
+};
 use fanfare_log::{Batch, ReadError, Topic};
 
 use super::{Wanted, Worker, ordering_key};
@@ -26,8 +31,8 @@ enum Kind {
     Scan,
 }
 
-/// A lane behind is shown more records when it has fewer unsettled than this.
-const REFILL_BELOW: u64 = limits::LANE_ENTRIES as u64 / 4;
+/// A lane behind is shown more records when less than this share of it is unsettled.
+const REFILL_SHARE: usize = 4;
 
 impl<T: Transport> Worker<T> {
     /// Starts the reads that somebody waits for.
@@ -51,7 +56,10 @@ impl<T: Transport> Worker<T> {
     /// Where the next lane behind with room goes on, by turns.
     fn next_scan(&self) -> Option<Offset> {
         let has_room = |&&(_, number): &&(Offset, EndpointNumber)| {
-            self.slots.get(&number).is_some_and(|slot| slot.lane.unsettled() < REFILL_BELOW)
+            self.slots.get(&number).is_some_and(|slot| {
+                let refill_below = slot.lane.policy().lane_entries / REFILL_SHARE;
+                slot.lane.unsettled() < refill_below as u64
+            })
         };
         let after = (self.last_scan.next(), EndpointNumber(0));
         let found = self.behind.range(after..).find(has_room).or_else(|| self.behind.iter().find(has_room));
@@ -85,7 +93,8 @@ impl<T: Transport> Worker<T> {
         let mut records = Vec::with_capacity(batch.records.len());
         for record in &batch.records {
             // What the tail has not decided yet is not there yet; what it refused is not there.
-            if record.offset >= self.tail || self.rule.refused(record.offset) {
+            let refused = self.rule.refused(record.offset) && !planted(Fault::RefusedCaughtUp);
+            if record.offset >= self.tail || refused {
                 continue;
             }
             match Delivery::decode(&record.head) {

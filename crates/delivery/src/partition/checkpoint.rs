@@ -3,7 +3,10 @@
 use std::{pin::Pin, sync::Arc, task::Poll};
 
 use bytes::Bytes;
-use fanfare_core::{WorkerCheckpoint, limits};
+use fanfare_core::{
+    WorkerCheckpoint, limits,
+    planted::{Fault, planted},
+};
 use fanfare_log::{AppendError, BoxFuture, Sync, Table};
 use tokio::time::Instant;
 
@@ -64,7 +67,9 @@ impl<T: Transport> Worker<T> {
         if self.checkpoint.writing.is_some() || !self.facts.has_room() {
             return Ok(());
         }
-        self.facts.flush(Sync::Lazy).await?;
+        if !planted(Fault::SnapshotAheadOfFacts) {
+            self.facts.flush(Sync::Lazy).await?;
+        }
         let now = self.steady.now();
         let mut entries = Vec::new();
         if self.checkpoint.first {
@@ -106,10 +111,18 @@ impl<T: Transport> Worker<T> {
         if entries.is_empty() && self.checkpoint.last.as_ref() == Some(&checkpoint) {
             return Ok(());
         }
-        entries.push((recover::key(self.epoch, LaneKey::Checkpoint), Some(checkpoint.encode())));
+        let covering = (recover::key(self.epoch, LaneKey::Checkpoint), Some(checkpoint.encode()));
         self.checkpoint.last = Some(checkpoint);
         let log = Arc::clone(&self.shared.options.log);
         let partition = self.partition;
+        if planted(Fault::CheckpointBeforeLanes) {
+            self.checkpoint.writing = Some(Box::pin(async move {
+                log.put(Table::Lanes, partition, vec![covering]).await?;
+                log.put(Table::Lanes, partition, entries).await
+            }));
+            return Ok(());
+        }
+        entries.push(covering);
         self.checkpoint.writing =
             Some(Box::pin(async move { log.put(Table::Lanes, partition, entries).await }));
         Ok(())

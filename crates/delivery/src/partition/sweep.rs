@@ -6,6 +6,7 @@ use std::{collections::HashMap, time::Duration};
 use fanfare_control::{Command, CommandError};
 use fanfare_core::{
     AttemptRecord, Delivery, EndpointNumber, Fact, Offset, Partition, Settlement, Timestamp, limits,
+    planted::{Fault, planted},
 };
 use fanfare_log::{Log, ReadError, Topic};
 use tokio::time::Instant;
@@ -94,7 +95,9 @@ impl<T: Transport> Worker<T> {
                 .map_err(|error| Ending::Failed(error.to_string()))?;
             for record in &batch.records {
                 match AttemptRecord::decode(&record.head) {
-                    Ok(AttemptRecord::Claim { .. }) if record.offset > self.epoch => {
+                    Ok(AttemptRecord::Claim { .. })
+                        if record.offset > self.epoch && !planted(Fault::NewerClaimIgnored) =>
+                    {
                         return Err(Ending::Superseded);
                     }
                     Ok(AttemptRecord::Facts { epoch, facts }) if epoch != self.epoch => {

@@ -53,9 +53,9 @@ impl KnownClaims for Router {
     }
 }
 
-#[derive(Clone)]
-pub(crate) struct Process {
-    pub(crate) log: Arc<MemoryLog>,
+/// Over a log of the kind `L`.
+pub(crate) struct Process<L = MemoryLog> {
+    pub(crate) log: Arc<L>,
     pub(crate) router: Arc<Router>,
     pub(crate) control: Control,
     pub(crate) surface: Surface,
@@ -84,9 +84,34 @@ impl Answer {
 }
 
 impl Process {
+    pub(crate) async fn start() -> Arc<Self> {
+        Arc::new(Self::over(MemoryLog::new()).await)
+    }
+
+    /// The records of `messages`.
+    pub(crate) fn records(&self) -> Vec<LogRecord> {
+        self.log.records(Topic::Messages)
+    }
+
+    pub(crate) fn messages(&self) -> Vec<Message> {
+        self.records().iter().map(|record| Message::decode(&record.head).unwrap()).collect()
+    }
+
+    /// Waits until so many messages are appended.
+    pub(crate) async fn appended(&self, count: usize) {
+        tokio::time::timeout(std::time::Duration::from_secs(5), async {
+            while self.records().len() < count {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("nothing is appended");
+    }
+}
+
+impl<L: Log> Process<L> {
     /// With one application, uid `shop`.
-    pub(crate) async fn start() -> Self {
-        let log = MemoryLog::new();
+    pub(crate) async fn over(log: Arc<L>) -> Self {
         let options = ControlOptions {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
@@ -110,7 +135,8 @@ impl Process {
         let token = control.tokens().mint_organization(default_organization(), SystemClock.now());
         let settings =
             ApplicationSettings { name: "Shop".into(), uid: Some("shop".into()), ..Default::default() };
-        control.submit(control.new_application(default_organization(), settings), None).await.unwrap();
+        // Over a log that was written before it exists already.
+        let _ = control.submit(control.new_application(default_organization(), settings), None).await;
         let application = control.view().application(default_organization(), "shop").unwrap();
         Self { log, router, control, surface, token, application }
     }
@@ -128,26 +154,6 @@ impl Process {
             request = request.header(*name, *value);
         }
         read(self.surface.answer(request.body(body.into()).unwrap()).await).await
-    }
-
-    /// The records of `messages`.
-    pub(crate) fn records(&self) -> Vec<LogRecord> {
-        self.log.records(Topic::Messages)
-    }
-
-    pub(crate) fn messages(&self) -> Vec<Message> {
-        self.records().iter().map(|record| Message::decode(&record.head).unwrap()).collect()
-    }
-
-    /// Waits until so many messages are appended.
-    pub(crate) async fn appended(&self, count: usize) {
-        tokio::time::timeout(std::time::Duration::from_secs(5), async {
-            while self.records().len() < count {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await
-        .expect("nothing is appended");
     }
 }
 

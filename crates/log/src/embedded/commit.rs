@@ -2,7 +2,10 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use fanfare_core::{Clock, Offset};
+use fanfare_core::{
+    Clock, Offset,
+    planted::{Fault, planted},
+};
 use tokio::time::Instant;
 
 use super::{
@@ -118,7 +121,12 @@ impl Committer {
     /// one: it ends there, and the group goes to a new file.
     pub(super) fn sync(&mut self) -> Result<(), CommitError> {
         let begin = Instant::now();
-        if let Err(error) = self.segment.file.sync() {
+        if planted(Fault::NoFsync) {
+            return Ok(());
+        }
+        if let Err(error) = self.segment.file.sync()
+            && !planted(Fault::FailedFsyncTrusted)
+        {
             self.distrust("sync failed", &error);
             self.write()?;
             self.segment.file.sync().map_err(|error| {

@@ -10,8 +10,11 @@
 //! The index is sparse: an entry names the first record of a slot in a batch, and a batch that begins less than
 //! [`STEP_BYTES`] behind the slot's latest entry gets none. A reader that went that far jumps to the next entry.
 
+use std::{collections::VecDeque, sync::Arc};
+
 use bytes::{Buf, BufMut};
 use fanfare_core::Offset;
+use parking_lot::Mutex;
 
 use super::{
     format::{topic_code, topic_of},
@@ -21,6 +24,8 @@ use super::{
 const FOOTER_MAGIC: u64 = u64::from_le_bytes(*b"FANEND01");
 pub(super) const TRAILER_BYTES: usize = 48;
 const ENTRY_BYTES: usize = 12;
+/// Lists of entries kept in memory: some readers that are behind go through their segments side by side.
+const CACHED_LISTS: usize = 32;
 /// A reader passes at most this much that is not its partition's.
 pub(super) const STEP_BYTES: u32 = 16 << 10;
 
@@ -188,6 +193,35 @@ impl Summary {
 
     pub(super) fn extents(&self) -> &[SummaryExtent] {
         &self.extents
+    }
+}
+
+/// The entries of one slot in one segment.
+pub(super) type EntryList = Arc<Vec<Entry>>;
+
+/// The lists of entries that were read last, of sealed segments: at most a hundred kilobytes each.
+#[derive(Debug, Default)]
+pub(super) struct EntryCache {
+    /// By number of the segment and slot, the latest used last.
+    lists: Mutex<VecDeque<(u64, Slot, EntryList)>>,
+}
+
+impl EntryCache {
+    pub(super) fn get(&self, segment: u64, slot: Slot) -> Option<EntryList> {
+        let mut lists = self.lists.lock();
+        let index = lists.iter().position(|(number, of, _)| (*number, *of) == (segment, slot))?;
+        let found = lists.remove(index)?;
+        let list = found.2.clone();
+        lists.push_back(found);
+        Some(list)
+    }
+
+    pub(super) fn put(&self, segment: u64, slot: Slot, list: EntryList) {
+        let mut lists = self.lists.lock();
+        if lists.len() >= CACHED_LISTS {
+            lists.pop_front();
+        }
+        lists.push_back((segment, slot, list));
     }
 }
 

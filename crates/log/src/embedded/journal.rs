@@ -5,7 +5,10 @@
 
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
-use fanfare_core::{Offset, limits};
+use fanfare_core::{
+    Offset, limits,
+    planted::{Fault, planted},
+};
 use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
@@ -13,6 +16,7 @@ use tokio::{
 };
 
 use super::{
+    index::EntryCache,
     layout::{Layout, Slot},
     read::{Wanted, read},
     recovery::{CHARGE_BYTES_MIN, Recovered},
@@ -32,6 +36,7 @@ pub(super) struct Journal {
     pub(super) space: Arc<Space>,
     state: Mutex<State>,
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
+    entry_cache: EntryCache,
     /// Un-synced bytes that may still be appended.
     room: Semaphore,
     large: Arc<Semaphore>,
@@ -146,6 +151,7 @@ impl Journal {
             space,
             state: Mutex::new(state),
             segments: RwLock::new(Arc::new(recovered.segments.clone())),
+            entry_cache: EntryCache::default(),
             room: Semaphore::new(limits::UNSYNCED_BYTES),
             large: Arc::new(Semaphore::new(1)),
             readable,
@@ -270,7 +276,8 @@ impl Journal {
     }
 
     fn end(&self, slot: Slot, partition: &PartitionState) -> Offset {
-        if self.layout.name(slot).0.shows_only_synced() { partition.durable } else { partition.next }
+        let synced = self.layout.name(slot).0.shows_only_synced() && !planted(Fault::UnsyncedShown);
+        if synced { partition.durable } else { partition.next }
     }
 
     /// Reads what is in memory; gives the rest as what is to be read from the disk.
@@ -304,7 +311,7 @@ impl Journal {
     /// Blocks on the disk.
     pub(super) fn fetch_from_disk(&self, wanted: Wanted) -> Result<Batch, ReadError> {
         let segments = self.segments();
-        let records = read(&self.layout, &segments, wanted)?;
+        let records = read(&self.layout, &segments, &self.entry_cache, wanted)?;
         let start = self.state.lock().partitions[wanted.slot.index()].start;
         if wanted.from < start {
             return Err(ReadError::Truncated { from: wanted.from, start });

@@ -7,7 +7,7 @@ use fanfare_core::Offset;
 
 use super::{
     format::{BATCH_FIXED_BYTES, BatchHeader, Place, RecordHeader, RecordHeaders, check_payload},
-    index::STEP_BYTES,
+    index::{EntryCache, STEP_BYTES},
     layout::{Layout, Slot},
     segment::Segment,
 };
@@ -34,6 +34,7 @@ pub(super) struct Wanted {
 pub(super) fn read(
     layout: &Layout,
     segments: &[Arc<Segment>],
+    cache: &EntryCache,
     wanted: Wanted,
 ) -> Result<Vec<LogRecord>, ReadError> {
     let mut records = Vec::new();
@@ -43,7 +44,7 @@ pub(super) fn read(
         if segment.header.next[wanted.slot.index()] >= wanted.below {
             break;
         }
-        let reader = Reader { layout, segment, wanted, block: Block::new(segment.file.clone()) };
+        let reader = Reader { layout, cache, segment, wanted, block: Block::new(segment.file.clone()) };
         let more = reader.read(&mut records, &mut size_bytes)?;
         // What one segment gave is enough; the caller comes again.
         if !more || !records.is_empty() {
@@ -55,6 +56,7 @@ pub(super) fn read(
 
 struct Reader<'a> {
     layout: &'a Layout,
+    cache: &'a EntryCache,
     segment: &'a Segment,
     wanted: Wanted,
     block: Block,
@@ -63,8 +65,10 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Gives whether the segment was read to its end without finding enough.
     fn read(mut self, records: &mut Vec<LogRecord>, size_bytes: &mut usize) -> Result<bool, ReadError> {
-        let plan =
-            self.segment.plan(self.wanted.slot, self.wanted.from).map_err(|error| self.failed(&error))?;
+        let plan = self
+            .segment
+            .plan(self.cache, self.wanted.slot, self.wanted.from)
+            .map_err(|error| self.failed(&error))?;
         let Some(plan) = plan else { return Ok(true) };
         for (number, entry) in plan.entries.iter().enumerate() {
             let next_entry_at = plan.entries.get(number + 1).map_or(plan.end_at, |next| u64::from(next.at));

@@ -11,7 +11,10 @@ use parking_lot::RwLock;
 
 use super::{
     format::SegmentHeader,
-    index::{Entry, Index, Seal, Summary, SummaryExtent, TRAILER_BYTES, Trailer, decode_entries},
+    index::{
+        Entry, EntryCache, EntryList, Index, Seal, Summary, SummaryExtent, TRAILER_BYTES, Trailer,
+        decode_entries,
+    },
     layout::{Layout, Slot},
 };
 use crate::disk::{Access, Disk, DiskFile};
@@ -110,24 +113,29 @@ impl Segment {
         }
     }
 
-    /// Writes the footer behind the last batch, from where it is read from now on. It is not synced: a segment
-    /// without footer is scanned at the next start.
+    /// Writes the footer behind the last batch, from where it is read from now on. Its entries are durable before
+    /// its trailer is there, so that a start need not read them. The trailer is not synced: a segment without one is
+    /// scanned.
     pub(super) fn seal(&self, layout: &Layout, last_crc: u32) -> io::Result<()> {
-        let mut state = self.state.write();
+        // Readers go on meanwhile; nobody else changes a segment.
+        let state = self.state.read();
         let Records::Index(index) = &state.records else { return Ok(()) };
         let seal = Seal { end: self.position_of(state.end_at), last_crc, newest_ms: state.newest_ms };
         let footer = index.encode(layout, state.end_at, &seal);
-        self.file.set_size(state.end_at)?;
-        self.file.write_at(state.end_at, &[IoSlice::new(&footer)])?;
         let trailer = Trailer::decode(&footer[footer.len() - TRAILER_BYTES..]).expect("just encoded");
         let summary_at = usize::try_from(trailer.summary_at - state.end_at).expect("in memory");
         let summary = Summary::decode(layout, &trailer, &footer[summary_at..]).expect("just encoded");
-        state.records = Records::Footer(summary);
+        self.file.set_size(state.end_at)?;
+        self.file.write_at(state.end_at, &[IoSlice::new(&footer[..summary_at])])?;
+        self.file.sync()?;
+        self.file.write_at(trailer.summary_at, &[IoSlice::new(&footer[summary_at..])])?;
+        drop(state);
+        self.state.write().records = Records::Footer(summary);
         Ok(())
     }
 
     /// How to find records of `slot` at and above `from`; `None` if there are none.
-    pub(super) fn plan(&self, slot: Slot, from: Offset) -> io::Result<Option<Plan>> {
+    pub(super) fn plan(&self, cache: &EntryCache, slot: Slot, from: Offset) -> io::Result<Option<Plan>> {
         let state = self.state.read();
         let end_at = state.end_at;
         let (entries, last) = match &state.records {
@@ -142,7 +150,7 @@ impl Segment {
                     return Ok(None);
                 };
                 drop(state);
-                (pick(&self.read_entries(&extent)?, from), extent.last)
+                (pick(&self.read_entries(cache, &extent)?, from), extent.last)
             }
         };
         Ok(Some(Plan { entries, last, end_at }))
@@ -162,14 +170,17 @@ impl Segment {
         }
     }
 
-    fn read_entries(&self, extent: &SummaryExtent) -> io::Result<Vec<Entry>> {
+    fn read_entries(&self, cache: &EntryCache, extent: &SummaryExtent) -> io::Result<EntryList> {
+        if let Some(entries) = cache.get(self.header.number, extent.slot) {
+            return Ok(entries);
+        }
         let bytes = self.file.read_exact_at(extent.entries_at, extent.entries_bytes())?;
-        decode_entries(&bytes, extent).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{}: its footer is corrupt", self.path.display()),
-            )
-        })
+        let entries = decode_entries(&bytes, extent).map(Arc::new).ok_or_else(|| {
+            let path = self.path.display();
+            io::Error::new(io::ErrorKind::InvalidData, format!("{path}: its footer is corrupt"))
+        })?;
+        cache.put(self.header.number, extent.slot, entries.clone());
+        Ok(entries)
     }
 }
 

@@ -1,18 +1,10 @@
-//! On the embedded log: the plain cases, restarts, and appends that fail.
+//! On the embedded log: the plain cases and restarts.
 
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use fanfare_core::{ClaimEntry, KnownClaims, Offset, Partition};
 use fanfare_log::{
-    AppendError, Batch, Bounds, BoxFuture, Claims, Group, Log, NewRecord, Pending, ReadError, Sync, Table,
-    Topic,
+    Log, Topic,
     embedded::{self, EmbeddedLog},
 };
 use fanfare_router::{
@@ -26,16 +18,16 @@ use crate::{
     world::{DELIVERY_PARTITIONS, HandClock, MESSAGE_PARTITIONS, Process, Publish, Wanting},
 };
 
-fn open(dir: &Path) -> Arc<EmbeddedLog> {
+pub(crate) fn open(dir: &Path) -> Arc<EmbeddedLog> {
     EmbeddedLog::open(embedded::Options::new(dir.join("log"), MESSAGE_PARTITIONS, DELIVERY_PARTITIONS))
         .unwrap()
 }
 
-fn plain(body: u64) -> Publish {
+pub(crate) fn plain(body: u64) -> Publish {
     Publish { body, ..Publish::default() }
 }
 
-fn keyed(key: &str, body: u64) -> Publish {
+pub(crate) fn keyed(key: &str, body: u64) -> Publish {
     Publish { key: Some(key.into()), body, ..Publish::default() }
 }
 
@@ -101,6 +93,10 @@ async fn a_restart_goes_on_from_the_checkpoint() {
     }
     let seen = assert_exact(&process, &endpoints).await;
     assert_eq!((seen.repeats, seen.gaps), (0, 0), "a drained router repeats nothing");
+    assert_eq!(
+        seen.unchained, 2,
+        "of two delivery partitions only the very first record names none before it"
+    );
     assert_eq!(seen.sessions.len(), 4, "each run is a session of its own");
     assert_eq!(seen.outcome.aliases.len(), 30, "keys are known over restarts");
 }
@@ -270,126 +266,4 @@ async fn keys_are_known_after_a_kill_from_disk_or_from_the_log() {
         drop(process);
         log.kill().await;
     }
-}
-
-/// Appends to `deliveries` fail every now and then, some of them before and some after they were written.
-struct Failing {
-    log: Arc<EmbeddedLog>,
-    appends: AtomicUsize,
-}
-
-impl Failing {
-    const EVERY: usize = 11;
-
-    async fn append_or_not(
-        &self,
-        topic: Topic,
-        partition: Partition,
-        records: Vec<NewRecord>,
-        sync: Sync,
-    ) -> Result<Pending, AppendError> {
-        if topic != Topic::Deliveries {
-            return self.log.append(topic, partition, records, sync).await;
-        }
-        let count = self.appends.fetch_add(1, Ordering::Relaxed) + 1;
-        let failed = || AppendError::Unavailable("a test wants it".into());
-        if count.is_multiple_of(3 * Self::EVERY) {
-            return Err(failed());
-        }
-        if count.is_multiple_of(2 * Self::EVERY) {
-            // Lost, and that is learned only later: what follows was sent already.
-            let (error, pause) = (failed(), Duration::from_millis(30));
-            return Ok(Box::pin(async move {
-                tokio::time::sleep(pause).await;
-                Err(error)
-            }));
-        }
-        let pending = self.log.append(topic, partition, records, sync).await?;
-        if count.is_multiple_of(Self::EVERY) {
-            let error = failed();
-            return Ok(Box::pin(async move { pending.await.and(Err(error)) }));
-        }
-        Ok(pending)
-    }
-}
-
-impl Log for Failing {
-    fn partitions(&self, topic: Topic) -> u32 {
-        self.log.partitions(topic)
-    }
-    fn append(
-        &self,
-        topic: Topic,
-        partition: Partition,
-        records: Vec<NewRecord>,
-        sync: Sync,
-    ) -> BoxFuture<'_, Result<Pending, AppendError>> {
-        Box::pin(self.append_or_not(topic, partition, records, sync))
-    }
-    fn has_room(&self, topic: Topic) -> bool {
-        self.log.has_room(topic)
-    }
-    fn bounds(&self, topic: Topic, partition: Partition) -> BoxFuture<'_, Result<Bounds, ReadError>> {
-        self.log.bounds(topic, partition)
-    }
-    fn fetch(
-        &self,
-        topic: Topic,
-        partition: Partition,
-        from: Offset,
-        max_bytes: usize,
-    ) -> BoxFuture<'_, Result<Batch, ReadError>> {
-        self.log.fetch(topic, partition, from, max_bytes)
-    }
-    fn wait(&self, topic: Topic, partition: Partition, from: Offset) -> BoxFuture<'_, Result<(), ReadError>> {
-        self.log.wait(topic, partition, from)
-    }
-    fn put(
-        &self,
-        table: Table,
-        partition: Partition,
-        entries: Vec<(bytes::Bytes, Option<bytes::Bytes>)>,
-    ) -> BoxFuture<'_, Result<(), AppendError>> {
-        self.log.put(table, partition, entries)
-    }
-    fn scan(
-        &self,
-        table: Table,
-        partition: Partition,
-    ) -> BoxFuture<'_, Result<Vec<(bytes::Bytes, bytes::Bytes)>, ReadError>> {
-        self.log.scan(table, partition)
-    }
-    fn claim(&self, group: Group) -> Box<dyn Claims> {
-        self.log.claim(group)
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gap_after_a_failed_append_is_filled_by_the_next_session() {
-    let dir = TempDir::new().unwrap();
-    let log = Arc::new(Failing { log: open(dir.path()), appends: AtomicUsize::new(0) });
-    let process = Process::start(log, &Arc::default()).await;
-    let application = process.application().await;
-    let mut endpoints = Vec::new();
-    for _ in 0..DELIVERY_PARTITIONS {
-        endpoints.push(process.endpoint(application.0, None).await);
-    }
-    let routing = process.route(None);
-    for round in 0..25 {
-        process.publish(application, &[keyed(&round.to_string(), 1), plain(2), keyed("same", 3)]).await;
-        // One batch each, so that later ones are under way when the loss of an earlier one is learned.
-        routing.caught_up().await;
-    }
-    // `caught_up` speaks of what was routed; here it has to be durable too.
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-    let expected = expect(&*process.log, &endpoints).await;
-    let mut seen = take(&*process.log).await;
-    while seen.outcome != expected {
-        assert!(tokio::time::Instant::now() < deadline, "{seen:?}\n{expected:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        seen = take(&*process.log).await;
-    }
-    let Seen { gaps, repeats, sessions, .. } = seen;
-    assert!(gaps > 0 && repeats > 0 && sessions.len() > 1, "{gaps} gaps, {repeats} repeats, {sessions:?}");
-    drop(routing);
 }

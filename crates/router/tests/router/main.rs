@@ -4,5 +4,7 @@
 
 mod chaos;
 mod embedded;
+mod hindered;
 mod oracle;
+mod trouble;
 mod world;

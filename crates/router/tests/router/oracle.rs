@@ -28,6 +28,8 @@ pub(crate) struct Seen {
     pub(crate) outcome: Outcome,
     pub(crate) repeats: usize,
     pub(crate) gaps: usize,
+    /// Records that name none before them.
+    pub(crate) unchained: usize,
     pub(crate) records: usize,
     pub(crate) sessions: BTreeSet<u64>,
 }
@@ -53,6 +55,7 @@ pub(crate) async fn take(log: &dyn Log) -> Seen {
             let delivery = Delivery::decode(&record.head).unwrap();
             let source = *delivery.source().unwrap();
             seen.records += 1;
+            seen.unchained += usize::from(source.previous.is_none());
             seen.sessions.insert(source.session);
             let before = highest.get(&source.partition).copied();
             if before.is_some_and(|highest| source.offset <= highest) {
