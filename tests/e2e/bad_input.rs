@@ -49,13 +49,7 @@ const TABLE: &[Wrong] = &[
         remedy: "letters",
         ..MESSAGE
     },
-    Wrong {
-        name: "no payload",
-        body: r#"{"eventType":"a"}"#,
-        field: "payload",
-        remedy: "object",
-        ..MESSAGE
-    },
+    Wrong { name: "no payload", body: r#"{"eventType":"a"}"#, field: "payload", remedy: "object", ..MESSAGE },
     Wrong {
         name: "payload is no object",
         body: r#"{"eventType":"a","payload":"text"}"#,

@@ -6,6 +6,7 @@
 mod support;
 
 mod bad_input;
+mod command_line;
 mod first_message;
 mod kill;
 mod official;

@@ -139,7 +139,8 @@ fn process_faults(
 }
 
 fn process_fault(flavour: Flavour, random: &mut Random) -> ProcessFault {
-    let down = random.millis(1..if random.percent(70) { 300 } else { 6_000 });
+    let longest = if random.percent(70) { 300 } else { 6_000 };
+    let down = random.millis(1..longest);
     let cut_starts = if random.percent(20) { 1 + small(random, 3) } else { 0 };
     let step = ProcessFault::ClockStep { by: random.millis(100..3_600_000), back: random.percent(50) };
     match (flavour, random.below(10)) {

@@ -88,7 +88,8 @@ impl Receivers {
         let outages = if random.percent(50) { 1 + random.below(2) } else { 0 };
         let outages = (0..outages).map(|_| {
             let from = random.millis(0..until);
-            let lasts = random.millis(100..if random.percent(50) { 2_000 } else { 60_000 });
+            let longest = if random.percent(50) { 2_000 } else { 60_000 };
+            let lasts = random.millis(100..longest);
             (from, from + lasts, refusal(&mut random))
         });
         Behaviour { latency: latency.0..latency.1, flaky, poison, outages: outages.collect() }

@@ -34,7 +34,7 @@ impl RetrySchedule {
     /// Checks count and size of the delays (see [`limits`]).
     pub fn new(delays_secs: Vec<u32>) -> Option<Self> {
         let within = delays_secs.len() <= limits::RETRY_DELAYS
-            && delays_secs.iter().all(|&delay| delay >= 1 && delay <= limits::RETRY_DELAY_SECS);
+            && delays_secs.iter().all(|&delay| (1..=limits::RETRY_DELAY_SECS).contains(&delay));
         within.then_some(Self { delays_secs })
     }
 

@@ -109,7 +109,9 @@ impl IntakeRule {
         let seen = self.sources.entry(source.partition).or_default();
         let first_of_session = !seen.sessions.contains(&source.session);
         let intake = match (seen.highest, source.previous) {
-            (Some(highest), _) if source.offset == highest && planted(Fault::SourceTakenTwice) => Intake::Take,
+            (Some(highest), _) if source.offset == highest && planted(Fault::SourceTakenTwice) => {
+                Intake::Take
+            }
             (Some(highest), _) if source.offset <= highest => Intake::Repeat,
             (Some(highest), Some(previous)) if previous > highest => {
                 if first_of_session || planted(Fault::GapAccepted) {
@@ -208,9 +210,9 @@ mod tests {
             // Each session's queue: source offsets from its checkpoint on; a failed append ends it.
             let mut queues: Vec<Vec<(u64, Option<u64>, u64)>> = sessions.iter().enumerate().map(|(index, (from, fails))| {
                 let mut queue = Vec::new();
-                for offset in *from..20 {
+                for (offset, failed) in fails.iter().enumerate().skip(*from) {
                     // A later record may still arrive though an earlier append of the session failed.
-                    if !fails[offset] || offset % 3 == 0 {
+                    if !failed || offset % 3 == 0 {
                         let previous = offset.checked_sub(1).map(|offset| offset as u64);
                         queue.push((offset as u64, previous, index as u64));
                     }

@@ -25,11 +25,11 @@ pub const PAGE_MAX: usize = 250;
 
 // Idempotency.
 /// How long an `Idempotency-Key` or event id stands for its message.
-pub const DEDUP_WINDOW: Duration = Duration::from_secs(24 * 3_600);
+pub const DEDUP_WINDOW: Duration = Duration::from_hours(24);
 /// The same for keys that client libraries make for their own retries (`auto_…`).
-pub const DEDUP_WINDOW_SHORT: Duration = Duration::from_secs(15 * 60);
+pub const DEDUP_WINDOW_SHORT: Duration = Duration::from_mins(15);
 /// How long a control-plane POST keeps its key.
-pub const CONTROL_KEY_WINDOW: Duration = Duration::from_secs(12 * 3_600);
+pub const CONTROL_KEY_WINDOW: Duration = Duration::from_hours(12);
 /// Keys of control-plane POSTs remembered at once; the oldest go first.
 pub const CONTROL_KEYS: usize = 1 << 20;
 
@@ -76,7 +76,7 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 // Log.
 /// Messages are kept this long by default.
-pub const RETENTION: Duration = Duration::from_secs(7 * 24 * 3_600);
+pub const RETENTION: Duration = Duration::from_hours(168);
 /// One commit group of the journal, or one larger record.
 pub const COMMIT_GROUP_BYTES: usize = 4 << 20;
 /// Bytes appended but not yet synced, after which appends wait.
@@ -138,20 +138,20 @@ pub const ORDERED_RETRIES: [Duration; 3] =
     [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)];
 /// Share by which a delay is made shorter or longer at random.
 pub const JITTER: f64 = 0.2;
-pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3_600);
-pub const PARK_AFTER: Duration = Duration::from_secs(300);
+pub const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
+pub const PARK_AFTER: Duration = Duration::from_mins(5);
 pub const PARK_AFTER_SECS_MIN: u32 = 1;
 pub const PARK_AFTER_SECS_MAX: u32 = 7 * 24 * 3_600;
 /// Messages after a failing head that are tried to learn whether the endpoint is alive.
 pub const POISON_SEARCH: usize = 8;
 /// An endpoint that failed for this long without one success is disabled.
-pub const DISABLE_AFTER: Duration = Duration::from_secs(5 * 24 * 3_600);
+pub const DISABLE_AFTER: Duration = Duration::from_hours(120);
 
 // Circuit.
 pub const CIRCUIT_CONSECUTIVE_FAILURES: u32 = 5;
 pub const CIRCUIT_WINDOW: u32 = 20;
 pub const PROBE_FIRST: Duration = Duration::from_secs(5);
-pub const PROBE_MAX: Duration = Duration::from_secs(60);
+pub const PROBE_MAX: Duration = Duration::from_mins(1);
 
 // Requests that leave.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -164,9 +164,9 @@ pub const RESPONSE_KEPT_BYTES: usize = 512;
 /// An answer's head, and with it all informational answers that come before it.
 pub const RESPONSE_HEADER_BYTES: usize = 16 << 10;
 pub const CONNECTIONS_OUT: usize = 4_096;
-pub const CONNECTION_IDLE: Duration = Duration::from_secs(60);
+pub const CONNECTION_IDLE: Duration = Duration::from_mins(1);
 /// Age at which a signature is refused by a verifier.
-pub const SIGNATURE_TOLERANCE: Duration = Duration::from_secs(5 * 60);
+pub const SIGNATURE_TOLERANCE: Duration = Duration::from_mins(5);
 /// Of one request's signature header; the rest is not looked at.
 pub const SIGNATURES_CHECKED: usize = 32;
 pub const ACTIVE_SECRETS: usize = 8;

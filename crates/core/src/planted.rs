@@ -91,7 +91,7 @@ impl Fault {
 
 /// Whether this fault is planted.
 #[cfg(not(feature = "planted"))]
-#[inline(always)]
+#[inline]
 pub const fn planted(_: Fault) -> bool {
     false
 }

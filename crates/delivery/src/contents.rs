@@ -58,12 +58,17 @@ impl Contents {
         }
     }
 
-    /// The content of the message at this place of `messages`. Lanes that ask at the same time share one read.
+    /// The content of the message at this place of `messages`. Lanes that ask at the same time share one read; what
+    /// only one lane wants is not kept.
     pub(crate) async fn get(
         &self,
         partition: Partition,
         offset: Offset,
+        shared: bool,
     ) -> Result<Arc<Content>, ContentError> {
+        if !shared {
+            return self.load(partition, offset).await;
+        }
         let key = (partition, offset);
         if let Some(content) = self.cache.get(&key).await {
             return Ok(content);

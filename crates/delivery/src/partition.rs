@@ -91,7 +91,7 @@ const TAIL_BYTES: usize = 256 << 10;
 /// A probe that found no room is tried again after this.
 const PROBE_LATER: Duration = Duration::from_secs(1);
 /// Timers further away than this are looked at again then.
-const LONGEST_SLEEP: Duration = Duration::from_secs(3_600);
+const LONGEST_SLEEP: Duration = Duration::from_hours(1);
 
 impl<T: Transport> Worker<T> {
     /// Claims the partition and recovers its lanes.
@@ -162,11 +162,11 @@ impl<T: Transport> Worker<T> {
                     }
                 }
                 Some(landed) = self.flights.next() => {
-                    self.landed(landed);
+                    self.landed(&landed);
                     // Those that came back meanwhile, before asking for anything else.
                     for _ in 0..PER_TURN {
                         match self.flights.next().now_or_never() {
-                            Some(Some(landed)) => self.landed(landed),
+                            Some(Some(landed)) => self.landed(&landed),
                             _ => break,
                         }
                     }
@@ -247,13 +247,11 @@ impl<T: Transport> Worker<T> {
     fn show(&mut self, number: EndpointNumber, offset: Offset) -> bool {
         let now = self.steady.now();
         if !self.slots.contains_key(&number) {
-            match recover::new_slot(&self.shared.options.control, number, offset, now) {
-                Some(slot) => drop(self.slots.insert(number, slot)),
-                None => {
-                    self.settle_fact(number, offset, Settlement::Cancelled);
-                    return false;
-                }
-            }
+            let Some(slot) = recover::new_slot(&self.shared.options.control, number, offset, now) else {
+                self.settle_fact(number, offset, Settlement::Cancelled);
+                return false;
+            };
+            self.slots.insert(number, slot);
         }
         let slot = self.slots.get_mut(&number).expect("it was put there if it was missing");
         slot.dirty = true;
@@ -291,16 +289,16 @@ impl<T: Transport> Worker<T> {
                         break;
                     }
                 }
-                Poll::NeedKey(offset) => match self.window.get(offset) {
-                    Some(record) => slot.lane.offer_key(offset, ordering_key(&record)),
-                    None => {
+                Poll::NeedKey(offset) => {
+                    let Some(record) = self.window.get(offset) else {
                         if slot.asked_key != Some(offset) {
                             slot.asked_key = Some(offset);
                             self.wanted.entry(offset).or_default().push(Wanted::Key(number));
                         }
                         break;
-                    }
-                },
+                    };
+                    slot.lane.offer_key(offset, ordering_key(&record));
+                }
                 Poll::Wait(wake) => {
                     self.set_timer(number, wake);
                     break;
@@ -352,7 +350,7 @@ impl<T: Transport> Worker<T> {
     }
 
     /// Enters what came of an attempt.
-    fn landed(&mut self, landed: Landed) {
+    fn landed(&mut self, landed: &Landed) {
         self.probes_in_flight -= usize::from(landed.start.class == Class::Probe);
         let Some(slot) = self.slots.get_mut(&landed.endpoint) else { return };
         let now = self.steady.now();
@@ -366,14 +364,14 @@ impl<T: Transport> Worker<T> {
                 self.shared.meters.attempt(answer.error);
                 if answer.error.is_none() {
                     self.shared.meters.settled(Settlement::Delivered);
-                    if let Some(latency) = flight::latency(&landed, answer) {
+                    if let Some(latency) = flight::latency(landed, answer) {
                         self.shared.meters.latency(latency);
                     }
                 }
                 if answer.status == 410 {
                     self.disable(landed.endpoint, "the endpoint answered 410 Gone");
                 }
-                self.facts.push(Fact::Attempted(flight::attempt(&landed, answer, verdict)));
+                self.facts.push(Fact::Attempted(flight::attempt(landed, answer, verdict)));
             }
             Err(crate::contents::ContentError::Gone) => {
                 self.lost(landed.endpoint, landed.start.offset);
@@ -462,8 +460,8 @@ impl<T: Transport> Worker<T> {
     fn wake_at(&self) -> Instant {
         let now = Instant::now();
         let timer = self.timers.first().map(|&(at, _)| self.steady.instant(at));
-        let times = [timer, self.facts.due(), Some(self.checkpoint.due()), Some(self.sweep.due())];
-        let wake = times.into_iter().flatten().min().unwrap_or(now + LONGEST_SLEEP);
+        let all = [timer, self.facts.due(), Some(self.checkpoint.due()), Some(self.sweep.due())];
+        let wake = all.into_iter().flatten().min().unwrap_or(now + LONGEST_SLEEP);
         wake.min(now + LONGEST_SLEEP)
     }
 
@@ -501,7 +499,7 @@ impl<T: Transport> Worker<T> {
                 biased;
                 Some(landed) = self.flights.next() => {
                     self.budget = 0;
-                    self.landed(landed);
+                    self.landed(&landed);
                 }
                 () = tokio::time::sleep_until(deadline) => {
                     self.shared.meters.late.add(self.flights.len() as u64);

@@ -149,5 +149,5 @@ async fn supervise<T: Transport>(
 /// Deliveries in flight in one partition, of the process's [`limits::IN_FLIGHT`].
 pub(crate) fn budget<T>(shared: &Shared<T>) -> usize {
     let partitions = shared.options.log.partitions(fanfare_log::Topic::Deliveries).max(1) as usize;
-    (shared.options.in_flight / partitions).max(1).min(limits::IN_FLIGHT)
+    (shared.options.in_flight / partitions).clamp(1, limits::IN_FLIGHT)
 }

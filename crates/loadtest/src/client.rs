@@ -19,7 +19,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 
 /// Bodies longer than this are refused, by us as a client and by the receiver.
 pub const BODY_BYTES: usize = 16 << 20;
@@ -166,11 +166,23 @@ impl Server {
         path: &str,
         input: Option<&I>,
     ) -> anyhow::Result<O> {
-        let body = match input {
-            Some(input) => serde_json::to_vec(input)?,
-            None => Vec::new(),
-        };
-        let answer = tokio::time::timeout(CONTROL_TIMEOUT, self.send(method.clone(), path, body))
+        let connecting = timeout(CONTROL_TIMEOUT, Connection::open(self.address));
+        let connection =
+            connecting.await.with_context(|| format!("{method} {path}: cannot connect in time"))?;
+        let mut connection = connection.with_context(|| format!("{method} {path}"))?;
+        self.call_on(&mut connection, method, path, input).await
+    }
+
+    /// As [`Server::call`], on a connection that is kept.
+    pub async fn call_on<I: Serialize + ?Sized, O: DeserializeOwned>(
+        &self,
+        connection: &mut Connection,
+        method: Method,
+        path: &str,
+        input: Option<&I>,
+    ) -> anyhow::Result<O> {
+        let request = self.request(method.clone(), path, input)?;
+        let answer = timeout(CONTROL_TIMEOUT, connection.exchange(request))
             .await
             .with_context(|| format!("{method} {path}: no answer"))?
             .with_context(|| format!("{method} {path}"))?;
@@ -181,7 +193,16 @@ impl Server {
         serde_json::from_slice(body).with_context(|| format!("{method} {path}: unexpected answer"))
     }
 
-    async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<Answer> {
+    fn request<I: Serialize + ?Sized>(
+        &self,
+        method: Method,
+        path: &str,
+        input: Option<&I>,
+    ) -> anyhow::Result<Request<Full<Bytes>>> {
+        let body = match input {
+            Some(input) => serde_json::to_vec(input)?,
+            None => Vec::new(),
+        };
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -190,7 +211,6 @@ impl Server {
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        let request = request.body(Full::new(Bytes::from(body)))?;
-        Ok(Connection::open(self.address).await?.exchange(request).await?)
+        Ok(request.body(Full::new(Bytes::from(body)))?)
     }
 }

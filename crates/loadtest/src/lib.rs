@@ -7,6 +7,8 @@
 //! - [`roof`] is the yardstick: the same signed requests from a bare loop without a broker.
 //! - [`case`] describes a run as data, [`run`] drives it against a server, [`bench`] puts runs and roofs side
 //!   by side.
+//! - [`trial`] holds the promises that are no speed: what a bad endpoint, a large backlog or too much load may
+//!   cost.
 //!
 //! Invariants: the receiver judges order, repeats and forgery from payloads alone; losses are what the
 //! publisher saw acknowledged and the receiver did not see. Nothing here shares code with the server except
@@ -26,3 +28,4 @@ pub mod report;
 pub mod roof;
 pub mod run;
 pub mod sequence;
+pub mod trial;

@@ -43,8 +43,10 @@ pub struct Options {
     pub server: client::Server,
     /// Goes into every payload and idempotency key.
     pub run: u64,
-    /// Ids or uids; their places are the indexes in payloads.
+    /// Ids or uids.
     pub applications: Vec<String>,
+    /// Index of the first of them in payloads; the others follow.
+    pub first_application: u32,
     pub connections: usize,
     pub payload_bytes: usize,
     /// Ordering keys per application; 0: messages have none.
@@ -78,6 +80,7 @@ impl Options {
             server,
             run,
             applications,
+            first_application: 0,
             connections: 1,
             payload_bytes: payload::DEFAULT_BYTES,
             keys: 0,

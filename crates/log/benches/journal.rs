@@ -99,5 +99,34 @@ fn journal(criterion: &mut Criterion) {
     runtime.block_on(log.close());
 }
 
-criterion_group!(benches, journal);
+/// A start after a kill, with a gigabyte of small records behind it.
+fn start(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let _guard = runtime.enter();
+    let mut log = open(&directory);
+    runtime.block_on(async {
+        for number in 0..1_000_u32 {
+            let records = vec![record(1_024); 900];
+            let topic = if number % 2 == 0 { Topic::Messages } else { Topic::Deliveries };
+            let pending = log.append(topic, Partition(number % PARTITIONS), records, Sync::Now).await;
+            pending.expect("there is room").await.expect("the disk works");
+        }
+        log.kill().await;
+    });
+    criterion.bench_function("journal/start with 1 GB", |bencher| {
+        bencher.iter_custom(|starts| {
+            let mut took = Duration::ZERO;
+            for _ in 0..starts {
+                let begin = Instant::now();
+                log = open(&directory);
+                took += begin.elapsed();
+                runtime.block_on(log.kill());
+            }
+            took
+        });
+    });
+}
+
+criterion_group!(benches, journal, start);
 criterion_main!(benches);

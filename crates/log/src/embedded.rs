@@ -10,6 +10,7 @@ mod index;
 mod journal;
 mod layout;
 mod options;
+mod queue;
 mod read;
 mod recovery;
 mod retention;
@@ -36,8 +37,9 @@ use self::{
     commit::{Committer, Site},
     directory::{DirectoryLock, Partitions},
     driver::Driven,
-    journal::{Ending, Fetched, Journal},
+    journal::{Fetched, Journal},
     layout::{Layout, Slot},
+    queue::Ending,
     retention::{Ages, Retention},
     tables::{Put, TableWriter, Tables},
 };

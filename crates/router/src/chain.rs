@@ -9,6 +9,9 @@ pub(crate) struct Chain {
     session: u64,
     /// By delivery partition the last source offset sent there.
     last_sent: Box<[Option<Offset>]>,
+    /// By delivery partition whether this session sent something there.
+    opened: Box<[bool]>,
+    opened_one: bool,
 }
 
 impl Chain {
@@ -22,15 +25,22 @@ impl Chain {
         for &(to, offset) in last_sent {
             places[to.0 as usize] = Some(offset);
         }
-        Self { partition, session, last_sent: places }
+        let opened = vec![false; delivery_partitions as usize].into_boxed_slice();
+        Self { partition, session, last_sent: places, opened, opened_one: false }
     }
 
     /// The source of the record that goes to delivery partition `to` for the message at `offset`. At most one
     /// per message and partition, by rising offset.
     pub(crate) fn link(&mut self, to: Partition, offset: Offset, control: Offset) -> Source {
+        self.opened_one |= !std::mem::replace(&mut self.opened[to.0 as usize], true);
         let previous = self.last_sent[to.0 as usize].replace(offset);
         assert!(previous.is_none_or(|previous| previous < offset), "a session sends by rising source offset");
         Source { partition: self.partition, offset, session: self.session, previous, control }
+    }
+
+    /// Whether a record since the last call was the session's first to its delivery partition.
+    pub(crate) fn opened_one(&mut self) -> bool {
+        std::mem::take(&mut self.opened_one)
     }
 
     /// Where records without endpoints go.

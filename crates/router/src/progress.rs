@@ -34,6 +34,9 @@ pub(crate) struct Routed {
     pub(crate) claims: Vec<ClaimEntry>,
     /// Record time of its newest message.
     pub(crate) newest: Option<Timestamp>,
+    /// It holds the session's first record to some delivery partition. Nothing is sent after it until it is
+    /// durable: a worker takes the first record it sees of a session even after a gap, so that must be the first.
+    pub(crate) opens: bool,
     pub(crate) durable: TryJoinAll<Pending>,
 }
 
@@ -102,6 +105,7 @@ impl Progress {
     /// Whether another batch may be routed before something becomes durable.
     pub(crate) fn has_room(&self) -> bool {
         self.batches.len() < limits::ROUTER_BATCHES
+            && !self.batches.back().is_some_and(|batch| batch.opens)
             && self.open_claims < limits::ROUTER_CLAIMS_OPEN
             && !self.table.overdue()
     }

@@ -68,12 +68,14 @@ impl Session<'_> {
             }
 
             let mut sorted = self.sort(&batch.records)?;
+            let opens = self.chain.opened_one();
+            let sync = if opens { Sync::Now } else { Sync::Lazy };
             let mut pendings = Vec::new();
             for (to, records) in
                 sorted.outbox.iter_mut().enumerate().filter(|(_, records)| !records.is_empty())
             {
                 let to = Partition(u32::try_from(to).expect("partitions are counted in a u32"));
-                let appended = log.append(Topic::Deliveries, to, std::mem::take(records), Sync::Lazy).await;
+                let appended = log.append(Topic::Deliveries, to, std::mem::take(records), sync).await;
                 pendings.push(appended.map_err(delivery_error)?);
             }
 
@@ -87,6 +89,7 @@ impl Session<'_> {
                 last_sent: sorted.last_sent,
                 claims: sorted.claims,
                 newest: sorted.newest,
+                opens,
                 durable: try_join_all(pendings),
             });
         }

@@ -22,9 +22,8 @@ impl Lane {
             return Poll::Wait(Some(self.circuit.not_before()));
         }
         match self.circuit.state() {
-            Circuit::Closed => self.pick(now, settled),
             Circuit::HalfOpen { .. } if self.in_flight > 0 => Poll::Wait(None),
-            Circuit::HalfOpen { .. } => self.pick(now, settled),
+            Circuit::Closed | Circuit::HalfOpen { .. } => self.pick(now, settled),
             Circuit::Open { probe_at, .. } => self.poll_open(now, probe_at),
         }
     }

@@ -180,7 +180,7 @@ fn the_official_library_refuses_what_we_refuse() {
     };
     assert!(theirs.verify(PAYLOAD, &headers(now)).is_ok());
     assert!(theirs.verify(b"{}", &headers(now)).is_err());
-    let hour = i64::try_from(Duration::from_secs(3_600).as_secs()).unwrap();
+    let hour = i64::try_from(Duration::from_hours(1).as_secs()).unwrap();
     assert!(theirs.verify(PAYLOAD, &headers(now - hour)).is_err());
     assert!(theirs.verify(PAYLOAD, &headers(now + hour)).is_err());
     let another = SigningKey::generate_symmetric(&SystemEntropy).to_string();

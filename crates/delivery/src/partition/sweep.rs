@@ -17,13 +17,13 @@ use crate::send::Transport;
 const EVERY: Duration = Duration::from_secs(1);
 /// What was asked for by name comes this soon.
 const SOON: Duration = Duration::from_millis(20);
-const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+const EXPIRE_EVERY: Duration = Duration::from_mins(1);
 /// Share of retention after which what is unsettled becomes a dead letter: while it can still be read and named.
 const EXPIRE_AT: f64 = 0.9;
 /// A wall clock that is off the steady one by more than this has stepped.
-const STEP: Duration = Duration::from_secs(60);
+const STEP: Duration = Duration::from_mins(1);
 /// A stepped clock is believed after it has run evenly for so long.
-const CONFIRMED: Duration = Duration::from_secs(600);
+const CONFIRMED: Duration = Duration::from_mins(10);
 
 pub(super) struct State {
     due: Instant,
@@ -101,7 +101,7 @@ impl<T: Transport> Worker<T> {
                         return Err(Ending::Superseded);
                     }
                     Ok(AttemptRecord::Facts { epoch, facts }) if epoch != self.epoch => {
-                        self.apply_foreign(facts);
+                        self.apply_foreign(&facts);
                     }
                     Ok(_) => {}
                     Err(error) => return Err(Ending::Failed(format!("attempts {}: {error}", record.offset))),
@@ -115,7 +115,7 @@ impl<T: Transport> Worker<T> {
         }
     }
 
-    fn apply_foreign(&mut self, facts: Vec<Fact>) {
+    fn apply_foreign(&mut self, facts: &[Fact]) {
         let now = self.steady.now();
         for fact in facts.iter().filter(|fact| fact.survives_its_epoch()) {
             if let Some(slot) = self.slots.get_mut(&fact.endpoint()) {
@@ -200,7 +200,7 @@ impl<T: Transport> Worker<T> {
                 // Deleted, disabled or changed by somebody else in the meantime.
                 Err(CommandError::Refused(_)) => {}
                 Err(error) => {
-                    tracing::warn!(endpoint = %endpoint.id, %error, "endpoint could not be disabled")
+                    tracing::warn!(endpoint = %endpoint.id, %error, "endpoint could not be disabled");
                 }
             }
         });

@@ -21,6 +21,7 @@ use fanfare_loadtest::{
     receiver::Receiver,
     report, roof,
     run::{self, Parties},
+    trial::{Checks, Programs, isolation, memory, overload},
 };
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
@@ -94,6 +95,37 @@ enum Job {
         #[arg(last = true)]
         serve_arguments: Vec<String>,
     },
+    /// Put to the test what a backlog, idle endpoints and large payloads cost in memory.
+    Memory {
+        #[command(flatten)]
+        together: Together,
+        #[command(flatten)]
+        options: memory::Options,
+    },
+    /// Put to the test what far too many publishers do.
+    Overload {
+        #[command(flatten)]
+        together: Together,
+        #[command(flatten)]
+        options: overload::Options,
+    },
+    /// Put to the test what good endpoints notice of bad ones.
+    Isolation {
+        #[command(flatten)]
+        together: Together,
+        #[command(flatten)]
+        options: isolation::Options,
+    },
+}
+
+#[derive(Args)]
+struct Together {
+    /// The program `fanfare`.
+    #[arg(long)]
+    fanfare: PathBuf,
+    /// Where the server's data directories go; on a disk.
+    #[arg(long, default_value_os_t = std::env::temp_dir())]
+    scratch: PathBuf,
 }
 
 #[derive(Args)]
@@ -180,7 +212,31 @@ async fn perform(command: Command) -> anyhow::Result<ExitCode> {
             print(&text)?;
             Ok(success(bench.missed.is_empty()))
         }
+        Job::Memory { together, options } => {
+            conclude(&memory::run(&together.programs()?, &options, |line| eprintln!("{line}")).await?)
+        }
+        Job::Overload { together, options } => {
+            conclude(&overload::run(&together.programs()?, &options, |line| eprintln!("{line}")).await?)
+        }
+        Job::Isolation { together, options } => {
+            conclude(&isolation::run(&together.programs()?, &options, |line| eprintln!("{line}")).await?)
+        }
     }
+}
+
+impl Together {
+    fn programs(self) -> anyhow::Result<Programs> {
+        let Self { fanfare, scratch } = self;
+        if process::is_in_memory(&scratch) {
+            eprintln!("warning: {} is in memory, syncing costs nothing there", scratch.display());
+        }
+        Ok(Programs { fanfare, loader: std::env::current_exe()?, scratch })
+    }
+}
+
+fn conclude(checks: &Checks) -> anyhow::Result<ExitCode> {
+    print(&checks.text())?;
+    Ok(success(checks.hold()))
 }
 
 async fn receive(listen: SocketAddr, endpoints: Option<&Path>) -> anyhow::Result<ExitCode> {

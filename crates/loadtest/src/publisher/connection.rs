@@ -93,7 +93,7 @@ impl Line {
                     None
                 }
             };
-            ledger.finish(index(application), &entry, id.as_deref());
+            ledger.finish(shared.options.first_application + index(application), &entry, id.as_deref());
         }
         self
     }
@@ -235,6 +235,7 @@ impl Line {
         *request.uri_mut() = self.paths[application].clone();
         *request.headers_mut() = self.headers.clone();
         if options.idempotency || options.repeat {
+            let application = options.first_application + index(application);
             let key = format!("load-{:016x}-{application}-{}", options.run, entry.seq);
             let key = HeaderValue::from_str(&key).expect("letters, digits and hyphens");
             request.headers_mut().insert(IDEMPOTENCY_KEY.clone(), key);
@@ -247,7 +248,7 @@ impl Line {
         let stamp = Stamp {
             run: options.run,
             stream: index(self.number),
-            application: index(application),
+            application: options.first_application + index(application),
             key: entry.key,
             seq: entry.seq,
             floor: entry.floor,

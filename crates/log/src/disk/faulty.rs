@@ -15,14 +15,13 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
+use self::content::{Content, NameChange};
 use super::{Access, Disk, DiskFile};
 use crate::random::SplitMix;
 
+mod content;
 #[cfg(test)]
 mod tests;
-
-/// The unit in which a write tears.
-const SECTOR_BYTES: usize = 512;
 
 /// A handle as one process has it. After [`Self::power_cut`] or [`Self::kill`] it and its files only give
 /// errors; the process that comes next asks for [`Self::reopened`].
@@ -59,21 +58,6 @@ struct Shared {
     failing_syncs: Vec<u64>,
     ignore_syncs: bool,
     sync_delay: Duration,
-}
-
-#[derive(Debug, Default)]
-struct Content {
-    seen: Vec<u8>,
-    durable: Vec<u8>,
-    /// Position and length of writes since the last sync, in order.
-    unsynced: Vec<(usize, usize)>,
-}
-
-#[derive(Debug, Clone)]
-enum NameChange {
-    Link(PathBuf, u64),
-    Rename(PathBuf, PathBuf),
-    Unlink(PathBuf),
 }
 
 impl FaultyDisk {
@@ -424,64 +408,5 @@ impl Shared {
     fn change_names(&mut self, change: NameChange) {
         change.apply(&mut self.names);
         self.name_changes.push(change);
-    }
-}
-
-impl Content {
-    fn keep_all(&mut self) {
-        for (start, length) in std::mem::take(&mut self.unsynced) {
-            self.keep(start, length);
-        }
-        // Later writes may have been cut off by an earlier `set_size`.
-        self.durable.resize(self.seen.len(), 0);
-    }
-
-    /// Each un-synced sector is kept or not.
-    fn keep_some(&mut self, random: &mut SplitMix) {
-        for (start, length) in std::mem::take(&mut self.unsynced) {
-            let mut at = start;
-            let end = start + length;
-            if length == 0 && random.coin() {
-                self.durable.resize(start, 0);
-            }
-            while at < end {
-                let next = ((at / SECTOR_BYTES + 1) * SECTOR_BYTES).min(end);
-                if random.coin() {
-                    self.keep(at, next - at);
-                }
-                at = next;
-            }
-        }
-    }
-
-    fn keep(&mut self, start: usize, length: usize) {
-        let end = (start + length).min(self.seen.len());
-        if end <= start {
-            return;
-        }
-        if self.durable.len() < end {
-            self.durable.resize(end, 0);
-        }
-        self.durable[start..end].copy_from_slice(&self.seen[start..end]);
-    }
-}
-
-impl NameChange {
-    fn path(&self) -> &Path {
-        match self {
-            Self::Link(path, _) | Self::Rename(_, path) | Self::Unlink(path) => path,
-        }
-    }
-
-    fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
-        match self {
-            Self::Link(path, id) => drop(names.insert(path.clone(), *id)),
-            Self::Rename(from, to) => {
-                if let Some(id) = names.remove(from) {
-                    names.insert(to.clone(), id);
-                }
-            }
-            Self::Unlink(path) => drop(names.remove(path)),
-        }
     }
 }

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use super::{
     encode::{Encoder, Stamp},
     format::{Place, SegmentHeader},
-    journal::{Group, Journal},
+    journal::Journal,
+    queue::Group,
     recovery::Recovered,
     segment::{OpenedFile, Run, Segment},
 };

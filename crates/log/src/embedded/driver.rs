@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     commit::{CommitError, Committer},
     directory::DirectoryLock,
-    journal::{Due, Ending, Group},
+    queue::{Due, Ending, Group},
     retention::Retention,
 };
 

@@ -3,7 +3,7 @@
 //! Everything that both they and the writer touch is behind one lock that is held for moments: an append gives out
 //! offsets, puts its records into the tails and the queue, and lets go.
 
-use std::{collections::VecDeque, ops::Range, sync::Arc};
+use std::{collections::VecDeque, sync::Arc};
 
 use fanfare_core::{
     Offset, limits,
@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     index::EntryCache,
     layout::{Layout, Slot},
+    queue::{Due, Ending, Group, PartitionState, Queued, State, Writer},
     read::{Wanted, read},
     recovery::{CHARGE_BYTES_MIN, Recovered},
     segment::Segment,
@@ -45,75 +46,6 @@ pub(super) struct Journal {
     /// Wakes the writer: one of the two, as the driver goes.
     pub(super) work: Condvar,
     pub(super) work_async: Notify,
-}
-
-struct State {
-    partitions: Vec<PartitionState>,
-    tails: Tails,
-    queue: VecDeque<Queued>,
-    /// What the queue was charged against `room`.
-    queued_charge: usize,
-    /// Appends in the queue that somebody waits for.
-    urgent: usize,
-    sequence: u64,
-    synced_sequence: u64,
-    synced_position: u64,
-    writer: Writer,
-    ending: Option<Ending>,
-    /// Why nothing more is taken.
-    closed: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct PartitionState {
-    start: Offset,
-    next: Offset,
-    durable: Offset,
-}
-
-/// What the writer is doing, so that nobody wakes it for nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Writer {
-    Busy,
-    /// Sleeps until something is appended.
-    Idle,
-    /// Sleeps until something urgent is appended, or the time of a lazy append has come.
-    Waiting,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// Syncs everything first.
-    Close,
-    /// As a killed process ends.
-    Kill,
-}
-
-pub(super) struct Queued {
-    sequence: u64,
-    since: Instant,
-    urgent: bool,
-    charge: usize,
-    /// `None`: a barrier without records.
-    pub(super) slot: Option<Slot>,
-    pub(super) first: Offset,
-    pub(super) records: Vec<NewRecord>,
-    done: oneshot::Sender<Result<Range<Offset>, AppendError>>,
-    _turn: Option<OwnedSemaphorePermit>,
-}
-
-/// Appends that are written and synced together.
-#[derive(Default)]
-pub(super) struct Group {
-    pub(super) appends: Vec<Queued>,
-}
-
-/// What the writer is to do next.
-pub(super) enum Due {
-    Commit(Group),
-    End(Ending),
-    /// Nothing before this time, unless something is appended.
-    At(Option<Instant>),
 }
 
 impl Journal {
@@ -457,50 +389,4 @@ impl Journal {
 pub(super) enum Fetched {
     Here(Batch),
     Disk(Wanted),
-}
-
-impl Queued {
-    fn end(&self) -> Offset {
-        Offset(self.first.0 + self.records.len() as u64)
-    }
-}
-
-impl State {
-    fn due(&mut self, now: Instant) -> Due {
-        self.writer = Writer::Busy;
-        if self.ending == Some(Ending::Kill) {
-            return Due::End(Ending::Kill);
-        }
-        let Some(oldest) = self.queue.front() else {
-            if let Some(ending) = self.ending {
-                self.closed = Some("the log is shut down".to_owned());
-                return Due::End(ending);
-            }
-            self.writer = Writer::Idle;
-            return Due::At(None);
-        };
-        let lazy_until = oldest.since + limits::LAZY_SYNC;
-        let enough = self.queued_charge >= limits::COMMIT_GROUP_BYTES;
-        if self.urgent == 0 && !enough && now < lazy_until && self.ending.is_none() {
-            self.writer = Writer::Waiting;
-            return Due::At(Some(lazy_until));
-        }
-        Due::Commit(self.take_group())
-    }
-
-    /// The oldest appends up to a commit group, or one that is larger.
-    fn take_group(&mut self) -> Group {
-        let mut group = Group::default();
-        let mut charge = 0;
-        while let Some(append) = self
-            .queue
-            .pop_front_if(|append| charge == 0 || charge + append.charge <= limits::COMMIT_GROUP_BYTES)
-        {
-            charge += append.charge;
-            self.urgent -= usize::from(append.urgent);
-            group.appends.push(append);
-        }
-        self.queued_charge -= charge;
-        group
-    }
 }

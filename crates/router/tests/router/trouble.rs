@@ -78,12 +78,38 @@ async fn a_checkpoint_stops_before_a_batch_that_is_not_durable() {
     assert_eq!(seen.gaps, 1);
 }
 
+/// A worker takes the first record that it sees of a session whatever it names before it: the loss would be
+/// in storage, and waiting for ever no help. So it must not see the second first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_follows_a_sessions_first_record_before_that_is_durable() {
+    let dir = TempDir::new().unwrap();
+    let log = Arc::new(Hindered::new(open(dir.path())));
+    let process = Process::start(Arc::clone(&log) as Arc<dyn Log>, &Arc::default()).await;
+    let application = process.application().await;
+    let endpoints = [process.endpoint(application.0, None).await];
+    let routing = process.route(None);
+    log.lose_next.store(true, Ordering::Relaxed);
+    process.publish(application, &[plain(1)]).await;
+    routing.caught_up().await;
+    process.publish(application, &[plain(2)]).await;
+    let second = tokio::time::timeout(Duration::from_millis(150), routing.caught_up()).await;
+    assert!(second.is_err(), "the second message was routed");
+    assert_eq!(take(&*log).await.records, 0);
+    routing.abort().await;
+
+    let routing = process.route(None);
+    routing.caught_up().await;
+    routing.stop().await;
+    let seen = take(&*log).await;
+    assert_eq!((seen.outcome, seen.gaps), (expect(&*log, &endpoints).await, 0));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_is_not_missed_by_a_router_that_learns_late_of_control() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path());
     let process = Process::start(Arc::clone(&log) as Arc<dyn Log>, &Arc::default()).await;
-    let late = Hindered { control_lag: Duration::from_secs(60), ..Hindered::new(log) };
+    let late = Hindered { control_lag: Duration::from_mins(1), ..Hindered::new(log) };
     let elsewhere = Process::start(Arc::new(late), &Arc::default()).await;
     let application = process.application().await;
     let routing = elsewhere.route(None);
