@@ -118,10 +118,10 @@ pub async fn partition(
     if !history.ranges.is_empty() {
         history.resolve_ranges(log, partition, attempts_end, &recovered).await?;
     }
-    let lanes = recovered.slots.iter().map(|(&number, slot)| {
-        let last = history.attempts.get(&number).and_then(VecDeque::back);
-        (number, LaneState::of(slot, last, query))
-    });
+    let lanes = recovered
+        .slots
+        .iter()
+        .map(|(&number, slot)| (number, LaneState::of(slot, history.attempts.get(&number), query)));
     let lanes: BTreeMap<_, _> = lanes.collect();
     let mut dead_letters: Vec<DeadLetter> = history.dead_letters.into();
     dead_letters.sort_by_key(|letter| (letter.at, letter.offset));
@@ -192,20 +192,29 @@ fn show(slot: &mut Slot, offset: Offset) {
 }
 
 impl LaneState {
-    fn of(slot: &Slot, last: Option<&Attempt>, query: &Query) -> Self {
+    fn of(slot: &Slot, attempts: Option<&VecDeque<Attempt>>, query: &Query) -> Self {
         let lane = &slot.lane;
-        let retries = lane.retries().take(query.items);
+        let last = attempts.and_then(VecDeque::back);
         let unreachable = last.is_some_and(|attempt| attempt.error.is_some_and(opens_circuit));
+        // What a failure was told, rather than when a search for proof of life might begin.
+        let told: HashMap<Offset, Timestamp> =
+            attempts.into_iter().flatten().filter_map(|it| Some((it.offset, it.due?))).collect();
+        let retries = lane.retries().take(query.items).map(|(offset, attempts, due)| Retry {
+            offset,
+            attempts,
+            due: told.get(&offset).copied().unwrap_or(due),
+        });
         Self {
             ordering: lane.policy().ordering,
             cursor: lane.cursor(),
             next: lane.next(),
             pending: lane.unsettled(),
             behind: slot.above,
-            retries: retries.map(|(offset, attempts, due)| Retry { offset, attempts, due }).collect(),
+            retries: retries.collect(),
             retry_count: lane.retries().count() as u64,
             held_by: match lane.held_by() {
-                Some(HeldBy::Ordering | HeldBy::Retry) if unreachable => Some(HeldBy::Circuit),
+                Some(HeldBy::Paused) => Some(HeldBy::Paused),
+                _ if unreachable && lane.unsettled() > 0 => Some(HeldBy::Circuit),
                 held_by => held_by,
             },
             failing_since: lane.failing_since(),

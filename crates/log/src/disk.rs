@@ -54,6 +54,16 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize>;
     /// Makes the data and the length durable (fdatasync).
     fn sync(&self) -> io::Result<()>;
+    /// Writes as [`DiskFile::write_at`] and makes just these bytes durable, in one go where the system can. For room
+    /// that was zeroed: there nothing but the bytes themselves has to reach the disk.
+    fn write_synced_at(&self, position: u64, buffers: &[IoSlice<'_>]) -> io::Result<()> {
+        self.write_at(position, buffers)?;
+        self.sync()
+    }
+    /// Fills room with zeros and makes them durable, so that later writes there change no metadata.
+    fn zero(&self, position: u64, size_bytes: u64) -> io::Result<()> {
+        self.preallocate(position, size_bytes)
+    }
     fn size_bytes(&self) -> io::Result<u64>;
     fn set_size(&self, size_bytes: u64) -> io::Result<()>;
     /// Reserves room, so that writes within it find it and change no length; what was not written reads as zeros.

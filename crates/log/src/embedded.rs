@@ -14,6 +14,7 @@ mod queue;
 mod read;
 mod recovery;
 mod retention;
+mod room;
 mod scan;
 mod segment;
 mod space;
@@ -260,6 +261,7 @@ impl OpenJournal<'_> {
             directory: &directory,
             layout: &layout,
             now_ms: options.clock.now().as_millis(),
+            segment_bytes: options.segment_bytes,
         };
         let recovered = recovery::recover(&site, options.read_only)?;
         let end = recovered.end;
@@ -272,6 +274,7 @@ impl OpenJournal<'_> {
             clock: options.clock.clone(),
             directory,
             segment_bytes: options.segment_bytes,
+            zero_ahead: options.driver == Driver::Thread,
         };
         let committer = Committer::new(journal.clone(), recovered, site);
         if !options.read_only {

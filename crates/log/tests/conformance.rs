@@ -57,7 +57,8 @@ impl Embedded {
 
     fn faulty(seed: u64) -> Self {
         let disk = FaultyDisk::new(seed);
-        disk.set_sync_delay(Duration::from_millis(2));
+        // Shorter and longer than what the engine gathers.
+        disk.set_sync_delay(Duration::from_millis(1 + seed % 3 * 15));
         let engine = Self::new(Path::new("/data"), Arc::new(disk.clone()), Driver::Task);
         Self { faulty: Some(disk), ..engine }
     }

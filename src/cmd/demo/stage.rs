@@ -79,6 +79,7 @@ pub(crate) async fn play(
     let killed = running.pid;
     running.kill().await;
     stage.view.say(&format!("broker killed with SIGKILL (pid {killed})"));
+    stage.accepted = publisher.counts().accepted;
     stage.show(None);
     sleep(DEAD).await;
     *running = Broker::spawn(&data_dir, address)?;

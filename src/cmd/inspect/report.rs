@@ -256,7 +256,7 @@ fn lane(endpoint: &Endpoint, state: &PartitionState, view: &View, query: &Query)
         due: retry.due.to_string(),
         due_in_ms: retry.due.as_millis() - query.now.as_millis(),
     });
-    let (held_by, held_because) = held(endpoint, lane, state);
+    let (held_by, held_because) = held(endpoint, lane, state, query.now);
     LaneOut {
         ordering: ordering(lane.ordering),
         cursor: lane.cursor.0,
@@ -278,6 +278,7 @@ fn held(
     endpoint: &Endpoint,
     lane: &LaneState,
     state: &PartitionState,
+    now: Timestamp,
 ) -> (Option<&'static str>, Option<String>) {
     if lane.pending + lane.behind == 0 {
         return (None, None);
@@ -290,7 +291,8 @@ fn held(
     let next = lane.retries.iter().min_by_key(|retry| retry.due);
     let retry = next.map(|retry| {
         let message = name(state, retry.offset);
-        format!("{message} failed {}, next attempt due {}", times(retry.attempts), retry.due)
+        let due = if retry.due <= now { "now".to_owned() } else { format!("at {}", retry.due) };
+        format!("{message} failed {}, next attempt due {due}", times(retry.attempts))
     });
     let retry = retry.unwrap_or_else(|| "nothing is due".to_owned());
     let because = match held_by {

@@ -11,7 +11,7 @@ pub(crate) fn render(report: &Report) -> String {
         line(
             &mut out,
             format_args!(
-                "installation {}: {applications} applications, {endpoints} endpoints",
+                "installation {} (applications: {applications}, endpoints: {endpoints})",
                 installation.id
             ),
         );

@@ -82,7 +82,8 @@ impl Lane {
         entry.attempts = entry.attempts.max(attempt.number);
         entry.failed = event;
         entry.first_failed_at = entry.first_failed_at.min(attempt.at).min(now);
-        entry.due = attempt.due.unwrap_or(attempt.at);
+        // A clock that was set back since puts nothing off.
+        entry.due = attempt.due.unwrap_or(attempt.at) - attempt.at.since(now);
         let due = entry.due;
         self.unsettled += u64::from(is_new);
         if offset >= self.next {
@@ -155,19 +156,27 @@ impl Lane {
     /// Everything needed to go on later: next, what is unsettled and the history of what failed. What is in flight
     /// counts as not started.
     pub fn snapshot(&self, now: Timestamp) -> Bytes {
+        self.snapshot_at(now, now)
+    }
+
+    /// The same with its times as a wall clock has them that shows `wall`: the next owner knows no other.
+    pub fn snapshot_at(&self, now: Timestamp, wall: Timestamp) -> Bytes {
+        let skew = wall.as_micros().saturating_sub(now.as_micros());
+        let by_wall = |at: Timestamp| Timestamp::from_micros(at.as_micros().saturating_add(skew));
         let remembered = |entry: &Entry| entry.has_failed() && !planted(Fault::RetriesForgotten);
         let failed: Vec<_> = self.entries.iter().filter(|(_, entry)| remembered(entry)).collect();
         let mut w = Writer::record(VERSION, KIND_LANE);
+        w.timestamp(wall);
         w.offset(self.next);
         w.bytes(&self.unsettled_set().to_bytes());
         w.bytes(&self.settled_ahead.to_bytes());
-        w.option(self.failing_since, Writer::timestamp);
+        w.option(self.failing_since.map(by_wall), Writer::timestamp);
         w.timestamp(Timestamp::from_micros(self.used_at(now)));
         w.list(&failed, |w, (offset, entry)| {
             w.offset(**offset);
             w.uint(u64::from(entry.attempts));
-            w.timestamp(entry.first_failed_at);
-            w.timestamp(entry.due);
+            w.timestamp(by_wall(entry.first_failed_at));
+            w.timestamp(by_wall(entry.due));
             w.option(entry.deadline.map(Timestamp::from_micros), Writer::timestamp);
         });
         w.finish()
@@ -178,17 +187,19 @@ impl Lane {
         if kind != KIND_LANE {
             return Err(Malformed::Value { field: "kind", value: u64::from(kind) });
         }
+        // A clock that was set back since puts nothing off.
+        let set_back = r.timestamp("at")?.since(now);
         let mut lane = Self::new(policy, r.offset("next")?, now);
         let unsettled = OffsetSet::from_bytes(r.bytes("unsettled")?, "unsettled")?;
         lane.settled_ahead = OffsetSet::from_bytes(r.bytes("settled_ahead")?, "settled_ahead")?;
         lane.failing_since =
-            r.option("failing_since", |r| r.timestamp("failing_since"))?.map(|at| at.min(now));
+            r.option("failing_since", |r| r.timestamp("failing_since"))?.map(|at| (at - set_back).min(now));
         lane.used_micros = r.timestamp("used")?.as_micros();
         let entries = r.list("entries", |r| {
             let offset = r.offset("offset")?;
             let attempts = r.uint32("attempts")?;
-            let first_failed_at = r.timestamp("first_failed_at")?.min(now);
-            let due = r.timestamp("due")?;
+            let first_failed_at = (r.timestamp("first_failed_at")? - set_back).min(now);
+            let due = r.timestamp("due")? - set_back;
             let deadline = r.option("deadline", |r| r.timestamp("deadline"))?.map(Timestamp::as_micros);
             Ok((offset, Entry { attempts: attempts.max(1), first_failed_at, due, deadline, ..Entry::new(0) }))
         })?;

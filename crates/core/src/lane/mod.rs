@@ -201,6 +201,8 @@ pub struct Lane {
     next_policy: Option<Policy>,
 }
 
+/// A lane behind is refilled when less than this share of its room is in use.
+const REFILL_SHARE: usize = 4;
 /// All messages of a `strict` lane share this key.
 const STRICT_KEY: u64 = 0;
 
@@ -282,6 +284,16 @@ impl Lane {
                 Ordering::Keyed => blocked < limits::LANE_BLOCKED as u64,
                 Ordering::Unordered => true,
             }
+    }
+
+    /// Whether a lane behind should be shown more records: what it has not tried yet is running short. What failed
+    /// and what waits behind that may stay for hours, and must not keep it from the rest.
+    pub fn wants_more(&self) -> bool {
+        let untried = match self.policy.ordering {
+            Ordering::Strict => self.unsettled,
+            Ordering::Keyed | Ordering::Unordered => self.pending.len(),
+        };
+        untried < (self.policy.lane_entries / REFILL_SHARE) as u64 && self.has_room()
     }
 
     /// The answer to [`Poll::NeedKey`].

@@ -31,9 +31,6 @@ enum Kind {
     Scan,
 }
 
-/// A lane behind is shown more records when less than this share of it is unsettled.
-const REFILL_SHARE: usize = 4;
-
 impl<T: Transport> Worker<T> {
     /// Starts the reads that somebody waits for.
     pub(super) fn schedule_reads(&mut self) {
@@ -56,10 +53,7 @@ impl<T: Transport> Worker<T> {
     /// Where the next lane behind with room goes on, by turns.
     fn next_scan(&self) -> Option<Offset> {
         let has_room = |&&(_, number): &&(Offset, EndpointNumber)| {
-            self.slots.get(&number).is_some_and(|slot| {
-                let refill_below = slot.lane.policy().lane_entries / REFILL_SHARE;
-                slot.lane.unsettled() < refill_below as u64
-            })
+            self.slots.get(&number).is_some_and(|slot| slot.lane.wants_more())
         };
         let after = (self.last_scan.next(), EndpointNumber(0));
         let found = self.behind.range(after..).find(has_room).or_else(|| self.behind.iter().find(has_room));

@@ -8,12 +8,18 @@ use std::{
     sync::Arc,
 };
 
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::{
+    fs::{FallocateFlags, FlockOperation},
+    io::ReadWriteFlags,
+};
 
 use super::{Access, Disk, DiskFile};
 
 /// Buffers handed to the kernel with one call; it takes 1,024 at most.
 const BUFFERS_PER_CALL: usize = 1_024;
+
+/// Zeros written with one call.
+const ZEROS_PER_CALL: usize = 1 << 20;
 
 /// Files hold customers' payloads: nobody else reads them.
 const MODE: u32 = 0o600;
@@ -74,23 +80,24 @@ impl Disk for RealDisk {
 }
 
 impl DiskFile for RealFile {
-    fn write_at(&self, mut position: u64, buffers: &[IoSlice<'_>]) -> io::Result<()> {
-        let mut rest = buffers;
-        while !rest.is_empty() {
-            let (call, later) = rest.split_at(rest.len().min(BUFFERS_PER_CALL));
-            let size_bytes: usize = call.iter().map(|buffer| buffer.len()).sum();
-            let written = match rustix::io::pwritev(&self.0, call, position) {
-                Ok(written) => written,
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(errno) => return Err(errno.into()),
-            };
-            if written < size_bytes {
-                self.write_rest(position, call, written)?;
-            }
-            position += size_bytes as u64;
-            rest = later;
+    fn write_at(&self, position: u64, buffers: &[IoSlice<'_>]) -> io::Result<()> {
+        self.write_all(position, buffers, ReadWriteFlags::empty())
+    }
+
+    fn write_synced_at(&self, position: u64, buffers: &[IoSlice<'_>]) -> io::Result<()> {
+        self.write_all(position, buffers, ReadWriteFlags::DSYNC)
+    }
+
+    fn zero(&self, position: u64, size_bytes: u64) -> io::Result<()> {
+        let zeros = vec![0; ZEROS_PER_CALL.min(usize::try_from(size_bytes).unwrap_or(ZEROS_PER_CALL))];
+        let end = position + size_bytes;
+        let mut at = position;
+        while at < end {
+            let count = zeros.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
+            self.0.write_all_at(&zeros[..count], at)?;
+            at += count as u64;
         }
-        Ok(())
+        self.sync()
     }
 
     fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
@@ -128,6 +135,28 @@ impl DiskFile for RealFile {
 }
 
 impl RealFile {
+    fn write_all(&self, mut position: u64, buffers: &[IoSlice<'_>], flags: ReadWriteFlags) -> io::Result<()> {
+        let mut rest = buffers;
+        while !rest.is_empty() {
+            let (call, later) = rest.split_at(rest.len().min(BUFFERS_PER_CALL));
+            let size_bytes: usize = call.iter().map(|buffer| buffer.len()).sum();
+            let written = match rustix::io::pwritev2(&self.0, call, position, flags) {
+                Ok(written) => written,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(errno) => return Err(errno.into()),
+            };
+            if written < size_bytes {
+                self.write_rest(position, call, written)?;
+                if flags.contains(ReadWriteFlags::DSYNC) {
+                    self.sync()?;
+                }
+            }
+            position += size_bytes as u64;
+            rest = later;
+        }
+        Ok(())
+    }
+
     /// The kernel took a part only: the rest buffer by buffer.
     fn write_rest(&self, position: u64, buffers: &[IoSlice<'_>], written: usize) -> io::Result<()> {
         let mut before = 0;

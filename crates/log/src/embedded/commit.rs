@@ -14,12 +14,10 @@ use super::{
     journal::Journal,
     queue::Group,
     recovery::Recovered,
+    room::Room,
     segment::{OpenedFile, Run, Segment},
 };
 use crate::disk::{Disk, is_full};
-
-/// Room is reserved in steps of this, so that a commit seldom changes the file's length.
-const ALLOCATE_BYTES: u64 = 8 << 20;
 
 /// Why a group is not durable.
 #[derive(Debug)]
@@ -40,7 +38,11 @@ pub(super) struct Committer {
     segment: Arc<Segment>,
     /// Where the synced batches end in the segment's file.
     end_at: u64,
-    allocated_at: u64,
+    room: Room,
+    /// Room is zeroed ahead, by a thread.
+    zero_ahead: bool,
+    /// The encoded group was written so that it is durable already.
+    is_synced: bool,
     last_crc: u32,
     /// Per slot, the first offset that is not durable.
     next: Vec<Offset>,
@@ -55,6 +57,8 @@ pub(super) struct Site {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) directory: PathBuf,
     pub(super) segment_bytes: u64,
+    /// Whether there may be a thread beside the writer's own.
+    pub(super) zero_ahead: bool,
 }
 
 impl Committer {
@@ -71,7 +75,9 @@ impl Committer {
             start: recovered.start,
             segment,
             end_at,
-            allocated_at: end_at,
+            room: Room::new(end_at, site.zero_ahead),
+            zero_ahead: site.zero_ahead,
+            is_synced: false,
             last_crc: recovered.last_crc,
             next: recovered.next,
             encoder,
@@ -125,7 +131,8 @@ impl Committer {
         if planted(Fault::NoFsync) {
             return Ok(());
         }
-        if let Err(error) = self.segment.file.sync()
+        if !self.is_synced
+            && let Err(error) = self.segment.file.sync()
             && !planted(Fault::FailedFsyncTrusted)
         {
             self.distrust("sync failed", &error);
@@ -162,6 +169,7 @@ impl Committer {
         self.end_at += encoded.size_bytes;
         self.last_crc = encoded.last_crc;
         self.segment.advance(self.end_at, self.time_ms, &runs);
+        self.room.zero_ahead(&self.segment.file, self.end_at, self.limit_at());
         self.journal.complete(group, self.segment.position_of(self.end_at));
     }
 
@@ -202,20 +210,27 @@ impl Committer {
     fn try_write(&mut self) -> io::Result<()> {
         let encoded = self.encoder.encoded();
         let end = self.end_at + encoded.size_bytes;
-        if end > self.allocated_at {
-            let to =
-                end.next_multiple_of(ALLOCATE_BYTES).min(self.segment.body_at + self.segment_bytes).max(end);
-            // Without reserved room the write itself says whether there is any.
-            if self.segment.file.preallocate(self.end_at, to - self.end_at).is_ok() {
-                self.allocated_at = to;
-                self.measure_space();
-            }
+        if self.room.make(&*self.segment.file, self.end_at, end, self.limit_at()) {
+            self.measure_space();
         }
-        self.segment.file.write_at(self.end_at, &encoded.slices())
+        self.is_synced = self.room.is_zeroed(self.end_at, end) && !planted(Fault::NoFsync);
+        let slices = encoded.slices();
+        if self.is_synced {
+            self.segment.file.write_synced_at(self.end_at, &slices)
+        } else {
+            self.segment.file.write_at(self.end_at, &slices)
+        }
+    }
+
+    /// Where the segment ends, as far as its size was planned.
+    fn limit_at(&self) -> u64 {
+        self.segment.body_at + self.segment_bytes
     }
 
     /// Ends the segment at its last synced position and goes on in a new one.
     fn next_segment(&mut self) -> io::Result<()> {
+        // Nobody else may write to the old file when its footer is written.
+        self.room.end_zeroing();
         let layout = &self.journal.layout;
         let header = SegmentHeader {
             number: self.segment.header.number + 1,
@@ -234,7 +249,7 @@ impl Committer {
         }
         let segment = Arc::new(Segment::empty(layout, file));
         self.end_at = segment.body_at;
-        self.allocated_at = self.end_at;
+        self.room = Room::new(self.end_at, self.zero_ahead);
         self.segment = segment.clone();
         self.suspect = false;
         let mut segments = self.journal.segments().to_vec();

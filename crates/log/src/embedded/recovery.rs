@@ -26,8 +26,8 @@ use crate::disk::{Access, Disk};
 pub(super) const CHARGE_BYTES_MIN: usize = 512;
 /// More records than can have been handed out above what survived.
 pub(super) const SKIPPED_OFFSETS: u64 = (limits::UNSYNCED_BYTES / CHARGE_BYTES_MIN) as u64;
-/// A last segment up to this size is copied as a whole, so that many starts do not leave many files.
-const SMALL_BYTES: u64 = 1 << 20;
+/// A last segment up to this part of a full one is copied as a whole, so that many starts do not leave many files.
+const SMALL_PART: u64 = 128;
 
 pub(super) struct Recovered {
     /// In order; the last is written to.
@@ -45,6 +45,7 @@ pub(super) struct Site<'a> {
     pub(super) directory: &'a Path,
     pub(super) layout: &'a Layout,
     pub(super) now_ms: i64,
+    pub(super) segment_bytes: u64,
 }
 
 pub(super) fn recover(site: &Site<'_>, read_only: bool) -> Result<Recovered, OpenError> {
@@ -176,7 +177,7 @@ fn restart(
     let io = |error| OpenError::io(&path, error);
     let end = good_end(site, &last, false)?;
     let whole = scan(site.layout, &last, Some(end)).map_err(io)?;
-    let small = end - last.header.base <= SMALL_BYTES;
+    let small = end - last.header.base <= site.segment_bytes / SMALL_PART;
     let cut = if small { last.header.base } else { whole.proven.min(end) };
     let kept = scan(site.layout, &last, Some(cut)).map_err(io)?;
     assert_eq!(kept.end, cut, "a proven sync ends with a batch");

@@ -75,11 +75,10 @@ async fn a_damaged_payload_is_an_error_for_its_reader_and_a_wiped_one_is_none() 
     let read = log.fetch(Topic::Messages, P0, Offset(4), 1).await;
     assert!(matches!(read, Err(ReadError::Corrupt(_))), "{read:?}");
     let others = log.fetch(Topic::Messages, P0, Offset(5), 10_000).await.unwrap();
-    assert_eq!(others.records.iter().map(number_of).collect::<Vec<_>>(), [5, 6, 7, 8, 9]);
+    assert!(others.records.iter().map(number_of).eq(5..others.next.0), "the others are as they were");
     disk.kill();
     log.kill().await;
 
-    let path = segments(&disk).pop().unwrap();
     let at = find(&disk, &path, &payload[1..]) - 1;
     disk.edit(&path, |bytes| bytes[at..at + 100].fill(0)).unwrap();
     let log = open(&disk).unwrap();
