@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use fanfare_control::{Control, MainSecret, default_organization};
-use fanfare_core::{Clock, Entropy, KnownClaims, SystemClock, SystemEntropy, limits};
+use fanfare_core::{Clock, Entropy, KnownClaims, SystemClock, SystemEntropy, guard::Guard, limits};
 use fanfare_http::{Gate, Listener, Memory, Probes, Surface};
 use fanfare_log::{
     Log, Topic,
@@ -35,6 +35,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         retention: settings.retention,
         ..LogOptions::new(&settings.data_dir, settings.message_partitions, settings.delivery_partitions)
     })?;
+    telemetry::observe_log(&embedded);
     let log: Arc<dyn Log> = Arc::clone(&embedded) as Arc<dyn Log>;
     let main_secret = match &settings.main_secret_file {
         Some(path) => MainSecret::from_file(path)?,
@@ -134,7 +135,7 @@ fn surface(
     .merge(fanfare_api::routes(fanfare_api::State {
         gate,
         entropy: Arc::clone(entropy),
-        allow_private: settings.dev,
+        guard: Arc::new(Guard::new(settings.allow_networks.clone(), settings.dev)),
     }));
     let room = Arc::clone(log);
     let ready = Arc::new(move || {

@@ -3,13 +3,15 @@
 use std::{io::IsTerminal as _, sync::Arc};
 
 use anyhow::Context as _;
+use fanfare_log::embedded::{EmbeddedLog, Stats};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 use tracing_subscriber::EnvFilter;
 
 /// Log lines go to standard error, as JSON unless a person is reading. `RUST_LOG` filters them.
 pub(crate) fn start_logs(json: Option<bool>) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,opentelemetry=warn"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if json.unwrap_or_else(|| !std::io::stderr().is_terminal()) {
         builder.json().flatten_event(true).with_current_span(false).init();
@@ -34,4 +36,53 @@ pub(crate) fn start_metrics() -> anyhow::Result<Arc<dyn Fn() -> String + Send + 
     Ok(Arc::new(move || {
         TextEncoder::new().encode_to_string(&registry.gather()).unwrap_or_else(|error| format!("# {error}\n"))
     }))
+}
+
+/// Shows what the log counts itself.
+pub(crate) fn observe_log(log: &Arc<EmbeddedLog>) {
+    let meter = opentelemetry::global::meter("fanfare_log");
+    let counters: [(&str, &str, fn(&Stats) -> u64); 5] = [
+        ("fanfare_log_appended_records_total", "Records appended", |stats| stats.appended_records),
+        ("fanfare_log_appended_bytes_total", "Heads and payloads appended", |stats| stats.appended_bytes),
+        ("fanfare_log_written_bytes_total", "Bytes of the journal written", |stats| stats.written_bytes),
+        ("fanfare_log_syncs_total", "Commit groups made durable", |stats| stats.syncs),
+        ("fanfare_log_sync_failures_total", "Writes or syncs that failed", |stats| stats.sync_failures),
+    ];
+    for (name, description, read) in counters {
+        let log = Arc::downgrade(log);
+        let observe = move |observer: &dyn opentelemetry::metrics::AsyncInstrument<u64>| {
+            if let Some(log) = log.upgrade() {
+                observer.observe(read(&log.stats()), &[]);
+            }
+        };
+        // The provider keeps the callback; the handle is of no further use.
+        let _ =
+            meter.u64_observable_counter(name).with_description(description).with_callback(observe).build();
+    }
+    let sync_log = Arc::downgrade(log);
+    let _ = meter
+        .f64_observable_counter("fanfare_log_sync_seconds_total")
+        .with_description("Time spent writing and syncing commit groups")
+        .with_unit("s")
+        .with_callback(move |observer| {
+            if let Some(log) = sync_log.upgrade() {
+                #[allow(clippy::cast_precision_loss, reason = "exact for 285 years of syncing")]
+                observer.observe(log.stats().sync_micros_total as f64 / 1e6, &[]);
+            }
+        })
+        .build();
+    let gauges: [(&str, &str, fn(&Stats) -> u64); 3] = [
+        ("fanfare_log_unsynced_bytes", "Bytes appended and not yet durable", |stats| stats.unsynced_bytes),
+        ("fanfare_log_free_bytes", "Room left on the device", |stats| stats.free_bytes),
+        ("fanfare_log_segments", "Files of the journal", |stats| stats.segments),
+    ];
+    for (name, description, read) in gauges {
+        let log = Arc::downgrade(log);
+        let observe = move |observer: &dyn opentelemetry::metrics::AsyncInstrument<u64>| {
+            if let Some(log) = log.upgrade() {
+                observer.observe(read(&log.stats()), &[]);
+            }
+        };
+        let _ = meter.u64_observable_gauge(name).with_description(description).with_callback(observe).build();
+    }
 }

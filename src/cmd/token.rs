@@ -28,13 +28,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let secret = match &args.main_secret_file {
-        Some(path) => MainSecret::from_file(path)?,
-        None => {
-            std::fs::create_dir_all(&args.data_dir)
-                .with_context(|| format!("cannot create data directory {}", args.data_dir.display()))?;
-            MainSecret::load_or_create(&settings::main_secret_path(&args.data_dir), &SystemEntropy)?
-        }
+    let secret = if let Some(path) = &args.main_secret_file {
+        MainSecret::from_file(path)?
+    } else {
+        std::fs::create_dir_all(&args.data_dir)
+            .with_context(|| format!("cannot create data directory {}", args.data_dir.display()))?;
+        MainSecret::load_or_create(&settings::main_secret_path(&args.data_dir), &SystemEntropy)?
     };
     let organization: OrganizationId = match &args.org {
         Some(id) => id.parse().with_context(|| format!("--org {id}"))?,

@@ -17,7 +17,7 @@ use crate::support::{
 async fn demo(options: &[&str]) -> (Finished, Value) {
     let directory = tempfile::tempdir().unwrap();
     let mut command = fanfare(directory.path());
-    command.args(["demo", "--json", "--seconds", "2", "--messages", "60"]).args(options);
+    command.args(["demo", "--json", "--seconds", "2", "--messages", "30"]).args(options);
     command.env("TMPDIR", directory.path());
     let finished = finish(&mut command).await;
     let left = std::fs::read_dir(directory.path()).unwrap().count();
@@ -31,11 +31,11 @@ async fn demo(options: &[&str]) -> (Finished, Value) {
 async fn the_demo_delivers_everything_through_a_kill() {
     let (finished, summary) = demo(&[]).await;
     assert_eq!(finished.status.code(), Some(0), "{finished:?}");
-    assert_eq!((&summary["accepted"], &summary["kills"]), (&json!(60), &json!(1)));
+    assert_eq!((&summary["accepted"], &summary["kills"]), (&json!(30), &json!(1)));
     let endpoints = summary["endpoints"].as_array().unwrap();
     assert_eq!(endpoints.len(), 3, "{summary}");
     for endpoint in endpoints {
-        assert_eq!(endpoint["delivered"], 60, "{summary}");
+        assert_eq!(endpoint["delivered"], 30, "{summary}");
         for fault in ["lost", "outOfOrder", "forged"] {
             assert_eq!(endpoint[fault], 0, "{summary}");
         }

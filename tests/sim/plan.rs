@@ -88,7 +88,7 @@ impl Plan {
             delivery_partitions: 1 + u32::try_from(random.below(3)).unwrap(),
             applications: 1 + random.below(2),
             endpoints: 1 + random.below(4),
-            lane_entries: random.pick(&[8, 16, 65_536]),
+            lane_entries: random.pick(&[40, 40, 65_536]),
             trouble_for,
             pause_millis: random.pick(&[150, 400, 1_000]),
             process_faults,

@@ -71,6 +71,9 @@ fn report(seed: u64, outcome: &Outcome) {
 fn watch_panics() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
+        if let Ok(filter) = std::env::var("FANFARE_SIM_LOG") {
+            tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stdout).init();
+        }
         let default = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             PANICS.with_borrow_mut(|panics| panics.push(info.to_string()));

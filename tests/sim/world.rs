@@ -183,7 +183,33 @@ impl World {
                 return Ok(());
             }
             if let Some(waiting) = waiting.filter(|_| Instant::now() >= deadline) {
+                if std::env::var_os("FANFARE_SIM_TRACE").is_some() {
+                    self.print_attempts().await;
+                }
                 return Err(waiting);
+            }
+        }
+    }
+
+    async fn print_attempts(&self) {
+        let Some(process) = self.any_process() else { return };
+        for partition in partitions(&*process.log, Topic::Attempts) {
+            let query = fanfare_delivery::inspect::Query {
+                endpoint: None,
+                attempts: 0,
+                items: 1_000,
+                policy: self.surroundings.plan.policy(),
+                now: fanfare_core::Clock::now(&*self.places[0].clock),
+            };
+            let view = process.control.view().clone();
+            let state = fanfare_delivery::inspect::partition(&*process.log, &view, partition, &query).await;
+            for (number, lane) in state.map(|state| state.lanes).unwrap_or_default() {
+                println!("endpoint {number}: {lane:?}");
+            }
+            let from = fanfare_core::Offset::ZERO;
+            let Ok(batch) = process.log.fetch(Topic::Attempts, partition, from, usize::MAX).await else { return };
+            for record in batch.records {
+                println!("{partition} {}: {:?}", record.offset, fanfare_core::AttemptRecord::decode(&record.head));
             }
         }
     }

@@ -182,10 +182,10 @@ fn check_url(fields: &mut Fields, state: &State, url: &str) {
         fields.wrong("url", "is required: an absolute URL such as https://example.com/webhooks");
     } else if let Err(error) = state.control().check_url(url) {
         fields.wrong("url", error);
-    } else if !state.allow_private && address::is_private(url) {
+    } else if address::is_refused(url, &state.guard) {
         fields.wrong(
             "url",
-            "must not point to a private or local address; use a public one, or start with --dev",
+            "must not point to a private or local address; use a public one, or allow its network (--allow-networks, --dev)",
         );
     }
 }

@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc};
 
 use axum::{Router, extract::FromRef};
 use fanfare_control::{Applied, Command, CommandError, Control, ControlKey, Envelope, Refusal, decide};
-use fanfare_core::Entropy;
+use fanfare_core::{Entropy, guard::Guard};
 use fanfare_http::{ApiError, Gate};
 
 use crate::{application, endpoint, endpoint_headers, endpoint_secret, event_type};
@@ -18,8 +18,8 @@ pub struct State {
     pub gate: Gate,
     /// For signing secrets.
     pub entropy: Arc<dyn Entropy>,
-    /// Endpoints may point to this machine and its networks (`--dev`).
-    pub allow_private: bool,
+    /// Which addresses endpoints may have: the guard that requests pass when they leave.
+    pub guard: Arc<Guard>,
 }
 
 impl State {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use fanfare_api::{State, routes};
 use fanfare_control::{Control, MainSecret, Options, default_organization};
-use fanfare_core::{Clock as _, Offset, Partition, Policy, SystemClock, SystemEntropy};
+use fanfare_core::{Clock as _, Offset, Partition, Policy, SystemClock, SystemEntropy, guard::Guard};
 use fanfare_http::{Gate, Memory, Probes, Surface};
 use fanfare_log::{
     Log as _, Topic,
@@ -45,7 +45,8 @@ impl Process {
         };
         let control = Control::open(Arc::clone(&log) as _, options).await.unwrap();
         let gate = Gate::new(control.clone(), Arc::new(SystemClock), Memory::default());
-        let state = State { gate, entropy: Arc::new(SystemEntropy), allow_private: dev };
+        let state =
+            State { gate, entropy: Arc::new(SystemEntropy), guard: Arc::new(Guard::new(Vec::new(), dev)) };
         let probes = Probes { ready: Arc::new(|| Ok(())), metrics: Arc::new(String::new) };
         let token = control.tokens().mint_organization(default_organization(), SystemClock.now());
         Self { log, _directory: directory, control, surface: Surface::new(routes(state), probes), token }

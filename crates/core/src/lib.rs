@@ -10,6 +10,7 @@ pub mod codec;
 mod delivery;
 mod endpoint;
 mod fingerprint;
+pub mod guard;
 mod id;
 mod intake;
 mod known_claims;

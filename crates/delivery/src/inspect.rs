@@ -6,7 +6,10 @@
 //!
 //! Memory is bounded by the lanes, as in the worker, and by [`Query`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque, hash_map::Entry};
 
 use bytes::Bytes;
 use fanfare_control::View;
@@ -161,11 +164,14 @@ async fn follow_tail(
                 continue;
             }
             for &number in delivery.endpoints() {
-                if !slots.contains_key(&number) {
-                    let Some(slot) = fresh(number) else { continue };
-                    slots.insert(number, slot);
-                }
-                show(slots.get_mut(&number).expect("it was put there if it was missing"), record.offset);
+                let slot = match slots.entry(number) {
+                    Entry::Occupied(slot) => slot.into_mut(),
+                    Entry::Vacant(place) => {
+                        let Some(slot) = fresh(number) else { continue };
+                        place.insert(slot)
+                    }
+                };
+                show(slot, record.offset);
             }
         }
         if batch.next <= position {

@@ -98,8 +98,8 @@ impl Meters {
         }
     }
 
-    pub(crate) fn settled(&self, reason: Settlement) {
-        self.settled[&reason].add(1);
+    pub(crate) fn settled(&self, reason: Settlement, count: u64) {
+        self.settled[&reason].add(count);
     }
 
     pub(crate) fn latency(&self, latency: Duration) {

@@ -229,6 +229,9 @@ impl<T: Transport> Worker<T> {
                 let applied = self.shared.options.control.applied(source.control).await;
                 applied.map_err(|error| error.to_string())?;
             }
+            if matches!(*delivery, Delivery::Conflict { .. }) {
+                self.shared.meters.settled(Settlement::IdempotencyConflict, 1);
+            }
             self.window.insert(record.offset, Arc::clone(&delivery));
             for &number in delivery.endpoints() {
                 if self.show(number, record.offset) {
@@ -360,10 +363,12 @@ impl<T: Transport> Worker<T> {
         match &landed.result {
             Ok(answer) => {
                 let finished = flight::judge(answer);
-                let verdict = slot.lane.finished(landed.start.offset, finished, now, random, &mut settled);
+                let mut verdict =
+                    slot.lane.finished(landed.start.offset, finished, now, random, &mut settled);
+                verdict.due = verdict.due.map(|due| self.steady.by_wall(due, &*self.shared.options.clock));
                 self.shared.meters.attempt(answer.error);
                 if answer.error.is_none() {
-                    self.shared.meters.settled(Settlement::Delivered);
+                    self.shared.meters.settled(Settlement::Delivered, 1);
                     if let Some(latency) = flight::latency(landed, answer) {
                         self.shared.meters.latency(latency);
                     }
@@ -421,7 +426,7 @@ impl<T: Transport> Worker<T> {
     }
 
     fn settle_fact(&mut self, endpoint: EndpointNumber, offset: Offset, reason: Settlement) -> Fact {
-        self.shared.meters.settled(reason);
+        self.shared.meters.settled(reason, 1);
         let fact = Fact::Settled { endpoint, offset, reason, at: self.shared.options.clock.now() };
         self.facts.push(fact.clone());
         fact

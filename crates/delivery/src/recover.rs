@@ -194,8 +194,8 @@ fn restore_slot(
 }
 
 /// Value of a lane in the table `lanes`: whether it is behind, how much is above its `next`, the snapshot.
-pub(crate) fn encode_lane(slot: &Slot, now: Timestamp) -> Bytes {
-    let snapshot = slot.lane.snapshot(now);
+pub(crate) fn encode_lane(slot: &Slot, now: Timestamp, wall: Timestamp) -> Bytes {
+    let snapshot = slot.lane.snapshot_at(now, wall);
     let mut value = Vec::with_capacity(9 + snapshot.len());
     value.push(u8::from(slot.behind));
     value.extend_from_slice(&slot.above.to_be_bytes());

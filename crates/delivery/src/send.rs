@@ -15,7 +15,6 @@
 
 mod connection;
 mod dial;
-pub mod guard;
 mod headers;
 mod http;
 mod meters;

@@ -1,6 +1,6 @@
 //! The delivery role of a process: one worker task per claimed partition.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use fanfare_control::Control;
 use fanfare_core::{Clock, Entropy, Partition, limits};
@@ -77,42 +77,60 @@ impl<T: Transport> Service<T> {
     /// Claims partitions and delivers until `shutdown`; then drains.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut claims = self.shared.options.log.claim(Group::Delivery);
-        let mut orders: HashMap<Partition, watch::Sender<Order>> = HashMap::new();
+        let mut held: BTreeMap<Partition, Held> = BTreeMap::new();
         let mut workers = JoinSet::new();
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 event = claims.next() => match event {
-                    ClaimEvent::Gained(partition) => {
-                        let (sender, receiver) = watch::channel(Order::Work);
-                        orders.insert(partition, sender);
-                        workers.spawn(supervise(Arc::clone(&self.shared), partition, receiver));
+                    ClaimEvent::Gained(partition) => match held.get_mut(&partition) {
+                        Some(held) => held.gained_again = true,
+                        None => drop(held.insert(partition, self.work(&mut workers, partition))),
+                    },
+                    ClaimEvent::Release { partition, within } => match held.get_mut(&partition) {
+                        Some(held) => held.end(Order::Drain(within.min(self.shared.options.drain))),
+                        None => claims.released(partition),
+                    },
+                    ClaimEvent::Lost(partition) => {
+                        if let Some(held) = held.get_mut(&partition) {
+                            held.end(Order::Abandon);
+                        }
                     }
-                    ClaimEvent::Release { partition, within } => {
-                        give(&orders, partition, Order::Drain(within.min(self.shared.options.drain)));
-                    }
-                    ClaimEvent::Lost(partition) => give(&orders, partition, Order::Abandon),
                 },
                 Some(ended) = workers.join_next() => {
                     let partition = ended.expect("a worker does not panic");
-                    orders.remove(&partition);
                     claims.released(partition);
+                    if held.remove(&partition).is_some_and(|held| held.gained_again) {
+                        held.insert(partition, self.work(&mut workers, partition));
+                    }
                 }
             }
         }
-        for sender in orders.values() {
-            // A worker that has ended needs no order.
-            let _ = sender.send(Order::Drain(self.shared.options.drain));
+        for held in held.values_mut() {
+            held.end(Order::Drain(self.shared.options.drain));
         }
         while workers.join_next().await.is_some() {}
     }
+
+    fn work(&self, workers: &mut JoinSet<Partition>, partition: Partition) -> Held {
+        let (orders, receiver) = watch::channel(Order::Work);
+        workers.spawn(supervise(Arc::clone(&self.shared), partition, receiver));
+        Held { orders, gained_again: false }
+    }
 }
 
-fn give(orders: &HashMap<Partition, watch::Sender<Order>>, partition: Partition, order: Order) {
-    if let Some(sender) = orders.get(&partition) {
-        // A worker that has ended needs no order.
-        let _ = sender.send(order);
+/// A partition whose worker has not ended yet.
+struct Held {
+    orders: watch::Sender<Order>,
+    /// Given up and gained again before the worker had ended.
+    gained_again: bool,
+}
+
+impl Held {
+    fn end(&mut self, order: Order) {
+        self.gained_again = false;
+        self.orders.send_replace(order);
     }
 }
 
@@ -125,7 +143,12 @@ async fn supervise<T: Transport>(
     let mut pause = RESTART_FIRST;
     loop {
         let started = tokio::time::Instant::now();
-        let ending = match Worker::take_over(Arc::clone(&shared), partition).await {
+        let taken = tokio::select! {
+            biased;
+            _ = Order::other_than_work(&mut orders) => return partition,
+            taken = Worker::take_over(Arc::clone(&shared), partition) => taken,
+        };
+        let ending = match taken {
             Ok(worker) => worker.run(&mut orders).await,
             Err(error) => Ending::Failed(error.to_string()),
         };

@@ -20,6 +20,11 @@ impl Steady {
         self.base + self.started.elapsed()
     }
 
+    /// A time to come as the wall clock will show it: what is written down, for the next owner knows no other clock.
+    pub(crate) fn by_wall(&self, at: Timestamp, clock: &dyn Clock) -> Timestamp {
+        clock.now() + at.since(self.now())
+    }
+
     /// The moment at which [`Steady::now`] reaches `at`.
     pub(crate) fn instant(&self, at: Timestamp) -> Instant {
         self.started + at.since(self.base)

@@ -102,7 +102,7 @@ pub(crate) async fn play(
         .view
         .say(&format!("all orders sent, {} accepted; waiting until they are delivered", accepted.len()));
     stage.accepted = accepted.len();
-    while !stage.is_drained(&receiver, &accepted) && !stage.is_stalled() {
+    while !is_drained(&receiver, &accepted) && !stage.is_stalled() {
         stage.look(running).await?;
     }
     sleep(QUIET).await;
@@ -156,13 +156,13 @@ impl Stage<'_> {
     fn is_stalled(&self) -> bool {
         self.last_change.1.elapsed() > STALLED
     }
+}
 
-    /// Endpoints take orders in their order: with the last one they are through.
-    fn is_drained(&self, receiver: &Receiver, accepted: &SequenceSet) -> bool {
-        let Some(last) = accepted.iter().last() else { return true };
-        let report = receiver.report(&Query { endpoints: None, sequences: true });
-        report.endpoints.iter().all(|endpoint| endpoint.delivered_sequences.contains(last))
-    }
+/// Endpoints take orders in their order: with the last one they are through.
+fn is_drained(receiver: &Receiver, accepted: &SequenceSet) -> bool {
+    let Some(last) = accepted.iter().last() else { return true };
+    let report = receiver.report(&Query { endpoints: None, sequences: true });
+    report.endpoints.iter().all(|endpoint| endpoint.delivered_sequences.contains(last))
 }
 
 /// Creates the application with its endpoints, the receivers, and the ways to them.

@@ -1,5 +1,7 @@
 //! The verdict: what the receivers made of the signed payloads, and nothing that the broker says of itself.
 
+use std::fmt::Write as _;
+
 use fanfare_loadtest::{
     judge::judge,
     receiver::{EndpointReport, Report},
@@ -11,6 +13,7 @@ use super::Fault;
 
 /// Orders named as examples of what went wrong.
 const EXAMPLES: usize = 5;
+const COLUMNS: [&str; 7] = ["accepted", "delivered", "retried", "repeated", "lost", "out of order", "forged"];
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -59,12 +62,11 @@ impl Summary {
             endpoints.push(summary);
             faults.extend(found);
         }
-        let planted = fault.map(|(_, planted)| match planted {
-            Some(planted) => planted,
-            None => {
+        let planted = fault.map(|(_, planted)| {
+            planted.unwrap_or_else(|| {
                 faults.push("the fault that was asked for could not be planted".to_owned());
                 "nothing".to_owned()
-            }
+            })
         });
         if planted.is_some() && faults.is_empty() {
             faults.push("the planted fault was not found".to_owned());
@@ -73,35 +75,40 @@ impl Summary {
     }
 
     pub(crate) fn render(&self) -> String {
-        let names = ["", "accepted", "delivered", "retried", "repeated", "lost", "out of order", "forged"];
-        let mut out = String::from("\n");
-        let mut row = |first: &str, cells: &[String]| {
-            out += &format!("{first:8}");
-            for (cell, name) in cells.iter().zip(&names[1..]) {
-                out += &format!("  {cell:>width$}", width = name.len());
-            }
-            out.push('\n');
-        };
-        row("", &names[1..].iter().map(ToString::to_string).collect::<Vec<_>>());
-        for it in &self.endpoints {
-            let cells =
-                [it.accepted, it.delivered, it.retried, it.repeated, it.lost, it.out_of_order, it.forged];
-            row(it.name, &cells.map(|count| count.to_string()));
-        }
-        out.push('\n');
-        if self.passed {
-            out += &format!(
-                "{} orders, each delivered to {} receivers, in order, through a kill -9: nothing lost, nothing forged.\n",
-                self.accepted,
-                self.endpoints.len()
-            );
-        } else {
-            out += &format!("FAILED: {}.\n", self.faults.join("; "));
-        }
-        if let Some(planted) = &self.planted {
-            out += &format!("Planted on purpose: {planted}.\n");
-        }
+        let mut out = String::new();
+        self.write(&mut out).expect("writing to a string does not fail");
         out
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        write!(out, "\n{:8}", "")?;
+        for name in COLUMNS {
+            write!(out, "  {name}")?;
+        }
+        writeln!(out)?;
+        for it in &self.endpoints {
+            let counts =
+                [it.accepted, it.delivered, it.retried, it.repeated, it.lost, it.out_of_order, it.forged];
+            write!(out, "{:8}", it.name)?;
+            for (count, name) in counts.iter().zip(COLUMNS) {
+                write!(out, "  {count:>width$}", width = name.len())?;
+            }
+            writeln!(out)?;
+        }
+        if self.passed {
+            let (orders, receivers) = (self.accepted, self.endpoints.len());
+            writeln!(
+                out,
+                "\n{orders} orders, each delivered to {receivers} receivers, in order, through a kill -9: \
+                 nothing lost, nothing forged."
+            )?;
+        } else {
+            writeln!(out, "\nFAILED: {}.", self.faults.join("; "))?;
+        }
+        match &self.planted {
+            Some(planted) => writeln!(out, "Planted on purpose: {planted}."),
+            None => Ok(()),
+        }
     }
 }
 
@@ -141,4 +148,60 @@ fn one(
         forged: verdict.forged,
     };
     (summary, faults)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(lost: u64) -> Summary {
+        let endpoint = EndpointSummary {
+            name: "healthy",
+            accepted: 60,
+            delivered: 60 - lost,
+            retried: 0,
+            repeated: 1,
+            lost,
+            out_of_order: 0,
+            forged: 0,
+        };
+        let faults = if lost > 0 { vec!["1 lost at healthy (order 15)".to_owned()] } else { Vec::new() };
+        Summary {
+            passed: lost == 0,
+            accepted: 60,
+            kills: 1,
+            endpoints: vec![endpoint],
+            faults,
+            planted: None,
+        }
+    }
+
+    #[test]
+    fn the_verdict_says_what_is_wrong() {
+        let good = summary(0).render();
+        assert!(
+            good.contains("healthy         60         60        0         1     0             0       0\n"),
+            "{good}"
+        );
+        assert!(good.contains("nothing lost"), "{good}");
+        let bad = summary(1).render();
+        assert!(bad.contains("FAILED: 1 lost at healthy (order 15).") && !bad.contains("nothing"), "{bad}");
+    }
+
+    #[test]
+    fn a_planted_fault_that_nobody_finds_is_a_failure() {
+        let report = Report {
+            stray: 0,
+            latency: fanfare_loadtest::latency::Latencies::default().summary(),
+            endpoints: Vec::new(),
+        };
+        let accepted = SequenceSet::default();
+        assert!(Summary::judge(&[], &accepted, &report, None).passed);
+        let planted = Some((Fault::Drop, Some("order 3".to_owned())));
+        assert_eq!(
+            Summary::judge(&[], &accepted, &report, planted).faults,
+            ["the planted fault was not found"]
+        );
+        assert!(!Summary::judge(&[], &accepted, &report, Some((Fault::Drop, None))).passed);
+    }
 }

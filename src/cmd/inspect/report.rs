@@ -141,7 +141,7 @@ pub(crate) struct DeadLetterOut {
     pub(crate) offset: u64,
     pub(crate) at: String,
     #[serde(skip)]
-    order: Timestamp,
+    pub(super) order: Timestamp,
 }
 
 impl Report {
@@ -289,16 +289,15 @@ fn held(
     }
     let Some(held_by) = lane.held_by else { return (None, None) };
     let next = lane.retries.iter().min_by_key(|retry| retry.due);
-    let retry = next.map(|retry| {
-        let message = name(state, retry.offset);
+    let (failed, due) = next.map_or_else(Default::default, |retry| {
+        let failed = format!("{} failed {}", name(state, retry.offset), times(retry.attempts));
         let due = if retry.due <= now { "now".to_owned() } else { format!("at {}", retry.due) };
-        format!("{message} failed {}, next attempt due {due}", times(retry.attempts))
+        (failed, format!("next attempt due {due}"))
     });
-    let retry = retry.unwrap_or_else(|| "nothing is due".to_owned());
     let because = match held_by {
-        HeldBy::Ordering => format!("the messages after it wait in order: {retry}"),
-        HeldBy::Circuit => format!("the endpoint cannot be reached: {retry}"),
-        HeldBy::Retry => format!("all that is left failed before: {retry}"),
+        HeldBy::Ordering => format!("the messages after it wait in order: {failed}, {due}"),
+        HeldBy::Circuit => format!("the endpoint cannot be reached, it is probed now and then: {failed}"),
+        HeldBy::Retry => format!("all that is left failed before: {failed}, {due}"),
         HeldBy::Paused => "the endpoint is paused".to_owned(),
         HeldBy::Window => "as much is in flight as may be".to_owned(),
     };

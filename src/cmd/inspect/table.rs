@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use super::report::{AttemptOut, LaneOut, Report};
 
+/// Retries shown per lane.
+const RETRIES: usize = 5;
+
 pub(crate) fn render(report: &Report) -> String {
     let mut out = format!("{} at {}\n({})\n", report.data_dir, short(&report.at), report.note);
     if let Some(installation) = &report.installation {
@@ -100,7 +103,6 @@ fn lane_details(out: &mut String, lane: &LaneOut) {
     if let Some(since) = &lane.failing_since {
         line(out, format_args!("  every attempt failed since {}", short(since)));
     }
-    const RETRIES: usize = 5;
     for retry in lane.retries.iter().take(RETRIES) {
         let message = retry.message.map_or_else(|| "-".to_owned(), |id| id.to_string());
         let due = if retry.due_in_ms <= 0 {

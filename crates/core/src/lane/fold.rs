@@ -63,6 +63,10 @@ impl Lane {
         let is_new = !self.entries.contains_key(&offset)
             && !self.pending.contains(offset)
             && !self.sequences.get(&key).is_some_and(|sequence| sequence.queue.contains(offset));
+        // Settled is final: a zombie's success may stand before its successor's failure.
+        if is_new && (offset < self.next || self.settled_ahead.contains(offset)) {
+            return;
+        }
         let deadline = self
             .used_at(now)
             .saturating_add(micros(self.deadline()))
@@ -94,18 +98,7 @@ impl Lane {
                 self.pending.remove(offset);
                 self.retries.insert((due, offset, STRICT_KEY));
             }
-            Ordering::Strict => {
-                if is_new {
-                    self.enqueue(STRICT_KEY, offset);
-                }
-                self.after_removal(STRICT_KEY);
-            }
-            Ordering::Keyed => {
-                if is_new {
-                    self.pending.insert(offset);
-                }
-                self.after_removal(key);
-            }
+            Ordering::Strict | Ordering::Keyed => self.after_removal(key),
         }
     }
 

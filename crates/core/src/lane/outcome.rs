@@ -126,7 +126,7 @@ impl Lane {
         if self.unordered() {
             self.retries.insert((due, offset, flight.key));
         } else if in_search {
-            self.search_failed(offset, flight.key, failed_before, failure, now);
+            self.search_failed(offset, flight.key, failure, now);
         } else {
             self.activate(flight.key);
             self.reschedule_head(flight.key);
@@ -153,7 +153,7 @@ impl Lane {
             return true;
         }
         sequence.parked_last
-            && entry.attempts >= 3
+            && entry.attempts > 3
             && sequence.queue.min() == Some(offset)
             && self.went_through_elsewhere(key, failed_before)
     }
@@ -187,14 +187,18 @@ impl Lane {
         &mut self,
         offset: Offset,
         key: u64,
-        failed_before: u64,
         failure: Failure,
         now: Timestamp,
     ) {
-        let alive = self.went_through_elsewhere(key, failed_before) || planted(Fault::ParkedWithoutProof);
+        let event = self.event;
         let sequence = self.sequences.get_mut(&key).expect("a search belongs to a sequence");
         let search = sequence.search.as_mut().expect("the caller saw it");
         search.failed.push(offset);
+        // What went through before the head failed again says nothing of now: an outage may have begun.
+        let since = *search.since.get_or_insert(event);
+        let alive = self.went_through_elsewhere(key, since) || planted(Fault::ParkedWithoutProof);
+        let sequence = self.sequences.get_mut(&key).expect("looked at above");
+        let search = sequence.search.as_mut().expect("looked at above");
         // No connection, a plea for a pause, or as many failures as are worth trying: an outage.
         if failure.kind == FailureKind::Immediate || search.failed.len() > limits::POISON_SEARCH {
             sequence.searched_at = Some(now);

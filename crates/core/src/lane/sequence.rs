@@ -39,6 +39,8 @@ pub(super) enum State {
 pub(super) struct Search {
     /// Failed in this search, in order; the head is the first.
     pub(super) failed: Vec<Offset>,
+    /// The lane's event number of the first failure.
+    pub(super) since: Option<u64>,
     /// Set once a message went through: the index in `failed` to be confirmed next.
     pub(super) confirming: Option<usize>,
 }

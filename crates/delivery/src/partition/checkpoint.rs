@@ -77,6 +77,7 @@ impl<T: Transport> Worker<T> {
         }
         let first = std::mem::take(&mut self.checkpoint.first);
         let mut gone = Vec::new();
+        let wall = self.shared.options.clock.now();
         for (&number, slot) in &mut self.slots {
             if !slot.behind {
                 slot.lane.pass(self.tail);
@@ -86,7 +87,7 @@ impl<T: Transport> Worker<T> {
             if changed && !idle {
                 entries.push((
                     recover::key(self.epoch, LaneKey::Lane(number)),
-                    Some(recover::encode_lane(slot, now)),
+                    Some(recover::encode_lane(slot, now, wall)),
                 ));
             } else if changed && idle {
                 entries.push((recover::key(self.epoch, LaneKey::Lane(number)), None));

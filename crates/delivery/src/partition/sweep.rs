@@ -165,6 +165,7 @@ impl<T: Transport> Worker<T> {
         let Some(slot) = self.slots.get_mut(&number) else { return };
         self.behind.remove(&(slot.lane.next(), number));
         slot.forget_target();
+        let backlog = slot.backlog();
         slot.behind = false;
         slot.above = 0;
         slot.dirty = true;
@@ -176,7 +177,7 @@ impl<T: Transport> Worker<T> {
                 reason: Settlement::Cancelled,
                 at: self.shared.options.clock.now(),
             });
-            self.shared.meters.settled(Settlement::Cancelled);
+            self.shared.meters.settled(Settlement::Cancelled, backlog);
         }
         self.set_timer(number, None);
         self.shared.transport.forget(number);
@@ -246,13 +247,15 @@ impl<T: Transport> Worker<T> {
             if slot.behind {
                 self.behind.remove(&(slot.lane.next(), number));
             }
+            let before = slot.lane.unsettled();
             slot.lane.apply(&fact, now);
+            let expired = before - slot.lane.unsettled();
             if slot.behind {
                 slot.lane.pass(boundary);
                 self.behind.insert((slot.lane.next(), number));
             }
             self.facts.push(fact);
-            self.shared.meters.settled(Settlement::Expired);
+            self.shared.meters.settled(Settlement::Expired, expired);
             self.advance(number);
         }
     }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use fanfare_core::AttemptError;
+use fanfare_core::{AttemptError, guard::Guard};
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::{
@@ -15,7 +15,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use url::Host;
 
-use super::{connection::Stream, guard::Guard, resolve::Resolver, target::Origin};
+use super::{connection::Stream, resolve::Resolver, target::Origin};
 
 /// Addresses of one name that are tried, one after the other.
 const ADDRESSES: usize = 4;

@@ -8,7 +8,7 @@ use std::{
 
 use ::http::{StatusCode, header::RETRY_AFTER};
 use bytes::BytesMut;
-use fanfare_core::{AttemptError, EndpointNumber, limits};
+use fanfare_core::{AttemptError, EndpointNumber, guard::Guard, limits};
 use ipnet::IpNet;
 use rustls_pki_types::CertificateDer;
 use tokio::time::{Instant, timeout_at};
@@ -17,7 +17,6 @@ use super::{
     Answer, HeaderPrefix, Request, Transport,
     connection::{Connection, Failed},
     dial::Dialer,
-    guard::Guard,
     headers,
     meters::Meters,
     pool::Pool,

@@ -43,6 +43,8 @@ pub(super) struct Committer {
     zero_ahead: bool,
     /// The encoded group was written so that it is durable already.
     is_synced: bool,
+    /// When writing the group began.
+    began: Instant,
     last_crc: u32,
     /// Per slot, the first offset that is not durable.
     next: Vec<Offset>,
@@ -78,6 +80,7 @@ impl Committer {
             room: Room::new(end_at, site.zero_ahead),
             zero_ahead: site.zero_ahead,
             is_synced: false,
+            began: Instant::now(),
             last_crc: recovered.last_crc,
             next: recovered.next,
             encoder,
@@ -110,6 +113,7 @@ impl Committer {
 
     /// Writes the encoded group behind what is synced; also again.
     pub(super) fn write(&mut self) -> Result<(), CommitError> {
+        self.began = Instant::now();
         if self.suspect || self.segment_is_full() {
             self.next_segment().map_err(|error| self.give_up("cannot make a segment", &error))?;
         }
@@ -127,7 +131,6 @@ impl Committer {
     /// Makes durable what was written. After a failed sync nobody knows what the file holds above the last good
     /// one: it ends there, and the group goes to a new file.
     pub(super) fn sync(&mut self) -> Result<(), CommitError> {
-        let begin = Instant::now();
         if planted(Fault::NoFsync) {
             return Ok(());
         }
@@ -143,7 +146,7 @@ impl Committer {
             })?;
         }
         let written_bytes = usize::try_from(self.encoder.encoded().size_bytes).expect("in memory");
-        self.journal.counters.synced(written_bytes, begin.elapsed());
+        self.journal.counters.synced(written_bytes, self.began.elapsed());
         self.journal.space.write_found(true);
         Ok(())
     }

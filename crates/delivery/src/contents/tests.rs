@@ -1,0 +1,83 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use fanfare_core::{Fingerprint, Identity, MessageId};
+use fanfare_log::{
+    NewRecord, Sync,
+    sim::{SimCluster, SimOptions},
+};
+
+use tokio::time::timeout;
+
+use super::*;
+
+const MESSAGES: usize = 200;
+/// Far less than all contents take, however small.
+const ROOM_BYTES: usize = 96 * KIB;
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Offsets of messages with payloads of this size.
+async fn messages(log: &dyn Log, payload_bytes: usize) -> Vec<Offset> {
+    let message = Message {
+        id: MessageId::from_bytes([1; 20]),
+        organization: fanfare_core::OrganizationId::from_bytes([2; 20]),
+        application: fanfare_core::ApplicationId::from_bytes([3; 20]),
+        event_type: "test".to_owned(),
+        event_id: None,
+        channels: Vec::new(),
+        ordering_key: None,
+        tags: Vec::new(),
+        accepted_at: fanfare_core::Timestamp::ZERO,
+        deliver_at: None,
+        payload_expires_at: None,
+        traceparent: None,
+        identity: Identity { key: None, event_id: None, body: Fingerprint::of(&[]), short_window: false },
+        due_of: None,
+    };
+    let record = NewRecord { head: message.encode(), payload: vec![b'x'; payload_bytes].into() };
+    let mut offsets = Vec::new();
+    for _ in 0..MESSAGES {
+        let pending =
+            log.append(Topic::Messages, Partition(0), vec![record.clone()], Sync::Now).await.unwrap();
+        offsets.push(pending.await.unwrap().start);
+    }
+    offsets
+}
+
+fn contents(log: Arc<dyn Log>) -> Contents {
+    Contents::with_room(log, ROOM_BYTES, 10 * ROOM_BYTES as u64)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_only_remembered_never_keeps_room_from_what_is_to_be_sent() {
+    for payload_bytes in [2, 300, 1_500, 20 * KIB] {
+        let log = SimCluster::new(SimOptions::new(7, 1, 1)).join();
+        let offsets = messages(&*log, payload_bytes).await;
+        let contents = contents(log);
+        for offset in offsets {
+            let content = timeout(PATIENCE, contents.get(Partition(0), offset, true)).await;
+            assert_eq!(content.expect("room was found").unwrap().payload.len(), payload_bytes);
+        }
+        assert_eq!(contents.room.available_permits() * KIB, ROOM_BYTES);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_being_sent_is_bounded_and_counted_once() {
+    let log = SimCluster::new(SimOptions::new(7, 1, 1)).join();
+    let offsets = messages(&*log, ROOM_BYTES / 2).await;
+    let contents = contents(log);
+    let get = |place: usize| contents.get(Partition(0), offsets[place], true);
+    let (one, other) = tokio::join!(get(0), get(0));
+    assert!(Arc::ptr_eq(&one.as_ref().unwrap()._room, &other.as_ref().unwrap()._room));
+    assert!(timeout(PATIENCE, get(1)).await.is_err(), "two of them do not fit");
+    drop(one);
+    assert!(timeout(PATIENCE, get(1)).await.is_err(), "the other lane still sends it");
+    drop(other);
+    assert!(timeout(PATIENCE, get(1)).await.unwrap().is_ok());
+    assert!(
+        timeout(PATIENCE, get(0)).await.unwrap().is_ok(),
+        "what is remembered takes room when it is sent"
+    );
+}
