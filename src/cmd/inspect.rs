@@ -18,7 +18,7 @@ use fanfare_control::{Endpoint, View};
 use fanfare_core::{Clock as _, Ordering, Partition, Policy, SystemClock};
 use fanfare_delivery::inspect::{self, InspectError, Query};
 use fanfare_log::{
-    Log, Topic,
+    Log, ReadError, Topic,
     embedded::{EmbeddedLog, OpenError, Options as LogOptions},
 };
 
@@ -57,7 +57,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = runtime.block_on(look(args))?;
+    let report = runtime.block_on(look(args)).map_err(plain)?;
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
@@ -76,10 +76,20 @@ async fn look(args: &Args) -> anyhow::Result<Report> {
     read(args).await
 }
 
+/// The message of such an error holds its causes.
+fn plain(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<InspectError>() {
+        Ok(error) => anyhow::anyhow!("{error}"),
+        Err(error) => error,
+    }
+}
+
 /// Whether a second look may see more.
 fn is_passing(error: &anyhow::Error) -> bool {
     match (error.downcast_ref::<InspectError>(), error.downcast_ref::<OpenError>()) {
-        (Some(InspectError::Read(error)), _) => error.is_retryable(),
+        (Some(InspectError::Read(error)), _) => {
+            error.is_retryable() || matches!(error, ReadError::Corrupt(_) | ReadError::Truncated { .. })
+        }
         (_, Some(OpenError::Io { .. } | OpenError::Corrupt(_) | OpenError::Tables(_))) => true,
         _ => false,
     }

@@ -111,7 +111,7 @@ const TABLE: &[Wrong] = &[
         remedy: "id",
         ..GET
     },
-    Wrong { name: "endpoint without URL", body: "{}", field: "url", remedy: "url", ..ENDPOINT },
+    Wrong { name: "endpoint without URL", body: "{}", field: "url", remedy: "absolute URL", ..ENDPOINT },
     Wrong {
         name: "URL that is none",
         body: r#"{"url":"example.com"}"#,

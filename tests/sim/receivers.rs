@@ -37,13 +37,15 @@ enum Refusal {
 struct Behaviour {
     /// Each way, in milliseconds.
     latency: std::ops::Range<u64>,
-    /// Refuses a message up to twice.
+    /// Refuses some messages when they come first.
     flaky: bool,
     /// One in so many messages is never taken.
     poison: Option<u64>,
     /// Takes nothing from the first to the second moment.
     outages: Vec<(Duration, Duration, Refusal)>,
 }
+
+const POISON_BELOW: u32 = 80;
 
 pub(crate) struct Receivers {
     seed: u64,
@@ -72,7 +74,8 @@ impl Receivers {
 
     pub(crate) fn is_poison(&self, endpoint: EndpointNumber, publish: u32) -> bool {
         let one_in = self.behaviour(endpoint).poison;
-        one_in.is_some_and(|one_in| self.of(endpoint, "poison", u64::from(publish)).below(one_in) == 0)
+        // Each holds an ordered lane up until it is parked: there are only so many.
+        publish < POISON_BELOW && one_in.is_some_and(|one_in| self.of(endpoint, "poison", u64::from(publish)).below(one_in) == 0)
     }
 
     fn of(&self, endpoint: EndpointNumber, purpose: &str, number: u64) -> Random {
@@ -85,7 +88,8 @@ impl Receivers {
         let until = u64::try_from(self.trouble_for.as_millis()).unwrap();
         let flaky = random.percent(40);
         let poison = random.percent(30).then(|| 6 + random.below(10));
-        let outages = if random.percent(50) { 1 + random.below(2) } else { 0 };
+        // Not both: a message refused once, and again by an outage that begins just then, looks like poison.
+        let outages = if !flaky && random.percent(75) { 1 + random.below(2) } else { 0 };
         let outages = (0..outages).map(|_| {
             let from = random.millis(0..until);
             let longest = if random.percent(50) { 2_000 } else { 60_000 };
@@ -107,8 +111,8 @@ impl Receivers {
             return Some(Refusal::Status(500));
         }
         let mut random = self.of(endpoint, "flaky", u64::from(publish));
-        let failures = random.below(8).saturating_sub(5);
-        (behaviour.flaky && !self.is_healed() && (times as u64) < failures).then(|| refusal(&mut random))
+        let unlucky = random.percent(25) && times == 0;
+        (behaviour.flaky && !self.is_healed() && unlucky).then(|| refusal(&mut random))
     }
 }
 

@@ -9,7 +9,7 @@ mod checkpoint;
 mod sweep;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
@@ -30,7 +30,7 @@ use crate::{
     recover::{self, RecoverError},
     send::Transport,
     service::{Order, Shared, budget},
-    slot::{Slot, Unsendable},
+    slot::{Slot, Slots, Unsendable},
     steady::Steady,
     turns::Turns,
     window::Window,
@@ -58,7 +58,7 @@ pub(crate) struct Worker<T: Transport> {
     partition: Partition,
     epoch: Offset,
     steady: Steady,
-    slots: HashMap<EndpointNumber, Slot>,
+    slots: Slots,
     rule: IntakeRule,
     /// Delivery records below were looked at.
     tail: Offset,
@@ -104,6 +104,10 @@ impl<T: Transport> Worker<T> {
         let epoch = recover::claim(&*log, partition, shared.owner, shared.options.clock.now()).await?;
         let recovered =
             recover::recover(&*log, &shared.options.control, partition, epoch, steady.now()).await?;
+        let mut recovered = recovered;
+        for slot in recovered.slots.values_mut() {
+            slot.lane.resume(steady.now(), shared.options.entropy.u64());
+        }
         let behind = recovered.slots.iter().filter(|(_, slot)| slot.behind);
         let behind = behind.map(|(&number, slot)| (slot.lane.next(), number)).collect();
         let unsettled: u64 = recovered.slots.values().map(Slot::backlog).sum();

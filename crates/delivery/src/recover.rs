@@ -3,8 +3,6 @@
 //! A new owner appends a claim; its offset is the epoch. Of an older epoch's facts after the newest claim only what
 //! was delivered counts, so that a zombie cannot undo what its successor decided.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 use fanfare_control::Control;
 use fanfare_core::{
@@ -17,7 +15,7 @@ use fanfare_core::{
 };
 use fanfare_log::{AppendError, Log, NewRecord, ReadError, Sync, Table, Topic};
 
-use crate::slot::Slot;
+use crate::slot::{Slot, Slots};
 
 /// Why a partition could not be taken over.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +31,7 @@ pub enum RecoverError {
 /// A partition's state as of a claim.
 pub(crate) struct Recovered {
     pub(crate) checkpoint: Option<WorkerCheckpoint>,
-    pub(crate) slots: HashMap<EndpointNumber, Slot>,
+    pub(crate) slots: Slots,
     pub(crate) rule: IntakeRule,
     /// Delivery records below were looked at.
     pub(crate) deliveries: Offset,
@@ -84,7 +82,7 @@ pub(crate) async fn recover_lanes(
     let attempts_start = log.bounds(Topic::Attempts, partition).await?.start;
     let deliveries = checkpoint.as_ref().map_or(deliveries_start, |at| at.deliveries.max(deliveries_start));
 
-    let mut slots = HashMap::new();
+    let mut slots = Slots::default();
     if let Some(checkpoint) = &checkpoint {
         for (key, value) in &entries {
             if let Some((epoch, LaneKey::Lane(number))) = parse_key(key)

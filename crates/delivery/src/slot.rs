@@ -1,11 +1,20 @@
 //! A lane with what its partition needs beside it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, DefaultHasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use fanfare_control::Control;
 use fanfare_core::{ApplicationId, EndpointNumber, Offset, Timestamp, lane::Lane, limits};
 
 use crate::send::{Target, TargetError, TargetSettings};
+
+/// Lanes by endpoint. Hashed without randomness: numbers are given by us, and the same history is to walk through
+/// them in the same order.
+pub(crate) type Slots = HashMap<EndpointNumber, Slot, BuildHasherDefault<DefaultHasher>>;
 
 /// One endpoint's place in its partition. Endpoints with nothing to do have none.
 pub(crate) struct Slot {

@@ -76,7 +76,9 @@ impl Coordinator {
             let mut state = self.state.lock();
             let lost = state.free_all_of(member);
             if let Some(member) = state.members.iter_mut().find(|known| known.id == member) {
-                member.events = lost.into_iter().map(ClaimEvent::Lost).collect();
+                // What it lost before and has not heard of yet, it has to hear all the same.
+                member.events.retain(|event| matches!(event, ClaimEvent::Lost(_)));
+                member.events.extend(lost.into_iter().map(ClaimEvent::Lost));
                 member.isolated_until = Some(Instant::now() + hears_after);
             }
             state.rebalance(self.spread, self.drain);

@@ -285,6 +285,7 @@ async fn a_policy_is_the_endpoints_then_the_applications_then_the_installations(
         retry_schedule: RetrySchedule::new(vec![1, 2]).unwrap(),
         park_after: None,
         max_in_flight: 3,
+        ..Policy::default()
     };
     assert_eq!(control.policy(&endpoint), expected);
 }

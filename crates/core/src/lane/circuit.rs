@@ -138,6 +138,13 @@ impl Circuit {
         }
     }
 
+    /// A new owner believes the endpoint dead, and probes it when its next retry is `due`, or sooner.
+    pub(super) fn suspect(&mut self, now: Timestamp, due: Option<Timestamp>, random: u64) {
+        let probe_at = now + jitter(limits::PROBE_FIRST, random);
+        let probe_at = due.map_or(probe_at, |due| due.min(probe_at));
+        self.state = State::Open { probe_at, interval: limits::PROBE_FIRST };
+    }
+
     fn should_open(&self, now: Timestamp, failure: Failure, several: bool) -> bool {
         if failure.kind == FailureKind::Immediate {
             return true;

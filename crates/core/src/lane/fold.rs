@@ -19,8 +19,11 @@ impl Lane {
         match fact {
             Fact::Attempted(attempt) => match attempt.outcome {
                 Outcome::Delivered => {
-                    self.failing_since = None;
                     self.settle(attempt.offset);
+                    // The owner may have found the endpoint alive again then; its circuit is not known here.
+                    if self.failing_since.take().is_some() {
+                        self.heal();
+                    }
                 }
                 Outcome::Failed => self.apply_failure(attempt, now),
             },
@@ -169,7 +172,7 @@ impl Lane {
             w.offset(**offset);
             w.uint(u64::from(entry.attempts));
             w.timestamp(by_wall(entry.first_failed_at));
-            w.timestamp(by_wall(entry.due));
+            w.timestamp(if entry.failed < self.healed { wall } else { by_wall(entry.due) });
             w.option(entry.deadline.map(Timestamp::from_micros), Writer::timestamp);
         });
         w.finish()
@@ -208,6 +211,15 @@ impl Lane {
         lane.unsettled = unsettled.len();
         lane.place(unsettled);
         Ok(lane)
+    }
+
+    /// After recovery: how the circuit stood is not known. An endpoint of which every attempt failed is taken for dead,
+    /// and probed; else what failed last would wait for its schedule, which may be hours.
+    pub fn resume(&mut self, now: Timestamp, random: u64) {
+        if self.failing_since.is_some() {
+            let due = self.retries.first().map(|&(due, ..)| due);
+            self.circuit.suspect(now, due, random);
+        }
     }
 
     /// Puts unsettled deliveries where the ordering wants them; those at and above `next` when their records come.

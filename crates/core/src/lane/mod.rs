@@ -256,6 +256,9 @@ impl Lane {
                 self.pending.insert(offset);
             }
             Ordering::Unordered => match self.entries.get(&offset) {
+                Some(entry) if entry.failed < self.healed => {
+                    self.overdue.insert((entry.due, offset, STRICT_KEY));
+                }
                 Some(entry) => {
                     self.retries.insert((entry.due, offset, STRICT_KEY));
                 }

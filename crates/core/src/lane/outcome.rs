@@ -244,7 +244,7 @@ impl Lane {
     }
 
     /// The endpoint is alive: what waited for that is due.
-    fn heal(&mut self) {
+    pub(super) fn heal(&mut self) {
         self.healed = self.event + 1;
         self.overdue.append(&mut self.retries);
     }

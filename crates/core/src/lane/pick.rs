@@ -85,7 +85,11 @@ impl Lane {
         if let Some(start) = self.probe_failed(now) {
             return Poll::Start(start);
         }
-        self.probe_untried().unwrap_or(Poll::Wait(None))
+        if let Some(poll) = self.probe_untried() {
+            return poll;
+        }
+        // What seemed untried had failed, by a fact read from the log.
+        self.probe_failed(now).map_or(Poll::Wait(None), Poll::Start)
     }
 
     fn probe_untried(&mut self) -> Option<Poll> {

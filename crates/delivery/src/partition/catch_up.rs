@@ -3,7 +3,7 @@
 //! One read of each kind at a time, by turns over the lanes that wait; what passes is handed to every lane that can
 //! take it. So no lane holds up another, and a backlog costs a read of the log, never a copy of it.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use fanfare_core::{
     Delivery, EndpointNumber, Offset,
@@ -111,13 +111,13 @@ impl<T: Transport> Worker<T> {
     /// Shows a run to every lane behind that has come as far and has room.
     fn show_run(&mut self, from: Offset, next: Offset, records: &[(Offset, Arc<Delivery>)]) {
         let reached = self.behind.range((from, EndpointNumber(0))..(next, EndpointNumber(0)));
-        let mut lanes: HashSet<EndpointNumber> = reached.map(|&(_, number)| number).collect();
+        let mut lanes: BTreeSet<EndpointNumber> = reached.map(|&(_, number)| number).collect();
         for number in &lanes {
             let slot = self.slots.get_mut(number).expect("a lane behind has a slot");
             self.behind.remove(&(slot.lane.next(), *number));
             slot.dirty = true;
         }
-        let mut shown = lanes.clone();
+        let shown = lanes.clone();
         for (offset, delivery) in records {
             for number in delivery.endpoints() {
                 if !lanes.contains(number) {
@@ -147,7 +147,7 @@ impl<T: Transport> Worker<T> {
                 self.behind.insert((slot.lane.next(), number));
             }
         }
-        for number in shown.drain() {
+        for number in shown {
             self.advance(number);
         }
     }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use fanfare_core::Ordering;
 use http::Method;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -52,6 +52,7 @@ const BACK_AFTER: Duration = Duration::from_secs(10);
 /// Of what was published per second before, with a moderate number of connections.
 const BACK_SHARE: f64 = 0.8;
 const MODERATE_CONNECTIONS: usize = 32;
+const MODERATE_APPLICATIONS: usize = 10;
 const MODERATE_TIME: Duration = Duration::from_secs(5);
 const MAX_IN_FLIGHT: u32 = 64;
 const HEALTH_EVERY: Duration = Duration::from_millis(200);
@@ -80,12 +81,19 @@ pub async fn run(
         fields: json!({ "maxInFlight": MAX_IN_FLIGHT }),
         ..EndpointPlan::of(number / options.endpoints)
     };
-    // The last application has no endpoints: it shows what can be published, whatever is delivered.
-    let applications = options.applications + 1;
-    let plans: Vec<_> = (0..options.applications * options.endpoints).map(plan).collect();
-    stage.set_up(applications, &plans).await?;
-    let before = moderate(&stage, options.applications).await?;
-    tell(&format!("before: {before:.0}/s over {MODERATE_CONNECTIONS} connections"));
+    // Two more groups of applications show what a moderate number of publishers gets before and after.
+    let mut plans: Vec<_> = (0..options.applications * options.endpoints).map(plan).collect();
+    let crowded = plans.len();
+    let groups = [options.applications, options.applications + MODERATE_APPLICATIONS];
+    plans.extend(
+        (groups[0]..groups[1] + MODERATE_APPLICATIONS).map(|application| EndpointPlan {
+            ordering: Ordering::Unordered,
+            ..EndpointPlan::of(application)
+        }),
+    );
+    stage.set_up(groups[1] + MODERATE_APPLICATIONS, &plans).await?;
+    let before = moderate(&stage, groups[0]).await?;
+    tell(&format!("before: {before}"));
 
     let (crowd, slowest_health, most_in) = overload(&stage, options).await?;
     let ended = Instant::now();
@@ -101,18 +109,18 @@ pub async fn run(
     checks.at_most("slowest 503", secs(shed_latency.max_us), ANSWER_SECS, "s");
     checks.at_most("slowest health answer", slowest_health.as_secs_f64(), HEALTH_SECS, "s");
 
-    let delivered = stage.counters().await?.delivered;
     sleep(BACK_AFTER.saturating_sub(ended.elapsed())).await;
-    let after = moderate(&stage, options.applications).await?;
-    let meanwhile = as_f64(stage.counters().await?.delivered - delivered) / ended.elapsed().as_secs_f64();
-    tell(&format!("afterwards: {after:.0}/s; {meanwhile:.0} deliveries/s of the backlog meanwhile"));
-    let what = format!("publishing {} s later, of {before:.0}/s before", BACK_AFTER.as_secs());
-    checks.at_least(what, 100.0 * after / before.max(1.0), 100.0 * BACK_SHARE, "%");
+    let after = moderate(&stage, groups[1]).await?;
+    tell(&format!("{} s afterwards: {after}", BACK_AFTER.as_secs()));
+    let what = format!("published + delivered {} s later, share of before", BACK_AFTER.as_secs());
+    checks.at_least(what, 100.0 * after.both() / before.both().max(1.0), 100.0 * BACK_SHARE, "%");
 
     let expected: u64 = accepted.iter().map(SequenceSet::len).sum::<u64>() * options.endpoints as u64;
-    let (all, most_out) = stage.delivered(expected, Duration::from_secs_f64(options.drain_secs)).await?;
+    let beside = before.accepted + after.accepted;
+    let (all, most_out) =
+        stage.delivered(expected + beside, Duration::from_secs_f64(options.drain_secs)).await?;
     let drained = ended.elapsed().as_secs_f64();
-    let verdict = judge(&accepted, &stage.report((0..plans.len()).collect(), true).await?);
+    let verdict = judge(&accepted, &stage.report((0..crowded).collect(), true).await?);
     checks.add(
         "delivered afterwards",
         format!("{} of {expected}, {} lost", verdict.delivered, verdict.lost + verdict.undelivered),
@@ -144,7 +152,7 @@ async fn overload(stage: &Stage, options: &Options) -> anyhow::Result<(Crowd, Du
     let health = tokio::spawn(async move {
         loop {
             let asked = Instant::now();
-            let answer = server.call::<(), ()>(Method::GET, "/api/v1/health", None).await;
+            let answer = server.call::<(), Value>(Method::GET, "/api/v1/health", None).await;
             let took = if answer.is_ok() { asked.elapsed() } else { Duration::MAX };
             found.send_modify(|slowest| *slowest = took.max(*slowest));
             sleep(HEALTH_EVERY).await;
@@ -163,16 +171,44 @@ async fn overload(stage: &Stage, options: &Options) -> anyhow::Result<(Crowd, Du
     Ok((crowd, slowest, most))
 }
 
-/// Messages per second to nobody, over a moderate number of connections.
-async fn moderate(stage: &Stage, nobody: usize) -> anyhow::Result<f64> {
+/// What a moderate number of publishers got, and what was delivered meanwhile, backlog included.
+struct Moderate {
+    accepted: u64,
+    accepted_per_second: f64,
+    delivered_per_second: f64,
+}
+
+impl Moderate {
+    /// What the machine did in all: a backlog that is delivered takes its share of it.
+    fn both(&self) -> f64 {
+        self.accepted_per_second + self.delivered_per_second
+    }
+}
+
+impl std::fmt::Display for Moderate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { accepted_per_second, delivered_per_second, .. } = self;
+        write!(f, "{accepted_per_second:.0} published/s, {delivered_per_second:.0} delivered/s")
+    }
+}
+
+async fn moderate(stage: &Stage, first: usize) -> anyhow::Result<Moderate> {
     let options = publisher::Options {
         connections: MODERATE_CONNECTIONS,
+        payload_bytes: crate::payload::DEFAULT_BYTES,
         messages: None,
         duration: Some(MODERATE_TIME),
-        ..stage.publishing(nobody, 0)
+        applications: stage.applications[first..first + MODERATE_APPLICATIONS].to_vec(),
+        ..stage.publishing(first, 0)
     };
+    let delivered = stage.counters().await?.delivered;
     let published = Publisher::start(options).finish().await;
-    Ok(as_f64(published.counts.accepted) / published.elapsed.as_secs_f64())
+    let elapsed = published.elapsed.as_secs_f64();
+    Ok(Moderate {
+        accepted: published.counts.accepted,
+        accepted_per_second: as_f64(published.counts.accepted) / elapsed,
+        delivered_per_second: as_f64(stage.counters().await?.delivered - delivered) / elapsed,
+    })
 }
 
 fn secs(micros: u64) -> f64 {
