@@ -38,10 +38,13 @@ pub(crate) fn start_metrics() -> anyhow::Result<Arc<dyn Fn() -> String + Send + 
     }))
 }
 
+/// Name, description, and how to read it.
+type Figure = (&'static str, &'static str, fn(&Stats) -> u64);
+
 /// Shows what the log counts itself.
 pub(crate) fn observe_log(log: &Arc<EmbeddedLog>) {
     let meter = opentelemetry::global::meter("fanfare_log");
-    let counters: [(&str, &str, fn(&Stats) -> u64); 5] = [
+    let counters: [Figure; 5] = [
         ("fanfare_log_appended_records_total", "Records appended", |stats| stats.appended_records),
         ("fanfare_log_appended_bytes_total", "Heads and payloads appended", |stats| stats.appended_bytes),
         ("fanfare_log_written_bytes_total", "Bytes of the journal written", |stats| stats.written_bytes),
@@ -71,18 +74,26 @@ pub(crate) fn observe_log(log: &Arc<EmbeddedLog>) {
             }
         })
         .build();
-    let gauges: [(&str, &str, fn(&Stats) -> u64); 3] = [
+    let gauges: [Figure; 3] = [
         ("fanfare_log_unsynced_bytes", "Bytes appended and not yet durable", |stats| stats.unsynced_bytes),
         ("fanfare_log_free_bytes", "Room left on the device", |stats| stats.free_bytes),
         ("fanfare_log_segments", "Files of the journal", |stats| stats.segments),
     ];
     for (name, description, read) in gauges {
-        let log = Arc::downgrade(log);
-        let observe = move |observer: &dyn opentelemetry::metrics::AsyncInstrument<u64>| {
-            if let Some(log) = log.upgrade() {
-                observer.observe(read(&log.stats()), &[]);
-            }
-        };
+        let observe = observing(log, read);
         let _ = meter.u64_observable_gauge(name).with_description(description).with_callback(observe).build();
+    }
+}
+
+/// A log that is gone shows nothing.
+fn observing(
+    log: &Arc<EmbeddedLog>,
+    read: fn(&Stats) -> u64,
+) -> impl Fn(&dyn opentelemetry::metrics::AsyncInstrument<u64>) + Send + Sync + 'static {
+    let log = Arc::downgrade(log);
+    move |observer| {
+        if let Some(log) = log.upgrade() {
+            observer.observe(read(&log.stats()), &[]);
+        }
     }
 }

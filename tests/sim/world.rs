@@ -74,6 +74,11 @@ pub(crate) async fn run(seed: u64) -> Outcome {
             Ok(records) => {
                 world.complete(&mut story, records, &process, &known_at);
                 broken = invariants::broken(&story);
+                if std::env::var_os("FANFARE_SIM_TRACE").is_some() {
+                    for record in &story.records.deliveries {
+                        println!("delivery {record:?}");
+                    }
+                }
             }
             Err(error) => broken.push(format!("the log cannot be read: {error}")),
         }
@@ -167,6 +172,9 @@ impl World {
             let clock = &*self.places[0].clock;
             lanes::compare(&*process.log, &process.control, clock, &plan.policy(), history).await;
         }
+        if history.is_broken() && std::env::var_os("FANFARE_SIM_TRACE").is_some() {
+            self.print_attempts().await;
+        }
         end.cancel();
         drivers.abort_all();
     }
@@ -183,9 +191,6 @@ impl World {
                 return Ok(());
             }
             if let Some(waiting) = waiting.filter(|_| Instant::now() >= deadline) {
-                if std::env::var_os("FANFARE_SIM_TRACE").is_some() {
-                    self.print_attempts().await;
-                }
                 return Err(waiting);
             }
         }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, pin::Pin, sync::Arc, task::Poll};
 
 use fanfare_core::{AttemptRecord, Fact, Offset, Partition, limits};
 use fanfare_log::{AppendError, Log, NewRecord, Pending, Sync, Topic};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 /// Appends facts of one partition under one epoch.
 pub(crate) struct FactLog {
@@ -16,6 +16,9 @@ pub(crate) struct FactLog {
     /// When the oldest gathered fact has to be appended.
     due: Option<Instant>,
     pending: VecDeque<Pending>,
+    /// How many appends were made, and how many of them are durable, up to which offset.
+    appended: u64,
+    durable: watch::Sender<(u64, Offset)>,
     full: bool,
 }
 
@@ -28,7 +31,17 @@ const RETRY: std::time::Duration = std::time::Duration::from_millis(250);
 
 impl FactLog {
     pub(crate) fn new(log: Arc<dyn Log>, partition: Partition, epoch: Offset) -> Self {
-        Self { log, partition, epoch, gathered: Vec::new(), due: None, pending: VecDeque::new(), full: false }
+        Self {
+            log,
+            partition,
+            epoch,
+            gathered: Vec::new(),
+            due: None,
+            pending: VecDeque::new(),
+            appended: 0,
+            durable: watch::Sender::new((0, epoch)),
+            full: false,
+        }
     }
 
     pub(crate) fn push(&mut self, fact: Fact) {
@@ -60,6 +73,7 @@ impl FactLog {
             Ok(pending) => {
                 self.full = false;
                 self.pending.push_back(pending);
+                self.appended += 1;
                 if self.pending.len() > PENDING {
                     self.durable().await?;
                 }
@@ -84,7 +98,21 @@ impl FactLog {
         })
         .await;
         self.pending.pop_front();
-        result.map(drop)
+        let end = result?.end;
+        self.durable.send_modify(|durable| *durable = (durable.0 + 1, end));
+        Ok(())
+    }
+
+    /// Resolves when all that was appended so far is durable, with the end of it; never if that fails. Somebody has
+    /// to drive [`FactLog::durable`] meanwhile.
+    pub(crate) fn written(&self) -> impl Future<Output = Offset> + use<> {
+        let (appended, mut durable) = (self.appended, self.durable.subscribe());
+        async move {
+            match durable.wait_for(|(count, _)| *count >= appended).await {
+                Ok(durable) => durable.1,
+                Err(_) => std::future::pending().await,
+            }
+        }
     }
 
     /// Everything so far, durable.

@@ -1,13 +1,13 @@
 //! Snapshots: lanes that changed, then the checkpoint that covers them, in one write.
 
-use std::{pin::Pin, sync::Arc, task::Poll};
+use std::{ops::Range, pin::Pin, sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use fanfare_core::{
-    WorkerCheckpoint, limits,
+    AttemptRecord, Offset, Partition, WorkerCheckpoint, limits,
     planted::{Fault, planted},
 };
-use fanfare_log::{AppendError, BoxFuture, Sync, Table};
+use fanfare_log::{AppendError, BoxFuture, Log, Sync, Table, Topic};
 use tokio::time::Instant;
 
 use super::Worker;
@@ -69,6 +69,9 @@ impl<T: Transport> Worker<T> {
         }
         if !planted(Fault::SnapshotAheadOfFacts) {
             self.facts.flush(Sync::Lazy).await?;
+            if !self.facts.has_room() {
+                return Ok(());
+            }
         }
         let now = self.steady.now();
         let mut entries = Vec::new();
@@ -124,8 +127,42 @@ impl<T: Transport> Worker<T> {
             return Ok(());
         }
         entries.push(covering);
-        self.checkpoint.writing =
-            Some(Box::pin(async move { log.put(Table::Lanes, partition, entries).await }));
+        let (epoch, followed, written) = (self.epoch, self.followed, self.facts.written());
+        self.checkpoint.writing = Some(Box::pin(async move {
+            let facts = followed..written.await;
+            if !planted(Fault::ZombieCheckpoints) && superseded(&*log, partition, epoch, facts).await? {
+                return Ok(());
+            }
+            log.put(Table::Lanes, partition, entries).await
+        }));
         Ok(())
     }
+}
+
+/// Whether a newer claim stands before the last of these facts: then the snapshots may contain what does not count,
+/// and the next owner would take them for the newest. This worker ends when it follows `attempts` up to there.
+async fn superseded(
+    log: &dyn Log,
+    partition: Partition,
+    epoch: Offset,
+    facts: Range<Offset>,
+) -> Result<bool, AppendError> {
+    let mut from = facts.start;
+    while from < facts.end {
+        let batch = log
+            .fetch(Topic::Attempts, partition, from, limits::CATCH_UP_RUN_BYTES)
+            .await
+            .map_err(|error| AppendError::Unavailable(error.to_string()))?;
+        for record in &batch.records {
+            let newer = record.offset > epoch && record.offset < facts.end;
+            if newer && matches!(AttemptRecord::decode(&record.head), Ok(AttemptRecord::Claim { .. })) {
+                return Ok(true);
+            }
+        }
+        if batch.next <= from {
+            return Ok(false);
+        }
+        from = batch.next;
+    }
+    Ok(false)
 }
