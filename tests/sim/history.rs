@@ -89,7 +89,10 @@ impl History {
     pub(crate) fn arrived(&self, arrival: Arrival) {
         let Arrival { endpoint, publish, .. } = arrival;
         let answered = arrival.answered.is_some();
-        self.note(format_args!("#{publish} at endpoint {endpoint}: {}", if answered { "taken" } else { "not taken" }));
+        self.note(format_args!(
+            "#{publish} at endpoint {endpoint}: {}",
+            if answered { "taken" } else { "not taken" }
+        ));
         self.inner.lock().story.arrivals.push(arrival);
     }
 
@@ -135,7 +138,11 @@ impl History {
     pub(crate) fn finish(&self) -> (Story, BTreeMap<EndpointNumber, Duration>, Vec<String>) {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
-        (std::mem::take(&mut inner.story), std::mem::take(&mut inner.known_at), std::mem::take(&mut inner.broken))
+        (
+            std::mem::take(&mut inner.story),
+            std::mem::take(&mut inner.known_at),
+            std::mem::take(&mut inner.broken),
+        )
     }
 
     pub(crate) fn publishes(&self) -> BTreeMap<u32, Publish> {

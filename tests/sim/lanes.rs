@@ -22,7 +22,13 @@ struct Unsettled {
 }
 
 /// Compares every lane with the fold.
-pub(crate) async fn compare(log: &dyn Log, control: &Control, clock: &dyn Clock, policy: &Policy, history: &History) {
+pub(crate) async fn compare(
+    log: &dyn Log,
+    control: &Control,
+    clock: &dyn Clock,
+    policy: &Policy,
+    history: &History,
+) {
     let Ok(records) = Records::read(log, publish_in).await else { return };
     let settlements = records.settlements();
     for partition in partitions(log, Topic::Deliveries) {
@@ -39,9 +45,13 @@ pub(crate) async fn compare(log: &dyn Log, control: &Control, clock: &dyn Clock,
         };
         let state = match state {
             Ok(state) => state,
-            Err(error) => return history.broken(format!("lanes of partition {partition} cannot be recovered: {error}")),
+            Err(error) => {
+                return history
+                    .broken(format!("lanes of partition {partition} cannot be recovered: {error}"));
+            }
         };
-        let folded = fold(&records, partition, |endpoint, offset| settlements.contains_key(&(endpoint, offset)));
+        let folded =
+            fold(&records, partition, |endpoint, offset| settlements.contains_key(&(endpoint, offset)));
         for endpoint in folded.keys().chain(state.lanes.keys()) {
             let folded = folded.get(endpoint).cloned().unwrap_or_default();
             let (is, should) = match state.lanes.get(endpoint) {
@@ -58,7 +68,8 @@ pub(crate) async fn compare(log: &dyn Log, control: &Control, clock: &dyn Clock,
 }
 
 fn of_lane(lane: &inspect::LaneState) -> Unsettled {
-    let tried: BTreeMap<Offset, u32> = lane.retries.iter().map(|retry| (retry.offset, retry.attempts)).collect();
+    let tried: BTreeMap<Offset, u32> =
+        lane.retries.iter().map(|retry| (retry.offset, retry.attempts)).collect();
     // Facts that came before their records are known, too.
     let count = lane.pending - tried.range(lane.next..).count() as u64;
     Unsettled { count, lowest: (count > 0).then_some(lane.cursor), tried }

@@ -27,6 +27,7 @@ mod watched;
 mod world;
 
 /// Seeds in the short form, which every change has to pass.
+#[cfg(not(feature = "planted"))]
 const SEEDS: u64 = 30;
 
 #[cfg(not(feature = "planted"))]

@@ -42,14 +42,27 @@ pub(crate) struct Plan {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ProcessFault {
     /// `kill -9`. It is started again after `down`; the start itself is cut short that many times.
-    Kill { down: Duration, cut_starts: u32 },
+    Kill {
+        down: Duration,
+        cut_starts: u32,
+    },
     /// As a kill, and the disk loses what was not synced.
-    PowerCut { down: Duration, cut_starts: u32 },
+    PowerCut {
+        down: Duration,
+        cut_starts: u32,
+    },
     /// SIGTERM.
-    Stop { down: Duration },
-    ClockStep { by: Duration, back: bool },
+    Stop {
+        down: Duration,
+    },
+    ClockStep {
+        by: Duration,
+        back: bool,
+    },
     /// It loses its partitions and hears so only later.
-    Isolate { hears_after: Duration },
+    Isolate {
+        hears_after: Duration,
+    },
 }
 
 /// What happens to the disk or the cluster.
@@ -78,7 +91,8 @@ impl Plan {
             Flavour::Cluster => 2 + usize::from(random.percent(30)),
         };
         let trouble_for = random.millis(8_000..30_000);
-        let process_faults = (0..processes).map(|_| process_faults(flavour, trouble_for, &mut random)).collect();
+        let process_faults =
+            (0..processes).map(|_| process_faults(flavour, trouble_for, &mut random)).collect();
         let log_faults = log_faults(flavour, trouble_for, &mut random);
         Self {
             seed,
@@ -108,7 +122,11 @@ impl Plan {
                 Ordering::Unordered,
             ])),
             channels: random.percent(20).then(|| vec!["red".to_owned()]),
-            park: if random.percent(70) { Park::AfterSecs(2 + small(&mut random, 10)) } else { Park::Default },
+            park: if random.percent(70) {
+                Park::AfterSecs(2 + small(&mut random, 10))
+            } else {
+                Park::Default
+            },
             max_in_flight: Some(1 + small(&mut random, 8)),
             timeout_secs: Some(1 + small(&mut random, 3)),
             ..EndpointSettings::default()
@@ -167,8 +185,6 @@ fn log_fault(flavour: Flavour, random: &mut Random) -> LogFault {
         (Flavour::Embedded, _) => LogFault::FailSync { nth: 1 + random.below(6) },
         (Flavour::Cluster, 0) => LogFault::Slow { up_to: random.millis(50..2_000), lasts },
         (Flavour::Cluster, 1) => LogFault::Shake { routers: random.percent(50) },
-        (Flavour::Cluster, _) => {
-            LogFault::Failures { per_mille: random.pick(&[50, 200, 500]), lasts }
-        }
+        (Flavour::Cluster, _) => LogFault::Failures { per_mille: random.pick(&[50, 200, 500]), lasts },
     }
 }

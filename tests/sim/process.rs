@@ -171,7 +171,11 @@ impl Surroundings {
                     segment_bytes: 24 << 10,
                     // So little that readers behind come to the disk.
                     tail_bytes: 4 << 10,
-                    ..Options::new(Path::new("/data"), self.plan.message_partitions, self.plan.delivery_partitions)
+                    ..Options::new(
+                        Path::new("/data"),
+                        self.plan.message_partitions,
+                        self.plan.delivery_partitions,
+                    )
                 };
                 match EmbeddedLog::open(options) {
                     Ok(log) => Ok(Engine::Embedded(log)),

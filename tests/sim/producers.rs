@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use fanfare_control::{Applied, ApplicationSettings, Command, Effect, default_organization};
+use fanfare_control::{ApplicationSettings, Applied, Command, Effect, default_organization};
 use fanfare_core::{ApplicationId, signature::SigningKey};
 use fanfare_ingest::{AcceptError, Accepted, MessageIn};
 use tokio::time::sleep;
@@ -78,7 +78,10 @@ impl Producer {
         let key = Some(format!("twin {} {count}", self.number));
         let number = self.begin(random, key.clone());
         let mut others = [random.clone(), random.clone(), random.clone()];
-        others.iter_mut().zip(0..).for_each(|(other, index)| *other = Random::of(other.next(), "twin", index));
+        others
+            .iter_mut()
+            .zip(0..)
+            .for_each(|(other, index)| *other = Random::of(other.next(), "twin", index));
         let conflicting = random.percent(30).then(|| self.begin(random, key));
         let [first, second, third] = &mut others;
         tokio::join!(self.send(number, first), self.send(number, second), async {

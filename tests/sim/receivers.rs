@@ -75,7 +75,8 @@ impl Receivers {
     pub(crate) fn is_poison(&self, endpoint: EndpointNumber, publish: u32) -> bool {
         let one_in = self.behaviour(endpoint).poison;
         // Each holds an ordered lane up until it is parked: there are only so many.
-        publish < POISON_BELOW && one_in.is_some_and(|one_in| self.of(endpoint, "poison", u64::from(publish)).below(one_in) == 0)
+        publish < POISON_BELOW
+            && one_in.is_some_and(|one_in| self.of(endpoint, "poison", u64::from(publish)).below(one_in) == 0)
     }
 
     fn of(&self, endpoint: EndpointNumber, purpose: &str, number: u64) -> Random {
@@ -100,10 +101,17 @@ impl Receivers {
     }
 
     /// Whether a message is refused that arrives now for the `times`-th time, from 0.
-    fn refuses(&self, behaviour: &Behaviour, endpoint: EndpointNumber, publish: u32, times: usize) -> Option<Refusal> {
+    fn refuses(
+        &self,
+        behaviour: &Behaviour,
+        endpoint: EndpointNumber,
+        publish: u32,
+        times: usize,
+    ) -> Option<Refusal> {
         let now = self.history.now();
         if !self.is_healed()
-            && let Some((_, _, refusal)) = behaviour.outages.iter().find(|(from, to, _)| (*from..*to).contains(&now))
+            && let Some((_, _, refusal)) =
+                behaviour.outages.iter().find(|(from, to, _)| (*from..*to).contains(&now))
         {
             return Some(*refusal);
         }
@@ -177,7 +185,9 @@ impl Transport for Network {
             Some(Refusal::Later(status, after)) => (back, status, Some(AttemptError::Status), Some(after)),
             Some(Refusal::Timeout) => (request.target.timeout(), 0, Some(AttemptError::Timeout), None),
             Some(Refusal::Connect) => (Duration::ZERO, 0, Some(AttemptError::Connect), None),
-            Some(Refusal::Disconnected | Refusal::AnswerLost) => (back, 0, Some(AttemptError::Disconnected), None),
+            Some(Refusal::Disconnected | Refusal::AnswerLost) => {
+                (back, 0, Some(AttemptError::Disconnected), None)
+            }
         };
         sleep(wait).await;
         Answer { status, error, retry_after, body: Bytes::new(), duration: history.now() - began }

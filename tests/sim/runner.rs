@@ -27,7 +27,8 @@ pub(crate) fn setting(name: &str, otherwise: u64) -> u64 {
 /// Runs one seed.
 pub(crate) fn run(seed: u64) -> Outcome {
     watch_panics();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let mut outcome = runtime.block_on(world::run(seed));
     drop(runtime);
     outcome.broken.extend(PANICS.take().into_iter().map(|panic| format!("nothing panics: {panic}")));
@@ -35,9 +36,40 @@ pub(crate) fn run(seed: u64) -> Outcome {
 }
 
 /// Runs seeds and prints how each ended; gives those in which something was broken.
+#[cfg(not(feature = "planted"))]
 pub(crate) fn run_all(seeds: Range<u64>) -> Vec<u64> {
-    let next = AtomicU64::new(seeds.start);
     let failed = Mutex::new(Vec::new());
+    run_each(seeds, |seed, outcome| {
+        println!("seed {seed}: {} events, trace {:016x}", outcome.events, outcome.trace);
+        if !outcome.broken.is_empty() {
+            failed.lock().push(seed);
+            report(seed, &outcome);
+        }
+        true
+    });
+    let mut failed = failed.into_inner();
+    failed.sort_unstable();
+    failed
+}
+
+/// The first seed in which something is broken, and what.
+#[cfg(feature = "planted")]
+pub(crate) fn first_broken(seeds: Range<u64>) -> Option<(u64, String)> {
+    let found = Mutex::new(None::<(u64, String)>);
+    run_each(seeds, |seed, outcome| {
+        let Some(broken) = outcome.broken.into_iter().next() else { return true };
+        let mut found = found.lock();
+        if found.as_ref().is_none_or(|(before, _)| seed < *before) {
+            *found = Some((seed, broken));
+        }
+        false
+    });
+    found.into_inner()
+}
+
+/// Runs seeds in order until `ended` says that it is enough.
+fn run_each(seeds: Range<u64>, ended: impl Fn(u64, Outcome) -> bool + Sync) {
+    let next = AtomicU64::new(seeds.start);
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
@@ -46,21 +78,42 @@ pub(crate) fn run_all(seeds: Range<u64>) -> Vec<u64> {
                     if seed >= seeds.end {
                         return;
                     }
-                    let outcome = run(seed);
-                    println!("seed {seed}: {} events, trace {:016x}", outcome.events, outcome.trace);
-                    if !outcome.broken.is_empty() {
-                        failed.lock().push(seed);
-                        report(seed, &outcome);
+                    if !ended(seed, run(seed)) {
+                        next.store(seeds.end, Ordering::Relaxed);
                     }
                 }
             });
         }
     });
-    let mut failed = failed.into_inner();
-    failed.sort_unstable();
-    failed
 }
 
+/// The lowest seed that notices something among those tried until one did, and what it noticed first.
+#[cfg(feature = "planted")]
+pub(crate) fn first_broken(seeds: Range<u64>) -> Option<(u64, String)> {
+    let next = AtomicU64::new(seeds.start);
+    let found: Mutex<Option<(u64, String)>> = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while found.lock().is_none() {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    if let Some(broken) = run(seed).broken.into_iter().next() {
+                        let mut found = found.lock();
+                        if found.as_ref().is_none_or(|&(lowest, _)| seed < lowest) {
+                            *found = Some((seed, broken));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    found.into_inner()
+}
+
+#[cfg(not(feature = "planted"))]
 fn report(seed: u64, outcome: &Outcome) {
     for broken in &outcome.broken {
         println!("seed {seed}: BROKEN {broken}");
@@ -72,7 +125,11 @@ fn watch_panics() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         if let Ok(filter) = std::env::var("FANFARE_SIM_LOG") {
-            tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stdout).init();
+            tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .without_time()
+                .with_writer(std::io::stdout)
+                .init();
         }
         let default = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {

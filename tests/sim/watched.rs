@@ -6,7 +6,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use fanfare_core::{Offset, Partition};
 use fanfare_log::{
-    AppendError, Batch, Bounds, BoxFuture, Claims, Group, Log, NewRecord, Pending, ReadError, Sync, Table, Topic,
+    AppendError, Batch, Bounds, BoxFuture, Claims, Group, Log, NewRecord, Pending, ReadError, Sync, Table,
+    Topic,
 };
 use parking_lot::Mutex;
 use tokio::time::sleep;
@@ -125,7 +126,11 @@ impl Log for WatchedLog {
         })
     }
 
-    fn scan(&self, table: Table, partition: Partition) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>, ReadError>> {
+    fn scan(
+        &self,
+        table: Table,
+        partition: Partition,
+    ) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>, ReadError>> {
         Box::pin(async move {
             self.hesitate().await;
             self.inner.scan(table, partition).await

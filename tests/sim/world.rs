@@ -78,6 +78,7 @@ pub(crate) async fn run(seed: u64) -> Outcome {
                     for record in &story.records.deliveries {
                         println!("delivery {record:?}");
                     }
+                    world.print_attempts().await;
                 }
             }
             Err(error) => broken.push(format!("the log cannot be read: {error}")),
@@ -212,9 +213,15 @@ impl World {
                 println!("endpoint {number}: {lane:?}");
             }
             let from = fanfare_core::Offset::ZERO;
-            let Ok(batch) = process.log.fetch(Topic::Attempts, partition, from, usize::MAX).await else { return };
+            let Ok(batch) = process.log.fetch(Topic::Attempts, partition, from, usize::MAX).await else {
+                return;
+            };
             for record in batch.records {
-                println!("{partition} {}: {:?}", record.offset, fanfare_core::AttemptRecord::decode(&record.head));
+                println!(
+                    "{partition} {}: {:?}",
+                    record.offset,
+                    fanfare_core::AttemptRecord::decode(&record.head)
+                );
             }
         }
     }
@@ -222,7 +229,8 @@ impl World {
     /// What there is still to do.
     async fn waiting(&self) -> Option<String> {
         let Surroundings { history, receivers, .. } = &self.surroundings;
-        let processes: Vec<Arc<Process>> = self.places.iter().filter_map(|place| place.process.lock().clone()).collect();
+        let processes: Vec<Arc<Process>> =
+            self.places.iter().filter_map(|place| place.process.lock().clone()).collect();
         if processes.len() < self.places.len() {
             return Some("a process is down".to_owned());
         }
@@ -244,9 +252,14 @@ impl World {
         for (record, id, endpoints) in records.routed() {
             for endpoint in endpoints {
                 let publish = publish_of[&id];
-                if !settlements.contains_key(&(*endpoint, record.offset)) && !receivers.is_poison(*endpoint, publish) {
+                if !settlements.contains_key(&(*endpoint, record.offset))
+                    && !receivers.is_poison(*endpoint, publish)
+                {
                     let at = history.now();
-                    return Some(format!("#{publish} for endpoint {endpoint} (delivery {}) at {at:?}", record.offset));
+                    return Some(format!(
+                        "#{publish} for endpoint {endpoint} (delivery {}) at {at:?}",
+                        record.offset
+                    ));
                 }
             }
         }
@@ -263,9 +276,9 @@ impl World {
     ) {
         let Surroundings { plan, receivers, .. } = &self.surroundings;
         let view = process.control.view().clone();
-        let endpoints = view.applications(fanfare_control::default_organization()).flat_map(|application| {
-            view.endpoints_of(application.id).cloned().collect::<Vec<_>>()
-        });
+        let endpoints = view
+            .applications(fanfare_control::default_organization())
+            .flat_map(|application| view.endpoints_of(application.id).cloned().collect::<Vec<_>>());
         for endpoint in endpoints {
             let policy = view.policy(&endpoint, &plan.policy());
             story.poison.extend(
@@ -291,6 +304,8 @@ impl World {
         let steps = |(_, fault): &(Duration, ProcessFault)| matches!(fault, ProcessFault::ClockStep { .. });
         story.clocks_even = !plan.process_faults.iter().flatten().any(steps);
         story.log_took_all = plan.log_faults.is_empty();
+        let uncertain = |(_, fault): &(Duration, LogFault)| matches!(fault, LogFault::Failures { .. });
+        story.appends_certain = !plan.log_faults.iter().any(uncertain);
         story.healed_at = plan.trouble_for;
     }
 }
@@ -364,7 +379,8 @@ impl World {
         loop {
             let life = place.lives.fetch_add(1, Ordering::Relaxed);
             let starting = self.surroundings.start(index, life, &place.clock);
-            let started = if cuts > 0 { timeout(random.millis(0..60), starting).await } else { Ok(starting.await) };
+            let started =
+                if cuts > 0 { timeout(random.millis(0..60), starting).await } else { Ok(starting.await) };
             match started {
                 Ok(Ok(process)) if cuts == 0 => {
                     history.note(format_args!("process {index} runs, life {life}"));
@@ -375,7 +391,9 @@ impl World {
                     history.note(format_args!("process {index} is cut short at its start"));
                     process.end(&self.surroundings, random.pick(&[End::Kill, End::PowerCut])).await;
                 }
-                Ok(Err(StartError::Hindered(error))) => history.note(format_args!("process {index}: {error}")),
+                Ok(Err(StartError::Hindered(error))) => {
+                    history.note(format_args!("process {index}: {error}"))
+                }
                 Ok(Err(StartError::Broken(error))) => {
                     return history.broken(format!("the log opens whatever happened: {error}"));
                 }

@@ -6,8 +6,8 @@ use std::{
 };
 
 use fanfare_core::{
-    ApplicationId, AttemptRecord, Delivery, EndpointNumber, Fact, Message, MessageId, Offset, Ordering, Outcome,
-    Partition, Settlement, Source,
+    ApplicationId, AttemptRecord, Delivery, EndpointNumber, Fact, Message, MessageId, Offset, Ordering,
+    Outcome, Partition, Settlement, Source,
 };
 use fanfare_log::{Log, LogRecord, ReadError, Topic};
 
@@ -34,6 +34,8 @@ pub(crate) struct Story {
     pub(crate) clocks_even: bool,
     /// Only cuts can have kept a fact from the log.
     pub(crate) log_took_all: bool,
+    /// No append failed with unknown outcome.
+    pub(crate) appends_certain: bool,
     /// From here on every endpoint takes what is not poison.
     pub(crate) healed_at: Duration,
 }
@@ -75,7 +77,8 @@ pub(crate) struct Arrival {
 
 impl Subscriber {
     pub(crate) fn wants(&self, publish: &Publish) -> bool {
-        let wanted = |channels: &Vec<String>| publish.channel.iter().any(|channel| channels.contains(channel));
+        let wanted =
+            |channels: &Vec<String>| publish.channel.iter().any(|channel| channels.contains(channel));
         self.application == publish.application && self.channels.as_ref().is_none_or(wanted)
     }
 
@@ -130,7 +133,12 @@ impl Records {
             for record in read_all(log, Topic::Messages, partition).await? {
                 let message = Message::decode(&record.head).expect("the log holds messages");
                 let publish = number_of(&record.payload.expect("nothing was wiped"));
-                records.messages.push(MessageRecord { partition, offset: record.offset, id: message.id, publish });
+                records.messages.push(MessageRecord {
+                    partition,
+                    offset: record.offset,
+                    id: message.id,
+                    publish,
+                });
             }
         }
         for partition in partitions(log, Topic::Deliveries) {
@@ -138,7 +146,12 @@ impl Records {
             for record in read_all(log, Topic::Deliveries, partition).await? {
                 let delivery = Delivery::decode(&record.head).expect("the log holds deliveries");
                 let counts = delivery.source().is_none_or(|source| rule.counts(source));
-                records.deliveries.push(DeliveryRecord { partition, offset: record.offset, delivery, counts });
+                records.deliveries.push(DeliveryRecord {
+                    partition,
+                    offset: record.offset,
+                    delivery,
+                    counts,
+                });
             }
             let mut newest_claim = Offset::ZERO;
             for record in read_all(log, Topic::Attempts, partition).await? {
@@ -158,7 +171,10 @@ impl Records {
     }
 
     /// By place in `messages`. Windows are longer than any run.
-    pub(crate) fn verdicts(&self, publishes: &BTreeMap<u32, Publish>) -> BTreeMap<(Partition, Offset), Verdict> {
+    pub(crate) fn verdicts(
+        &self,
+        publishes: &BTreeMap<u32, Publish>,
+    ) -> BTreeMap<(Partition, Offset), Verdict> {
         let mut first: BTreeMap<(ApplicationId, &str), (u32, MessageId)> = BTreeMap::new();
         let mut verdicts = BTreeMap::new();
         for message in &self.messages {

@@ -108,8 +108,9 @@ impl FactLog {
     pub(crate) fn written(&self) -> impl Future<Output = Offset> + use<> {
         let (appended, mut durable) = (self.appended, self.durable.subscribe());
         async move {
-            match durable.wait_for(|(count, _)| *count >= appended).await {
-                Ok(durable) => durable.1,
+            let end = durable.wait_for(|(count, _)| *count >= appended).await.map(|durable| durable.1);
+            match end {
+                Ok(end) => end,
                 Err(_) => std::future::pending().await,
             }
         }

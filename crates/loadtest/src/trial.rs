@@ -3,12 +3,12 @@
 //! A trial starts a server and a receiver as processes, does what it has to, and writes down [`Check`]s: what
 //! was measured, what is allowed.
 
+mod checks;
 pub mod isolation;
 pub mod memory;
 pub mod overload;
 
 use std::{
-    fmt::Write as _,
     path::PathBuf,
     sync::{
         Arc,
@@ -28,6 +28,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+pub use self::checks::{Check, Checks};
 use crate::{
     client::{self, Connection},
     process,
@@ -51,73 +52,6 @@ pub struct Programs {
     pub loader: PathBuf,
     /// A directory on a disk.
     pub scratch: PathBuf,
-}
-
-/// One thing that was promised.
-#[derive(Clone, Debug)]
-pub struct Check {
-    pub what: String,
-    pub measured: String,
-    pub allowed: String,
-    pub holds: bool,
-}
-
-/// What came of a trial.
-#[derive(Clone, Debug, Default)]
-pub struct Checks {
-    list: Vec<Check>,
-}
-
-impl Checks {
-    /// A figure with one digit behind the point, which may be as large as `most`.
-    pub fn at_most(&mut self, what: impl Into<String>, figure: f64, most: f64, unit: &str) {
-        let holds = figure <= most;
-        self.add(what, format!("{figure:.1} {unit}"), format!("≤ {most:.1} {unit}"), holds);
-    }
-
-    pub fn at_least(&mut self, what: impl Into<String>, figure: f64, least: f64, unit: &str) {
-        let holds = figure >= least;
-        self.add(what, format!("{figure:.1} {unit}"), format!("≥ {least:.1} {unit}"), holds);
-    }
-
-    pub fn add(
-        &mut self,
-        what: impl Into<String>,
-        measured: String,
-        allowed: impl Into<String>,
-        holds: bool,
-    ) {
-        self.list.push(Check { what: what.into(), measured, allowed: allowed.into(), holds });
-    }
-
-    /// For reading only: nothing was promised.
-    pub fn note(&mut self, what: impl Into<String>, measured: String) {
-        self.add(what, measured, "", true);
-    }
-
-    pub fn extend(&mut self, other: Self) {
-        self.list.extend(other.list);
-    }
-
-    pub fn hold(&self) -> bool {
-        self.list.iter().all(|check| check.holds)
-    }
-
-    /// A table for people.
-    pub fn text(&self) -> String {
-        let width = self.list.iter().map(|check| check.what.chars().count()).max().unwrap_or(0);
-        let mut text = String::new();
-        for Check { what, measured, allowed, holds } in &self.list {
-            let verdict = match (allowed.is_empty(), holds) {
-                (true, _) => "",
-                (false, true) => "ok",
-                (false, false) => "MISSED",
-            };
-            let row = format!("{what:<width$}  {measured:>24}  {allowed:<18}  {verdict}");
-            writeln!(text, "{}", row.trim_end()).expect("a String takes all");
-        }
-        text
-    }
 }
 
 /// An endpoint to be created.
@@ -383,4 +317,14 @@ fn as_f64(number: u64) -> f64 {
 fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied().unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_not_moved_by_one_bad_pair() {
+        assert!((median(vec![3.0, 900.0, 1.0, 2.0, 4.0]) - 3.0).abs() < f64::EPSILON);
+    }
 }

@@ -12,6 +12,7 @@ mod checks;
 mod command;
 mod layers;
 mod report;
+mod sim;
 mod test;
 mod tools;
 mod workspace;
@@ -46,6 +47,8 @@ enum Task {
     Layers,
     /// Installs what the tests need beside Rust into target/tools.
     Tools,
+    /// Simulates whole installations with faults, a seed each; or plants faults to see that they are found.
+    Sim(sim::Options),
     /// Measures a release build on this machine, beside a bare HTTP loop.
     Bench(bench::Options),
 }
@@ -79,6 +82,7 @@ fn run(task: Task, workspace: &Workspace, report: &mut Report) -> Result<()> {
         Task::Deny => checks::deny(workspace, report),
         Task::Layers => layers::check(workspace, report),
         Task::Tools => tools::install(workspace, report),
+        Task::Sim(options) => sim::run(workspace, report, &options),
         Task::Bench(options) => bench::run(workspace, report, &options),
     }
 }

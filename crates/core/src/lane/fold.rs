@@ -159,12 +159,19 @@ impl Lane {
     pub fn snapshot_at(&self, now: Timestamp, wall: Timestamp) -> Bytes {
         let skew = wall.as_micros().saturating_sub(now.as_micros());
         let by_wall = |at: Timestamp| Timestamp::from_micros(at.as_micros().saturating_add(skew));
-        let remembered = |entry: &Entry| entry.has_failed() && !planted(Fault::RetriesForgotten);
+        // What is in flight and settled elsewhere is settled: its fact is below the checkpoint.
+        let remembered = |entry: &Entry| {
+            entry.has_failed() && !entry.settled_elsewhere && !planted(Fault::RetriesForgotten)
+        };
+        let mut unsettled = self.unsettled_set();
+        for (offset, _) in self.entries.iter().filter(|(_, entry)| entry.settled_elsewhere) {
+            unsettled.remove(*offset);
+        }
         let failed: Vec<_> = self.entries.iter().filter(|(_, entry)| remembered(entry)).collect();
         let mut w = Writer::record(VERSION, KIND_LANE);
         w.timestamp(wall);
         w.offset(self.next);
-        w.bytes(&self.unsettled_set().to_bytes());
+        w.bytes(&unsettled.to_bytes());
         w.bytes(&self.settled_ahead.to_bytes());
         w.option(self.failing_since.map(by_wall), Writer::timestamp);
         w.timestamp(Timestamp::from_micros(self.used_at(now)));

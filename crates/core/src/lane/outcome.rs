@@ -183,13 +183,7 @@ impl Lane {
         Verdict { due: None, deadline_used }
     }
 
-    fn search_failed(
-        &mut self,
-        offset: Offset,
-        key: u64,
-        failure: Failure,
-        now: Timestamp,
-    ) {
+    fn search_failed(&mut self, offset: Offset, key: u64, failure: Failure, now: Timestamp) {
         let event = self.event;
         let sequence = self.sequences.get_mut(&key).expect("a search belongs to a sequence");
         let search = sequence.search.as_mut().expect("the caller saw it");

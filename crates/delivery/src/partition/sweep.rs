@@ -12,7 +12,7 @@ use fanfare_log::{Log, ReadError, Topic};
 use tokio::time::Instant;
 
 use super::{Ending, Worker};
-use crate::send::Transport;
+use crate::{recover, send::Transport};
 
 const EVERY: Duration = Duration::from_secs(1);
 /// What was asked for by name comes this soon.
@@ -118,9 +118,17 @@ impl<T: Transport> Worker<T> {
     fn apply_foreign(&mut self, facts: &[Fact]) {
         let now = self.steady.now();
         for fact in facts.iter().filter(|fact| fact.survives_its_epoch()) {
-            if let Some(slot) = self.slots.get_mut(&fact.endpoint()) {
+            let number = fact.endpoint();
+            // Its record may still be to come: without a lane nobody would remember.
+            if !self.slots.contains_key(&number)
+                && let Some(slot) = recover::new_slot(&self.shared.options.control, number, self.tail, now)
+            {
+                self.slots.insert(number, slot);
+            }
+            if let Some(slot) = self.slots.get_mut(&number) {
                 slot.dirty = true;
                 slot.lane.apply(fact, now);
+                self.advance(number);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use fanfare_core::Ordering;
 use http::Method;
 use serde::Deserialize;
@@ -73,6 +73,7 @@ pub async fn run(
     options: &Options,
     mut tell: impl FnMut(&str),
 ) -> anyhow::Result<Checks> {
+    ensure!(options.applications > 0 && options.endpoints > 0, "somebody has to be delivered to");
     let mut checks = Checks::default();
     let mut stage = Stage::start(programs, &[]).await?;
     let plan = |number: usize| EndpointPlan {

@@ -53,6 +53,7 @@ pub(super) struct Covered {
 pub(super) struct Tables {
     path: PathBuf,
     disk: Arc<dyn Disk>,
+    read_only: bool,
     /// `None` after a failure, until it could be opened again.
     database: RwLock<Option<Arc<Database>>>,
 }
@@ -70,7 +71,7 @@ impl Tables {
         let path = data_dir.join(FILE);
         let database =
             if read_only { open_copy(&*disk, &path) } else { Some(open_database(&*disk, data_dir, &path)?) };
-        Ok(Self { path, disk, database: RwLock::new(database.map(Arc::new)) })
+        Ok(Self { path, disk, read_only, database: RwLock::new(database.map(Arc::new)) })
     }
 
     pub(super) fn covered(&self) -> Result<Covered, OpenError> {
@@ -90,8 +91,14 @@ impl Tables {
 
     /// Blocks on the disk.
     pub(super) fn scan(&self, table: Table, partition: Partition) -> Result<Vec<(Bytes, Bytes)>, ReadError> {
-        let Some(database) = self.database.read().clone() else {
-            return Err(ReadError::Unavailable("the tables cannot be read now".to_owned()));
+        let database = self.database.read().clone();
+        let database = match database {
+            Some(database) => database,
+            None if self.read_only => {
+                return Err(ReadError::Unavailable("the tables cannot be read now".to_owned()));
+            }
+            // A worker that starts again reads before anybody writes.
+            None => self.reopened().map_err(|error| ReadError::Unavailable(error.to_string()))?,
         };
         let read = || -> Result<Vec<(Bytes, Bytes)>, redb::Error> {
             let transaction = database.begin_read()?;

@@ -1,0 +1,34 @@
+//! Takes one guard out after the other and runs seeds until the simulation notices.
+
+use fanfare_core::planted::{Fault, plant};
+
+use crate::runner;
+
+/// A fault that so many seeds do not find counts as not found.
+const SEEDS: u64 = 300;
+
+#[test]
+fn every_planted_fault_is_found() {
+    let from = runner::setting("FANFARE_SIM_FROM", 0);
+    let seeds = from..from + runner::setting("FANFARE_SIM_SEEDS", SEEDS);
+    let only = std::env::var("FANFARE_SIM_FAULT").ok();
+    let wanted = |fault: &Fault| only.as_ref().is_none_or(|only| *only == format!("{fault:?}"));
+    println!("{:<26}{:>6}  broken", "fault", "seed");
+    let mut missed = Vec::new();
+    for fault in Fault::ALL.into_iter().filter(wanted) {
+        plant(Some(fault));
+        let found = runner::first_broken(seeds.clone());
+        plant(None);
+        let name = format!("{fault:?}");
+        match found {
+            Some((seed, broken)) => {
+                println!("{name:<26}{seed:>6}  {}", broken.chars().take(140).collect::<String>())
+            }
+            None => {
+                println!("{name:<26}  none");
+                missed.push(fault);
+            }
+        }
+    }
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
