@@ -55,7 +55,7 @@ pub(crate) async fn compare(
         for endpoint in folded.keys().chain(state.lanes.keys()) {
             let folded = folded.get(endpoint).cloned().unwrap_or_default();
             let (is, should) = match state.lanes.get(endpoint) {
-                Some(lane) => (of_lane(lane), folded.as_of(lane)),
+                Some(lane) => (of_lane(lane), folded.seen_in(lane)),
                 None => (Unsettled::default(), folded.all()),
             };
             if is != should {
@@ -89,7 +89,7 @@ impl Folded {
     }
 
     /// A lane behind has not looked at all of it.
-    fn as_of(mut self, lane: &inspect::LaneState) -> Unsettled {
+    fn seen_in(mut self, lane: &inspect::LaneState) -> Unsettled {
         if lane.behind > 0 {
             self.unsettled.split_off(&lane.next);
         }

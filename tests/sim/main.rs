@@ -6,6 +6,7 @@
 //! seeds`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unchecked_time_subtraction, reason = "virtual time runs one way, and a panic would say so")]
 
 #[path = "../support/invariants.rs"]
 mod invariants;

@@ -85,7 +85,7 @@ pub(crate) enum LogFault {
 impl Plan {
     pub(crate) fn of(seed: u64) -> Self {
         let mut random = Random::of(seed, "plan", 0);
-        let flavour = if seed % 2 == 0 { Flavour::Embedded } else { Flavour::Cluster };
+        let flavour = if seed.is_multiple_of(2) { Flavour::Embedded } else { Flavour::Cluster };
         let processes = match flavour {
             Flavour::Embedded => 1,
             Flavour::Cluster => 2 + usize::from(random.percent(30)),
@@ -164,9 +164,8 @@ fn process_fault(flavour: Flavour, random: &mut Random) -> ProcessFault {
     match (flavour, random.below(10)) {
         (_, 0) => step,
         (_, 1) => ProcessFault::Stop { down },
-        (Flavour::Embedded, 2..=5) => ProcessFault::Kill { down, cut_starts },
+        (_, 2..=5) => ProcessFault::Kill { down, cut_starts },
         (Flavour::Embedded, _) => ProcessFault::PowerCut { down, cut_starts },
-        (Flavour::Cluster, 2..=5) => ProcessFault::Kill { down, cut_starts },
         (Flavour::Cluster, _) => ProcessFault::Isolate { hears_after: random.millis(100..20_000) },
     }
 }

@@ -220,7 +220,7 @@ impl Process {
         let tasks: Vec<_> = self.tasks.lock().drain(..).collect();
         let aborts: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
         let engine = self.engine.clone();
-        let drained = timeout(Duration::from_secs(60), async move {
+        let drained = timeout(Duration::from_mins(1), async move {
             for task in tasks {
                 // A panic is noted where it happens.
                 let _ = task.await;

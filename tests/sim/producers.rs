@@ -141,12 +141,11 @@ impl Producer {
 async fn send_once(process: &Process, publish: &Publish, number: u32) -> Result<Accepted, Refused> {
     let control = &process.control;
     let known = || control.view().application_by_id(publish.application);
-    let application = match known() {
-        Some(application) => application,
-        None => {
-            control.apply_to_end().await.map_err(|_| Refused::Passing)?;
-            known().ok_or(Refused::Passing)?
-        }
+    let application = if let Some(application) = known() {
+        application
+    } else {
+        control.apply_to_end().await.map_err(|_| Refused::Passing)?;
+        known().ok_or(Refused::Passing)?
     };
     let message = MessageIn {
         event_type: "thing.happened".to_owned(),
@@ -216,4 +215,4 @@ impl World {
 }
 
 /// Longest that a producer needs to finish when nothing is wrong any more.
-pub(crate) const FINISH: Duration = Duration::from_secs(120);
+pub(crate) const FINISH: Duration = Duration::from_mins(2);

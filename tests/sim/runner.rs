@@ -87,32 +87,6 @@ fn run_each(seeds: Range<u64>, ended: impl Fn(u64, Outcome) -> bool + Sync) {
     });
 }
 
-/// The lowest seed that notices something among those tried until one did, and what it noticed first.
-#[cfg(feature = "planted")]
-pub(crate) fn first_broken(seeds: Range<u64>) -> Option<(u64, String)> {
-    let next = AtomicU64::new(seeds.start);
-    let found: Mutex<Option<(u64, String)>> = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                while found.lock().is_none() {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
-                        return;
-                    }
-                    if let Some(broken) = run(seed).broken.into_iter().next() {
-                        let mut found = found.lock();
-                        if found.as_ref().is_none_or(|&(lowest, _)| seed < lowest) {
-                            *found = Some((seed, broken));
-                        }
-                    }
-                }
-            });
-        }
-    });
-    found.into_inner()
-}
-
 #[cfg(not(feature = "planted"))]
 fn report(seed: u64, outcome: &Outcome) {
     for broken in &outcome.broken {

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Everything is settled within this once nothing is wrong any more.
-const DRAIN: Duration = Duration::from_secs(20 * 60);
+const DRAIN: Duration = Duration::from_mins(20);
 /// Room that a full disk has left.
 const LEFT_BYTES: u64 = 2_000;
 
@@ -392,7 +392,7 @@ impl World {
                     process.end(&self.surroundings, random.pick(&[End::Kill, End::PowerCut])).await;
                 }
                 Ok(Err(StartError::Hindered(error))) => {
-                    history.note(format_args!("process {index}: {error}"))
+                    history.note(format_args!("process {index}: {error}"));
                 }
                 Ok(Err(StartError::Broken(error))) => {
                     return history.broken(format!("the log opens whatever happened: {error}"));

@@ -204,7 +204,7 @@ fn in_order(
     let mut before = sequence.range(..offset).filter(|(_, seen)| !seen.settled);
     // Of what was answered the answer may have been lost with its process: it fails again then.
     let searching = sequence.range(..offset).any(|(_, seen)| {
-        let failing_for = seen.failing_since.map(|since| arrival.at - since);
+        let failing_for = seen.failing_since.map(|since| arrival.at.checked_sub(since).unwrap());
         failing_for
             .zip(park_after)
             .is_some_and(|(failing_for, park_after)| failing_for >= park_after.mul_f64(0.75))
@@ -366,7 +366,7 @@ fn healed_endpoints_are_found(story: &Story) -> Result<(), String> {
             .filter(|arrival| arrival.endpoint == *endpoint && arrival.answered.is_some());
         let found = of_endpoint.map(|arrival| arrival.at).find(|at| *at > story.healed_at);
         let found = found.unwrap_or(Duration::MAX);
-        ensure(found - story.healed_at <= within, || {
+        ensure(found.checked_sub(story.healed_at).unwrap() <= within, || {
             format!(
                 "endpoint {endpoint} healed at {:?} and got its next message at {found:?}",
                 story.healed_at

@@ -13,6 +13,7 @@ use fanfare_log::{Log, LogRecord, ReadError, Topic};
 
 /// Times are since the beginning of the run.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each says that one thing happened in the run")]
 pub(crate) struct Story {
     /// By the number that each payload carries.
     pub(crate) publishes: BTreeMap<u32, Publish>,
