@@ -28,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) endpoints: u64,
     /// Lanes remember so few deliveries one by one that some fall behind.
     pub(crate) lane_entries: usize,
+    /// What each sync of the disk takes.
+    pub(crate) sync_delay: Duration,
     /// After this publishers stop and everything heals.
     pub(crate) trouble_for: Duration,
     /// Between two publishes of one publisher, in milliseconds, at most.
@@ -103,6 +105,7 @@ impl Plan {
             applications: 1 + random.below(2),
             endpoints: 1 + random.below(4),
             lane_entries: random.pick(&[40, 40, 65_536]),
+            sync_delay: Duration::from_millis(random.pick(&[1, 2, 5, 15, 60])),
             trouble_for,
             pause_millis: random.pick(&[150, 400, 1_000]),
             process_faults,

@@ -95,7 +95,7 @@ impl World {
         let storage = match plan.flavour {
             Flavour::Embedded => {
                 let disk = FaultyDisk::new(plan.seed);
-                disk.set_sync_delay(Duration::from_millis(1 + plan.seed / 2 % 8));
+                disk.set_sync_delay(plan.sync_delay);
                 Storage::Disk(disk)
             }
             Flavour::Cluster => Storage::Cluster(SimCluster::new(SimOptions::new(

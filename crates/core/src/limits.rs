@@ -56,6 +56,8 @@ pub const INGEST_WAIT: Duration = Duration::from_secs(2);
 pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(4);
 /// Publishes between their last byte and their answer; more wait in turn.
 pub const PUBLISHES_IN_PROGRESS: usize = 2_048;
+/// Requests that are being answered, health checks not counted; others wait where they cost little.
+pub const REQUESTS_IN_PROGRESS: usize = 2_560;
 /// Idempotency keys and event ids of messages that are not routed yet, over all partitions.
 pub const CLAIMS_IN_FLIGHT: usize = 1 << 17;
 /// Tokens whose check is remembered, and for how long: one that expires is refused so much later at most.

@@ -120,7 +120,7 @@ impl<T: Transport> Worker<T> {
             rule: recovered.rule,
             tail: recovered.deliveries,
             followed: recovered.attempts,
-            window: Window::default(),
+            window: Window::one_of(log.partitions(Topic::Deliveries)),
             flights: FuturesUnordered::new(),
             probes_in_flight: 0,
             turns: recovered.slots.iter().map(|(&number, slot)| (slot.application, number)).collect(),

@@ -7,20 +7,28 @@ use std::{
 
 use fanfare_core::{Delivery, Offset};
 
-/// Records of one partition in memory.
-const WINDOW_BYTES: usize = 8 << 20;
+/// Records in memory, over all partitions of the process.
+const WINDOWS_BYTES: usize = 16 << 20;
+const WINDOW_BYTES_MIN: usize = 512 << 10;
 /// The shortest run worth a read.
 const RUN_BYTES_MIN: usize = 8 << 10;
 
 /// A bounded map of the newest reads; what was read first goes first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Window {
+    limit_bytes: usize,
     records: HashMap<Offset, Arc<Delivery>>,
     order: VecDeque<Offset>,
     size_bytes: usize,
 }
 
 impl Window {
+    /// One of so many windows in the process.
+    pub(crate) fn one_of(partitions: u32) -> Self {
+        let limit_bytes = (WINDOWS_BYTES / partitions.max(1) as usize).max(WINDOW_BYTES_MIN);
+        Self { limit_bytes, records: HashMap::new(), order: VecDeque::new(), size_bytes: 0 }
+    }
+
     pub(crate) fn get(&self, offset: Offset) -> Option<Arc<Delivery>> {
         self.records.get(&offset).map(Arc::clone)
     }
@@ -32,7 +40,7 @@ impl Window {
         }
         self.order.push_back(offset);
         self.size_bytes += size;
-        while self.size_bytes > WINDOW_BYTES && self.order.len() > 1 {
+        while self.size_bytes > self.limit_bytes && self.order.len() > 1 {
             let oldest = self.order.pop_front().expect("longer than one");
             if let Some(delivery) = self.records.remove(&oldest) {
                 self.size_bytes -= size_bytes(&delivery);
@@ -41,8 +49,8 @@ impl Window {
     }
 
     /// How much to read for one of so many lanes that wait, so that their runs fit beside each other.
-    pub(crate) fn run_bytes(waiting: usize) -> usize {
-        (WINDOW_BYTES / 2 / waiting.max(1)).clamp(RUN_BYTES_MIN, fanfare_core::limits::CATCH_UP_RUN_BYTES)
+    pub(crate) fn run_bytes(&self, waiting: usize) -> usize {
+        (self.limit_bytes / 2 / waiting.max(1)).clamp(RUN_BYTES_MIN, fanfare_core::limits::CATCH_UP_RUN_BYTES)
     }
 }
 

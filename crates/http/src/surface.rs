@@ -1,12 +1,12 @@
 //! What stands around the routes: everything that holds for every request, whoever answers it.
 
-use std::{convert::Infallible, future::Future, panic::AssertUnwindSafe, pin::Pin, task};
+use std::{convert::Infallible, future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, task};
 
 use axum::{Router, body::Body, response::IntoResponse};
 use fanfare_core::limits;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 use tower::Service;
 
 use crate::{ApiError, Probes};
@@ -17,13 +17,18 @@ use crate::{ApiError, Probes};
 #[derive(Clone)]
 pub struct Surface {
     router: Router,
+    /// Requests that may be answered at once.
+    turns: Arc<Semaphore>,
 }
 
 impl Surface {
     /// Puts `routes` beside the health routes.
     pub fn new(routes: Router, probes: Probes) -> Self {
         let all = routes.merge(probes.routes());
-        Self { router: all.fallback(unknown_route).method_not_allowed_fallback(wrong_method) }
+        Self {
+            router: all.fallback(unknown_route).method_not_allowed_fallback(wrong_method),
+            turns: Arc::new(Semaphore::new(limits::REQUESTS_IN_PROGRESS)),
+        }
     }
 
     /// Answers one request.
@@ -43,6 +48,15 @@ impl Surface {
     }
 
     async fn route(&self, request: Request<Body>) -> Response<Body> {
+        let turn = timeout(limits::INGEST_WAIT, self.turns.acquire());
+        let _turn = if is_probe(request.uri().path()) {
+            None
+        } else if let Ok(turn) = turn.await {
+            Some(turn)
+        } else {
+            let detail = "too many requests at once; send it again later";
+            return ApiError::unavailable("overloaded", detail).into_response();
+        };
         let routed = self.router.clone().call(request);
         match timeout(limits::REQUEST_TIMEOUT, AssertUnwindSafe(routed).catch_unwind()).await {
             Ok(Ok(Ok(response))) => response,
@@ -69,6 +83,11 @@ impl Service<Request<Body>> for Surface {
         let surface = self.clone();
         Box::pin(async move { Ok(surface.answer(request).await) })
     }
+}
+
+/// Health routes wait for nothing.
+fn is_probe(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz" | "/metrics") || path.starts_with("/api/v1/health")
 }
 
 async fn unknown_route(method: Method, uri: Uri) -> ApiError {

@@ -14,7 +14,7 @@ use fanfare_core::{
 use fanfare_log::{Batch, ReadError, Topic};
 
 use super::{Wanted, Worker, ordering_key};
-use crate::{send::Transport, window::Window};
+use crate::send::Transport;
 
 /// A read of the log that came back.
 pub(super) struct Run {
@@ -39,7 +39,7 @@ impl<T: Transport> Worker<T> {
         {
             self.reading_wanted = true;
             self.last_read = from;
-            self.read(Kind::Wanted, from, Window::run_bytes(self.wanted.len()));
+            self.read(Kind::Wanted, from, self.window.run_bytes(self.wanted.len()));
         }
         if !self.scanning
             && let Some(from) = self.next_scan()
