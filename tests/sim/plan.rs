@@ -48,10 +48,11 @@ pub(crate) enum ProcessFault {
         down: Duration,
         cut_starts: u32,
     },
-    /// As a kill, and the disk loses what was not synced.
+    /// As a kill, and the disk loses what was not synced. `after_put`: as soon as a table has been written.
     PowerCut {
         down: Duration,
         cut_starts: u32,
+        after_put: bool,
     },
     /// SIGTERM.
     Stop {
@@ -168,7 +169,7 @@ fn process_fault(flavour: Flavour, random: &mut Random) -> ProcessFault {
         (_, 0) => step,
         (_, 1) => ProcessFault::Stop { down },
         (_, 2..=5) => ProcessFault::Kill { down, cut_starts },
-        (Flavour::Embedded, _) => ProcessFault::PowerCut { down, cut_starts },
+        (Flavour::Embedded, _) => ProcessFault::PowerCut { down, cut_starts, after_put: random.percent(50) },
         (Flavour::Cluster, _) => ProcessFault::Isolate { hears_after: random.millis(100..20_000) },
     }
 }

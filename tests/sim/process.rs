@@ -54,6 +54,8 @@ pub(crate) struct Process {
     pub(crate) dead: CancellationToken,
     /// Told when the process cannot go on and would exit.
     pub(crate) failed: Arc<Notify>,
+    /// Told whenever a table was written.
+    pub(crate) put: Arc<Notify>,
     engine: Engine,
     stop: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -84,6 +86,7 @@ impl Surroundings {
     ) -> Result<Process, StartError> {
         let plan = &self.plan;
         let dead = CancellationToken::new();
+        let put = Arc::new(Notify::new());
         let random = |purpose| Random::of(plan.seed ^ (place as u64) << 32, purpose, life);
         let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(random("entropy")));
         let clock: Arc<dyn Clock> = Arc::clone(clock) as Arc<dyn Clock>;
@@ -97,6 +100,7 @@ impl Surroundings {
             history: Arc::clone(&self.history),
             random: Mutex::new(random("log")),
             dead: dead.clone(),
+            put: Arc::clone(&put),
         });
         let options = fanfare_control::Options {
             clock: Arc::clone(&clock),
@@ -156,7 +160,7 @@ impl Surroundings {
         });
         let delivery = tokio::spawn(delivery.run(stop.clone()));
         let tasks = Mutex::new(vec![router, delivery]);
-        Ok(Process { control, ingest, routed, log: bare, dead, failed, engine, stop, tasks })
+        Ok(Process { control, ingest, routed, log: bare, dead, failed, put, engine, stop, tasks })
     }
 
     fn engine(&self, clock: &Arc<dyn Clock>) -> Result<Engine, StartError> {

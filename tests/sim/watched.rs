@@ -10,7 +10,7 @@ use fanfare_log::{
     Topic,
 };
 use parking_lot::Mutex;
-use tokio::time::sleep;
+use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{history::History, random::Random};
@@ -21,6 +21,8 @@ pub(crate) struct WatchedLog {
     pub(crate) random: Mutex<Random>,
     /// Nobody sees anything more through a process that is dead.
     pub(crate) dead: CancellationToken,
+    /// Told after each put.
+    pub(crate) put: Arc<Notify>,
 }
 
 /// One call in so many takes longer.
@@ -122,7 +124,9 @@ impl Log for WatchedLog {
         let put = self.inner.put(table, partition, entries);
         Box::pin(async move {
             self.hesitate().await;
-            put.await
+            let written = put.await;
+            self.put.notify_waiters();
+            written
         })
     }
 

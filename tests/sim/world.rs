@@ -35,6 +35,8 @@ use crate::{
 
 /// Everything is settled within this once nothing is wrong any more.
 const DRAIN: Duration = Duration::from_mins(20);
+/// Longest wait for a table to be written.
+const AFTER_PUT: Duration = Duration::from_secs(3);
 /// Room that a full disk has left.
 const LEFT_BYTES: u64 = 2_000;
 
@@ -356,7 +358,11 @@ impl World {
                 process.end(&self.surroundings, End::Kill).await;
                 (down, cut_starts)
             }
-            ProcessFault::PowerCut { down, cut_starts } => {
+            ProcessFault::PowerCut { down, cut_starts, after_put } => {
+                if after_put {
+                    // Without one it is cut all the same.
+                    let _ = timeout(AFTER_PUT, process.put.notified()).await;
+                }
                 self.take_down(index);
                 process.end(&self.surroundings, End::PowerCut).await;
                 (down, cut_starts)

@@ -1,7 +1,7 @@
 //! The task that keeps the view at the end of `control`.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -30,13 +30,16 @@ pub(crate) struct State {
     position: AtomicU64,
     /// Asks the follower to look at the log's end: it may have moved over offsets that hold no record.
     pub(crate) nudge: Notify,
+    /// The position rose, or will not rise any more. Wakes in the order of waiting, which a `watch` does not:
+    /// simulation could not repeat it.
+    pub(crate) rose: Notify,
     waiting: Mutex<Waiting>,
 }
 
 /// Commands of this process that are on their way, by nonce.
 #[derive(Default)]
 struct Waiting {
-    answers: HashMap<u64, oneshot::Sender<Answer>>,
+    answers: BTreeMap<u64, oneshot::Sender<Answer>>,
     /// Why there will be no more answers.
     stopped: Option<String>,
 }
@@ -47,6 +50,7 @@ impl State {
             position: AtomicU64::new(view.position().0),
             view: RwLock::new(view),
             nudge: Notify::new(),
+            rose: Notify::new(),
             waiting: Mutex::default(),
         }
     }
@@ -72,10 +76,17 @@ impl State {
         Ok(Expected { state: Arc::clone(self), nonce, receiver })
     }
 
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.waiting.lock().stopped.is_some()
+    }
+
     fn stop(&self, reason: String) {
-        let mut waiting = self.waiting.lock();
-        waiting.stopped = Some(reason);
-        waiting.answers.clear();
+        {
+            let mut waiting = self.waiting.lock();
+            waiting.stopped = Some(reason);
+            waiting.answers.clear();
+        }
+        self.rose.notify_waiters();
     }
 }
 
@@ -103,6 +114,15 @@ pub(crate) struct Follower {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) state: Arc<State>,
     pub(crate) progress: watch::Sender<Offset>,
+}
+
+impl Drop for Follower {
+    /// However it ends, nobody waits for it any more.
+    fn drop(&mut self) {
+        if !self.state.is_stopped() {
+            self.state.stop("it was shut down".to_owned());
+        }
+    }
 }
 
 impl Follower {
@@ -161,6 +181,7 @@ impl Follower {
             self.state.position.store(view.position().0, Ordering::Release);
         }
         self.progress.send_replace(self.state.position());
+        self.state.rose.notify_waiters();
         let mut waiting = self.state.waiting.lock();
         for (nonce, answer) in answers {
             if let Some(sender) = waiting.answers.remove(&nonce) {

@@ -113,12 +113,17 @@ impl Control {
 
     /// Waits until everything below `position` is applied.
     pub async fn applied(&self, position: Offset) -> Result<(), Unavailable> {
-        if self.state.position() >= position {
-            return Ok(());
+        loop {
+            let mut rose = std::pin::pin!(self.state.rose.notified());
+            rose.as_mut().enable();
+            if self.state.position() >= position {
+                return Ok(());
+            }
+            if self.state.is_stopped() {
+                return Err(self.state.stopped());
+            }
+            rose.await;
         }
-        let mut progress = self.progress.clone();
-        let waited = progress.wait_for(|applied| *applied >= position).await;
-        waited.map(drop).map_err(|_| self.state.stopped())
     }
 
     /// Appends a command, waits until it is durable and applied here, and gives what became of it. `key` makes

@@ -55,9 +55,9 @@ pub const INGEST_WAIT: Duration = Duration::from_secs(2);
 /// A publish is answered within this after its body was read: 503 if it is not durable by then.
 pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(4);
 /// Publishes between their last byte and their answer; more wait in turn.
-pub const PUBLISHES_IN_PROGRESS: usize = 2_048;
+pub const PUBLISHES_IN_PROGRESS: usize = 1_024;
 /// Requests that are being answered, health checks not counted; others wait where they cost little.
-pub const REQUESTS_IN_PROGRESS: usize = 2_560;
+pub const REQUESTS_IN_PROGRESS: usize = 1_280;
 /// Idempotency keys and event ids of messages that are not routed yet, over all partitions.
 pub const CLAIMS_IN_FLIGHT: usize = 1 << 17;
 /// Tokens whose check is remembered, and for how long: one that expires is refused so much later at most.

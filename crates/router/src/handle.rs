@@ -3,8 +3,8 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use fanfare_core::{ClaimEntry, Fingerprint, KnownClaims, Offset, Partition, Timestamp};
-use parking_lot::RwLock;
-use tokio::sync::watch;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
 
 use crate::dedup::DedupTable;
 
@@ -18,12 +18,14 @@ pub struct Handle {
 pub(crate) struct Slot {
     table: RwLock<Option<Arc<DedupTable>>>,
     /// Everything below was routed and its claims are in the table. `None`: not routed here, or not yet.
-    routed: watch::Sender<Option<Offset>>,
+    routed: Mutex<Option<Offset>>,
+    /// It rose. Wakes in the order of waiting, which a `watch` does not: simulation could not repeat it.
+    rose: Notify,
 }
 
 impl Slot {
     fn new() -> Self {
-        Self { table: RwLock::new(None), routed: watch::Sender::new(None) }
+        Self { table: RwLock::new(None), routed: Mutex::new(None), rose: Notify::new() }
     }
 
     pub(crate) fn table(&self) -> Option<Arc<DedupTable>> {
@@ -36,20 +38,21 @@ impl Slot {
 
     /// Takes the table out: the partition is no longer routed here.
     pub(crate) fn close(&self) -> Option<Arc<DedupTable>> {
-        self.routed.send_replace(None);
+        *self.routed.lock() = None;
         self.table.write().take()
     }
 
     /// Never goes back while the partition is routed here: a session that starts again below finds its claims
     /// in the table still.
     pub(crate) fn routed_below(&self, position: Offset) {
-        self.routed.send_if_modified(|routed| {
-            let rises = routed.is_none_or(|before| before < position);
-            if rises {
-                *routed = Some(position);
+        {
+            let mut routed = self.routed.lock();
+            if routed.is_some_and(|before| before >= position) {
+                return;
             }
-            rises
-        });
+            *routed = Some(position);
+        }
+        self.rose.notify_waiters();
     }
 }
 
@@ -70,10 +73,16 @@ impl KnownClaims for Handle {
         partition: Partition,
         end: Offset,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
-        let mut routed = self.slot(partition).routed.subscribe();
+        let slot = self.slot(partition);
         Box::pin(async move {
-            let caught_up = routed.wait_for(|routed| routed.is_some_and(|routed| routed >= end)).await;
-            caught_up.expect("the sender lives as long as the handle");
+            loop {
+                let mut rose = std::pin::pin!(slot.rose.notified());
+                rose.as_mut().enable();
+                if slot.routed.lock().is_some_and(|routed| routed >= end) {
+                    return;
+                }
+                rose.await;
+            }
         })
     }
 
@@ -88,6 +97,6 @@ impl KnownClaims for Handle {
     }
 
     fn routed(&self, partition: Partition) -> Offset {
-        self.slot(partition).routed.borrow().unwrap_or(Offset::ZERO)
+        self.slot(partition).routed.lock().unwrap_or(Offset::ZERO)
     }
 }

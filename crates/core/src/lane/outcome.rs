@@ -150,7 +150,8 @@ impl Lane {
             return false;
         };
         if sequence.search.as_ref().is_some_and(|search| search.confirming.is_some()) {
-            return true;
+            // The proof speaks for what had failed before it, not for what failed since.
+            return self.went_through(failed_before) || planted(Fault::ParkedWithoutProof);
         }
         sequence.parked_last
             && entry.attempts > 3
@@ -187,6 +188,12 @@ impl Lane {
         let event = self.event;
         let sequence = self.sequences.get_mut(&key).expect("a search belongs to a sequence");
         let search = sequence.search.as_mut().expect("the caller saw it");
+        if search.confirming.is_some() {
+            // It failed after the proof, and again: an outage may have begun.
+            sequence.searched_at = Some(now);
+            self.end_search(key);
+            return;
+        }
         search.failed.push(offset);
         // What went through before the head failed again says nothing of now: an outage may have begun.
         let since = *search.since.get_or_insert(event);
@@ -249,6 +256,11 @@ impl Lane {
             Some((_, latest)) if latest != key => self.successes = [new, self.successes[0]],
             _ => self.successes[0] = new,
         }
+    }
+
+    /// Whether any delivery of an ordered lane succeeded after this event.
+    fn went_through(&self, event: u64) -> bool {
+        self.successes.into_iter().flatten().any(|(at, _)| at > event)
     }
 
     /// Whether a delivery with another key succeeded after this event.
