@@ -8,7 +8,7 @@ mod telemetry;
 
 use clap::{Parser, Subcommand};
 
-/// Many small allocations that cross threads: measured against glibc's in docs/benchmarks.md.
+/// Many small allocations that cross threads: docs/adr/0010-mimalloc.md.
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

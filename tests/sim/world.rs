@@ -55,6 +55,7 @@ struct Place {
 
 /// What a run came to.
 #[derive(Debug)]
+#[cfg_attr(feature = "planted", allow(dead_code, reason = "only what is broken counts then"))]
 pub(crate) struct Outcome {
     pub(crate) trace: u64,
     pub(crate) events: u64,
