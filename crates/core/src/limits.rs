@@ -55,9 +55,9 @@ pub const INGEST_WAIT: Duration = Duration::from_secs(2);
 /// A publish is answered within this after its body was read: 503 if it is not durable by then.
 pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(4);
 /// Publishes between their last byte and their answer; more wait in turn.
-pub const PUBLISHES_IN_PROGRESS: usize = 1_024;
+pub const PUBLISHES_IN_PROGRESS: usize = 640;
 /// Requests that are being answered, health checks not counted; others wait where they cost little.
-pub const REQUESTS_IN_PROGRESS: usize = 1_280;
+pub const REQUESTS_IN_PROGRESS: usize = 768;
 /// Idempotency keys and event ids of messages that are not routed yet, over all partitions.
 pub const CLAIMS_IN_FLIGHT: usize = 1 << 17;
 /// Tokens whose check is remembered, and for how long: one that expires is refused so much later at most.
@@ -120,13 +120,17 @@ pub const LANE_BLOCKED: usize = 1 << 20;
 pub const MAX_IN_FLIGHT_DEFAULT: u32 = 32;
 pub const MAX_IN_FLIGHT_MAX: u32 = 1_024;
 /// Deliveries in flight per process.
-pub const IN_FLIGHT: usize = 4_096;
+pub const IN_FLIGHT: usize = 2_048;
 /// Distinct payload bytes in flight per process.
 pub const IN_FLIGHT_BYTES: usize = 96 << 20;
 /// Payloads kept because other lanes will want them soon.
-pub const PAYLOAD_CACHE_BYTES: u64 = 48 << 20;
+pub const PAYLOAD_CACHE_BYTES: u64 = 16 << 20;
+/// What is read at once when one payload is wanted that is not in memory, and how much of that is kept for who comes
+/// next.
+pub const CONTENT_RUN_BYTES: usize = 64 << 10;
+pub const CONTENT_RUNS_BYTES: usize = 12 << 20;
 /// One read of catch-up.
-pub const CATCH_UP_RUN_BYTES: usize = 1 << 20;
+pub const CATCH_UP_RUN_BYTES: usize = 128 << 10;
 /// Facts are appended at least this often: what a crash may make us send again.
 pub const FACT_FLUSH: Duration = Duration::from_millis(15);
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);

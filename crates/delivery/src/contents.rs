@@ -1,16 +1,27 @@
 //! Message contents in memory: read once from the log, shared by all lanes that send them.
 
+mod runs;
 #[cfg(test)]
 mod tests;
 
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use fanfare_core::{Message, Offset, Partition, codec::Malformed, limits};
+use fanfare_core::{Content as Where, Delivery, Message, Offset, Partition, codec::Malformed, limits};
 use fanfare_log::{Log, LogRecord, ReadError, Topic};
 use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use self::runs::Runs;
+
+/// Where a content stands: in `messages`, or in a record of `deliveries` that has it inline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Place {
+    pub(crate) topic: Topic,
+    pub(crate) partition: Partition,
+    pub(crate) offset: Offset,
+}
 
 /// A payload to be sent, with the room it takes while it is.
 #[derive(Debug)]
@@ -48,11 +59,12 @@ pub(crate) enum ContentError {
 /// Payloads that are in flight or were lately, bounded in bytes.
 pub(crate) struct Contents {
     log: Arc<dyn Log>,
-    cache: moka::future::Cache<(Partition, Offset), Arc<Loaded>>,
+    cache: moka::future::Cache<Place, Arc<Loaded>>,
+    runs: Runs,
     /// In KiB, so that the count fits.
     room: Arc<Semaphore>,
-    /// Reads at once: what they hold is not yet counted in `room`.
-    reads: Semaphore,
+    /// Reads at once. What one brings may be what another waits for.
+    reads: [tokio::sync::Mutex<()>; READS_AT_ONCE],
 }
 
 const KIB: usize = 1_024;
@@ -73,34 +85,34 @@ impl Contents {
         Self {
             log,
             cache,
+            runs: Runs::new(limits::CONTENT_RUNS_BYTES),
             room: Arc::new(Semaphore::new(room_bytes / KIB)),
-            reads: Semaphore::new(READS_AT_ONCE),
+            reads: Default::default(),
         }
     }
 
-    /// The content of the message at this place of `messages`. Lanes that ask at the same time share one read; what
-    /// only one lane wants is not kept.
-    pub(crate) async fn get(
-        &self,
-        partition: Partition,
-        offset: Offset,
-        shared: bool,
-    ) -> Result<Content, ContentError> {
-        if !shared {
-            let (loaded, room) = self.load(partition, offset).await?;
+    /// The content that stands at this place. Lanes of one partition (`shared`) that ask at the same time share one
+    /// read; what only one lane wants is kept only with its neighbours.
+    pub(crate) async fn get(&self, place: Place, shared: bool) -> Result<Content, ContentError> {
+        if let Some(loaded) = self.runs.find(place)
+            && let Some(room) = self.room_at_once(&loaded)
+        {
             return Ok(loaded.content(room));
         }
-        let key = (partition, offset);
-        if let Some(loaded) = self.cache.get(&key).await {
+        if !shared {
+            let (loaded, room) = self.load(place).await?;
+            return Ok(loaded.content(room));
+        }
+        if let Some(loaded) = self.cache.get(&place).await {
             return Ok(loaded.content(self.room_of(&loaded).await));
         }
         let mut own_room = None;
         let loading = async {
-            let (loaded, room) = self.load(partition, offset).await?;
+            let (loaded, room) = self.load(place).await?;
             own_room = Some(room);
             Ok(loaded)
         };
-        let loaded = self.cache.try_get_with(key, loading).await;
+        let loaded = self.cache.try_get_with(place, loading).await;
         let loaded = loaded.map_err(|error: Arc<ContentError>| (*error).clone())?;
         let room = match own_room {
             Some(room) => room,
@@ -109,42 +121,76 @@ impl Contents {
         Ok(loaded.content(room))
     }
 
-    async fn load(&self, partition: Partition, offset: Offset) -> Result<(Arc<Loaded>, Room), ContentError> {
-        let _read = self.reads.acquire().await.expect("the semaphore is never closed");
-        let batch =
-            self.log.fetch(Topic::Messages, partition, offset, 1).await.map_err(|error| match error {
-                ReadError::Truncated { .. } => ContentError::Gone,
-                other => ContentError::Read(other),
-            })?;
-        let record =
-            batch.records.into_iter().find(|record| record.offset == offset).ok_or(ContentError::Gone)?;
-        let loaded = Arc::new(Loaded::new(record)?);
-        let room = self.room_of(&loaded).await;
+    /// Who has to wait for room holds nothing meanwhile, and looks again then.
+    async fn load(&self, place: Place) -> Result<(Arc<Loaded>, Room), ContentError> {
+        let loaded = self.read(place).await?;
+        if let Some(room) = self.room_at_once(&loaded) {
+            return Ok((loaded, room));
+        }
+        let kib = loaded.size_kib();
+        drop(loaded);
+        let reserved = self.room_for(kib).await;
+        let loaded = self.read(place).await?;
+        let room = loaded.settle_in(reserved);
         Ok((loaded, room))
+    }
+
+    /// Reads what stands there and some that follows.
+    async fn read(&self, place: Place) -> Result<Arc<Loaded>, ContentError> {
+        let _turn = self.reads[place.partition.0 as usize % READS_AT_ONCE].lock().await;
+        if let Some(loaded) = self.runs.find(place) {
+            return Ok(loaded);
+        }
+        let Place { topic, partition, offset } = place;
+        let batch = self.log.fetch(topic, partition, offset, self.runs.run_bytes()).await;
+        let batch = batch.map_err(|error| match error {
+            ReadError::Truncated { .. } => ContentError::Gone,
+            other => ContentError::Read(other),
+        })?;
+        let mut records = batch.records.into_iter();
+        let first = records.next().filter(|first| first.offset == offset).ok_or(ContentError::Gone)?;
+        let first = Arc::new(Loaded::new(topic, first)?);
+        if records.len() > 0 {
+            // What cannot be sent is found out when it is its turn.
+            let rest =
+                records.map_while(|record| Some((record.offset, Arc::new(Loaded::new(topic, record).ok()?))));
+            let run = std::iter::once((offset, Arc::clone(&first))).chain(rest).collect();
+            self.runs.keep(place, run);
+        }
+        Ok(first)
+    }
+
+    async fn room_for(&self, kib: u32) -> OwnedSemaphorePermit {
+        let permit = Arc::clone(&self.room).acquire_many_owned(kib).await;
+        permit.expect("the semaphore is never closed")
     }
 
     /// The room that the content has, or new room for it.
     async fn room_of(&self, loaded: &Loaded) -> Room {
-        if let Some(room) = loaded.room.lock().upgrade() {
-            return room;
+        match self.room_at_once(loaded) {
+            Some(room) => room,
+            None => loaded.settle_in(self.room_for(loaded.size_kib()).await),
         }
-        let kib = loaded.size_bytes().div_ceil(KIB);
-        let kib = u32::try_from(kib).expect("a payload is far below 4 TiB");
-        let permit = Arc::clone(&self.room).acquire_many_owned(kib).await;
-        let room = Arc::new(permit.expect("the semaphore is never closed"));
-        let mut known = loaded.room.lock();
-        // Somebody else may have been faster.
-        known.upgrade().unwrap_or_else(|| {
-            *known = Arc::downgrade(&room);
-            room
-        })
+    }
+
+    /// The same, unless somebody would have to wait for it.
+    fn room_at_once(&self, loaded: &Loaded) -> Option<Room> {
+        if let Some(room) = loaded.room.lock().upgrade() {
+            return Some(room);
+        }
+        let permit = Arc::clone(&self.room).try_acquire_many_owned(loaded.size_kib()).ok()?;
+        Some(loaded.settle_in(permit))
     }
 }
 
 impl Loaded {
-    fn new(record: LogRecord) -> Result<Self, ContentError> {
+    fn new(topic: Topic, record: LogRecord) -> Result<Self, ContentError> {
         let payload = record.payload.ok_or(ContentError::Gone)?;
-        let message = Message::decode(&record.head).map_err(ContentError::Malformed)?;
+        let head = match topic {
+            Topic::Deliveries => inline_head(&record.head)?,
+            _ => record.head,
+        };
+        let message = Message::decode(&head).map_err(ContentError::Malformed)?;
         let traceparent = message.traceparent.and_then(|text| HeaderValue::try_from(text).ok());
         Ok(Self { payload, traceparent, room: Mutex::default() })
     }
@@ -153,7 +199,29 @@ impl Loaded {
         self.payload.len() + OVERHEAD_BYTES
     }
 
+    /// Takes this room, unless somebody else was faster.
+    fn settle_in(&self, permit: OwnedSemaphorePermit) -> Room {
+        let mut known = self.room.lock();
+        known.upgrade().unwrap_or_else(|| {
+            let room = Arc::new(permit);
+            *known = Arc::downgrade(&room);
+            room
+        })
+    }
+
+    fn size_kib(&self) -> u32 {
+        u32::try_from(self.size_bytes().div_ceil(KIB)).expect("a payload is far below 4 TiB")
+    }
+
     fn content(&self, room: Room) -> Content {
         Content { payload: self.payload.clone(), traceparent: self.traceparent.clone(), _room: room }
+    }
+}
+
+/// The head of the message that a delivery record has inline.
+fn inline_head(record: &Bytes) -> Result<Bytes, ContentError> {
+    match Delivery::decode(record).map_err(ContentError::Malformed)? {
+        Delivery::Routed { content: Where::Inline { head }, .. } => Ok(head),
+        _ => Err(ContentError::Gone),
     }
 }

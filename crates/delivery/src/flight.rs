@@ -3,13 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use fanfare_core::{
-    Attempt, AttemptError, Delivery, EndpointNumber, Offset, Outcome, Partition, Timestamp, Trigger,
+    Attempt, AttemptError, Content, Delivery, EndpointNumber, Offset, Outcome, Partition, Timestamp, Trigger,
     lane::{Failure, FailureKind, Finished, Start, Verdict},
     planted::{Fault, planted},
 };
+use fanfare_log::Topic;
 
 use crate::{
-    contents::ContentError,
+    contents::{ContentError, Place},
     send::{Answer, Request, Target, Transport},
     service::Shared,
 };
@@ -27,13 +28,14 @@ pub(crate) struct Landed {
 /// Loads the content and makes the attempt.
 pub(crate) async fn fly<T: Transport>(
     shared: Arc<Shared<T>>,
+    partition: Partition,
     endpoint: EndpointNumber,
     target: Arc<Target>,
     record: Arc<Delivery>,
     start: Start,
 ) -> Landed {
-    let (partition, offset) = origin(&record);
-    let content = shared.contents.get(partition, offset, record.endpoints().len() > 1).await;
+    let content =
+        shared.contents.get(place(&record, partition, start.offset), record.endpoints().len() > 1).await;
     let at = shared.options.clock.now();
     let result = match content {
         Ok(content) => {
@@ -56,14 +58,18 @@ pub(crate) async fn fly<T: Transport>(
     Landed { endpoint, start, record, at, result }
 }
 
-/// Where in `messages` the record's message stands.
-fn origin(record: &Delivery) -> (Partition, Offset) {
-    match record {
+/// Where the content of the record at `offset` of a delivery partition stands.
+fn place(record: &Delivery, partition: Partition, offset: Offset) -> Place {
+    let (partition, offset) = match record {
+        Delivery::Routed { content: Content::Inline { .. }, .. } => {
+            return Place { topic: Topic::Deliveries, partition, offset };
+        }
         Delivery::Routed { source, .. }
         | Delivery::Alias { source, .. }
         | Delivery::Conflict { source, .. } => (source.partition, source.offset),
         Delivery::Injected { partition, offset, .. } => (*partition, *offset),
-    }
+    };
+    Place { topic: Topic::Messages, partition, offset }
 }
 
 /// What the lane is told of an answer. Anything but 2xx is a failure; those that say "nothing can come through now"

@@ -85,7 +85,7 @@ pub(crate) struct Worker<T: Transport> {
 }
 
 /// Landed attempts and tail batches taken per turn of the loop before it looks round.
-const PER_TURN: usize = 64;
+const PER_TURN: usize = 4;
 /// Tail records of one read.
 const TAIL_BYTES: usize = 256 << 10;
 /// A probe that found no room is tried again after this.
@@ -167,12 +167,9 @@ impl<T: Transport> Worker<T> {
                 }
                 Some(landed) = self.flights.next() => {
                     self.landed(&landed);
-                    // Those that came back meanwhile, before asking for anything else.
-                    for _ in 0..PER_TURN {
-                        match self.flights.next().now_or_never() {
-                            Some(Some(landed)) => self.landed(&landed),
-                            _ => break,
-                        }
+                    if self.land_others() {
+                        // Partitions with much to do must not keep a publish waiting.
+                        tokio::task::yield_now().await;
                     }
                 }
                 batch = &mut tail => {
@@ -199,6 +196,17 @@ impl<T: Transport> Worker<T> {
                 }
             }
         }
+    }
+
+    /// Enters what came back meanwhile, before anything else is asked for; whether there may be still more.
+    fn land_others(&mut self) -> bool {
+        for _ in 0..PER_TURN {
+            match self.flights.next().now_or_never() {
+                Some(Some(landed)) => self.landed(&landed),
+                _ => return false,
+            }
+        }
+        true
     }
 
     /// New delivery records, in order: each is decided once and shown to the lanes it names.
@@ -340,7 +348,8 @@ impl<T: Transport> Worker<T> {
         match slot.target(number, &self.shared.options.control, self.shared.options.clock.now()) {
             Ok(target) => {
                 self.probes_in_flight += usize::from(start.class == Class::Probe);
-                let flight = flight::fly(Arc::clone(&self.shared), number, target, record, start);
+                let flight =
+                    flight::fly(Arc::clone(&self.shared), self.partition, number, target, record, start);
                 self.flights.push(Box::pin(flight));
             }
             Err(error) => {

@@ -10,6 +10,8 @@ use fanfare_core::{Delivery, Offset};
 /// Records in memory, over all partitions of the process.
 const WINDOWS_BYTES: usize = 16 << 20;
 const WINDOW_BYTES_MIN: usize = 512 << 10;
+/// A record takes about so many times the room in memory that it takes in the log.
+const MEMORY_PER_LOG_BYTE: usize = 2;
 /// The shortest run worth a read.
 const RUN_BYTES_MIN: usize = 8 << 10;
 
@@ -48,9 +50,11 @@ impl Window {
         }
     }
 
-    /// How much to read for one of so many lanes that wait, so that their runs fit beside each other.
-    pub(crate) fn run_bytes(&self, waiting: usize) -> usize {
-        (self.limit_bytes / 2 / waiting.max(1)).clamp(RUN_BYTES_MIN, fanfare_core::limits::CATCH_UP_RUN_BYTES)
+    /// How much of the log to read for one of so many lanes, so that their runs fit beside each other: a run that
+    /// drives out another lane's is read in vain.
+    pub(crate) fn run_bytes(&self, lanes: usize) -> usize {
+        let share = self.limit_bytes / MEMORY_PER_LOG_BYTE / 2 / lanes.max(1);
+        share.clamp(RUN_BYTES_MIN, fanfare_core::limits::CATCH_UP_RUN_BYTES)
     }
 }
 

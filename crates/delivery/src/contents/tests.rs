@@ -45,6 +45,10 @@ async fn messages(log: &dyn Log, payload_bytes: usize) -> Vec<Offset> {
     offsets
 }
 
+fn place(offset: Offset) -> Place {
+    Place { topic: Topic::Messages, partition: Partition(0), offset }
+}
+
 fn contents(log: Arc<dyn Log>) -> Contents {
     Contents::with_room(log, ROOM_BYTES, 10 * ROOM_BYTES as u64)
 }
@@ -56,7 +60,7 @@ async fn what_is_only_remembered_never_keeps_room_from_what_is_to_be_sent() {
         let offsets = messages(&*log, payload_bytes).await;
         let contents = contents(log);
         for offset in offsets {
-            let content = timeout(PATIENCE, contents.get(Partition(0), offset, true)).await;
+            let content = timeout(PATIENCE, contents.get(place(offset), true)).await;
             assert_eq!(content.expect("room was found").unwrap().payload.len(), payload_bytes);
         }
         assert_eq!(contents.room.available_permits() * KIB, ROOM_BYTES);
@@ -68,7 +72,7 @@ async fn what_is_being_sent_is_bounded_and_counted_once() {
     let log = SimCluster::new(SimOptions::new(7, 1, 1)).join();
     let offsets = messages(&*log, ROOM_BYTES / 2).await;
     let contents = contents(log);
-    let get = |place: usize| contents.get(Partition(0), offsets[place], true);
+    let get = |number: usize| contents.get(place(offsets[number]), true);
     let (one, other) = tokio::join!(get(0), get(0));
     assert!(one.is_ok() && other.is_ok());
     let taken = ROOM_BYTES / KIB - contents.room.available_permits();
@@ -82,4 +86,28 @@ async fn what_is_being_sent_is_bounded_and_counted_once() {
         timeout(PATIENCE, get(0)).await.unwrap().is_ok(),
         "what is remembered takes room when it is sent"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn neighbours_are_read_at_once_and_forgotten_in_turn() {
+    let log = SimCluster::new(SimOptions::new(7, 1, 1)).join();
+    let offsets = messages(&*log, 300).await;
+    let contents = contents(log);
+    for (number, &offset) in offsets.iter().enumerate() {
+        let content = contents.get(place(offset), false).await.unwrap();
+        assert_eq!(content.payload.len(), 300, "message {number}");
+        assert!(contents.runs.find(place(offset)).is_some());
+    }
+    let last = *offsets.last().unwrap();
+    assert!(contents.runs.find(place(last.next())).is_none());
+
+    let runs = Runs::new(3 * (1_000 + OVERHEAD_BYTES));
+    for (offset, count) in [(10, 2), (20, 1), (10, 2), (30, 1)] {
+        let loaded =
+            || Loaded { payload: Bytes::from_static(&[0; 1_000]), traceparent: None, room: Mutex::default() };
+        let contents = (0..count).map(|n| (Offset(offset + n), Arc::new(loaded())));
+        runs.keep(place(Offset(offset)), contents.collect());
+    }
+    let kept: Vec<u64> = (0..40).filter(|&offset| runs.find(place(Offset(offset))).is_some()).collect();
+    assert_eq!(kept, [20, 30], "the run read first has made way");
 }

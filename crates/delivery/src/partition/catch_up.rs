@@ -39,7 +39,7 @@ impl<T: Transport> Worker<T> {
         {
             self.reading_wanted = true;
             self.last_read = from;
-            self.read(Kind::Wanted, from, self.window.run_bytes(self.wanted.len()));
+            self.read(Kind::Wanted, from, self.window.run_bytes(self.slots.len()));
         }
         if !self.scanning
             && let Some(from) = self.next_scan()
