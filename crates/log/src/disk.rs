@@ -52,6 +52,10 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     fn write_at(&self, position: u64, buffers: &[IoSlice<'_>]) -> io::Result<()>;
     /// Reads until `buffer` is full or the file ends; gives the number of bytes read.
     fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Reads as [`DiskFile::read_at`] if that takes no waiting for a device, else fails with `WouldBlock`.
+    fn read_at_once(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read_at(position, buffer)
+    }
     /// Makes the data and the length durable (fdatasync).
     fn sync(&self) -> io::Result<()>;
     /// Writes as [`DiskFile::write_at`] and makes just these bytes durable, in one go where the system can. For room

@@ -41,6 +41,7 @@ use self::{
     journal::{Fetched, Journal},
     layout::{Layout, Slot},
     queue::Ending,
+    read::{MUST_WAIT, Wanted},
     retention::{Ages, Retention},
     tables::{Put, TableWriter, Tables},
 };
@@ -60,6 +61,8 @@ use crate::{
 const CONTROL_TAIL_BYTES: usize = 1 << 20;
 /// Reads from the disk at the same time: each holds a thread and some buffers.
 const DISK_READS: usize = 16;
+/// Longer reads are handed to a thread even where they need no disk.
+const READ_AT_ONCE_BYTES: usize = 64 << 10;
 /// Puts that wait for the table writer; more wait outside.
 const PUTS_QUEUED: usize = 64;
 
@@ -349,8 +352,19 @@ impl Log for EmbeddedLog {
                     Fetched::Here(batch) => return Ok(batch),
                     Fetched::Disk(wanted) => wanted,
                 };
-                let reader = journal.clone();
-                let batch = self.blocking(move || reader.fetch_from_disk(wanted)).await??;
+                // What is in the system's memory is read here and now: handing it to another thread takes longer.
+                let at_once = wanted.max_bytes <= READ_AT_ONCE_BYTES && self.driver == Driver::Thread;
+                let found = at_once.then(|| journal.fetch_from_disk(Wanted { at_once, ..wanted }));
+                let batch = match found {
+                    Some(Err(ReadError::Unavailable(reason))) if reason == MUST_WAIT => None,
+                    found => found.transpose()?,
+                };
+                let batch = if let Some(batch) = batch {
+                    batch
+                } else {
+                    let reader = journal.clone();
+                    self.blocking(move || reader.fetch_from_disk(wanted)).await??
+                };
                 if !batch.records.is_empty() {
                     return Ok(batch);
                 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, IoSlice},
+    io::{self, IoSlice, IoSliceMut},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
     sync::Arc,
@@ -10,7 +10,7 @@ use std::{
 
 use rustix::{
     fs::{FallocateFlags, FlockOperation},
-    io::ReadWriteFlags,
+    io::{Errno, ReadWriteFlags},
 };
 
 use super::{Access, Disk, DiskFile};
@@ -111,6 +111,19 @@ impl DiskFile for RealFile {
             }
         }
         Ok(filled)
+    }
+
+    fn read_at_once(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = buffer.len();
+        let mut slices = [IoSliceMut::new(buffer)];
+        match rustix::io::preadv2(&self.0, &mut slices, position, ReadWriteFlags::NOWAIT) {
+            Ok(count) if count == wanted => Ok(count),
+            // Short: the rest is not in memory, or the file ends.
+            Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

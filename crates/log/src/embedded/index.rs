@@ -25,7 +25,7 @@ const FOOTER_MAGIC: u64 = u64::from_le_bytes(*b"FANEND01");
 pub(super) const TRAILER_BYTES: usize = 48;
 const ENTRY_BYTES: usize = 12;
 /// Lists of entries kept in memory: some readers that are behind go through their segments side by side.
-const CACHED_LISTS: usize = 32;
+const CACHED_LISTS: usize = 128;
 /// A reader passes at most this much that is not its partition's.
 pub(super) const STEP_BYTES: u32 = 16 << 10;
 

@@ -233,7 +233,7 @@ impl Journal {
         }
         let floor = state.tails.floor(slot);
         if from < floor {
-            return Ok(Fetched::Disk(Wanted { slot, from, below: floor, max_bytes }));
+            return Ok(Fetched::Disk(Wanted { slot, from, below: floor, max_bytes, at_once: false }));
         }
         let records = state.tails.read(slot, from, end, max_bytes);
         let next = records.last().map_or(end, |record| record.offset.next());

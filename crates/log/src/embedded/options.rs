@@ -49,7 +49,7 @@ impl Options {
             retention_extra: Duration::from_hours(24),
             retention_settle: Duration::from_mins(10),
             segment_bytes: limits::SEGMENT_BYTES,
-            tail_bytes: 16 << 20,
+            tail_bytes: 12 << 20,
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock),
             driver: Driver::Thread,

@@ -7,7 +7,7 @@ use fanfare_core::Offset;
 
 use super::{
     format::{BATCH_FIXED_BYTES, BatchHeader, Place, RecordHeader, RecordHeaders, check_payload},
-    index::{EntryCache, STEP_BYTES},
+    index::{Entry, EntryCache, STEP_BYTES},
     layout::{Layout, Slot},
     segment::Segment,
 };
@@ -28,7 +28,16 @@ pub(super) struct Wanted {
     /// Only records below this one.
     pub(super) below: Offset,
     pub(super) max_bytes: usize,
+    /// Fail with [`MUST_WAIT`] rather than wait for the disk.
+    pub(super) at_once: bool,
 }
+
+/// Why a read that may not wait gave nothing.
+pub(super) fn must_wait() -> ReadError {
+    ReadError::Unavailable(MUST_WAIT.to_owned())
+}
+
+pub(super) const MUST_WAIT: &str = "what is wanted is not in memory";
 
 /// Reads from the first segment that has something wanted on, until enough is read.
 pub(super) fn read(
@@ -44,7 +53,8 @@ pub(super) fn read(
         if segment.header.next[wanted.slot.index()] >= wanted.below {
             break;
         }
-        let reader = Reader { layout, cache, segment, wanted, block: Block::new(segment.file.clone()) };
+        let block = Block { at_once: wanted.at_once, ..Block::new(segment.file.clone()) };
+        let reader = Reader { layout, cache, segment, wanted, block };
         let more = reader.read(&mut records, &mut size_bytes)?;
         // What one segment gave is enough; the caller comes again.
         if !more || !records.is_empty() {
@@ -74,6 +84,7 @@ impl Reader<'_> {
             let next_entry_at = plan.entries.get(number + 1).map_or(plan.end_at, |next| u64::from(next.at));
             let begin = u64::from(entry.at);
             let mut at = begin;
+            self.block.useful_to = useful_to(&plan.entries[number..], plan.end_at);
             while at < next_entry_at && at - begin < u64::from(STEP_BYTES) {
                 let header = self.batch(at)?;
                 if !self.take(at, &header, records, size_bytes)? {
@@ -165,8 +176,23 @@ impl Reader<'_> {
     }
 }
 
+/// How far the file holds something wanted without a long way between: reading on from there is in vain.
+fn useful_to(entries: &[Entry], end_at: u64) -> u64 {
+    let step = u64::from(STEP_BYTES);
+    let mut to = 0;
+    for entry in entries {
+        let at = u64::from(entry.at);
+        if to > 0 && at > to + step {
+            break;
+        }
+        to = at + step;
+    }
+    to.min(end_at)
+}
+
 fn failed(segment: &Segment, error: &io::Error) -> ReadError {
     match error.kind() {
+        io::ErrorKind::WouldBlock => must_wait(),
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
             ReadError::Corrupt(format!("{}: {error}", segment.path.display()))
         }
@@ -201,11 +227,22 @@ pub(super) struct Block {
     begin: u64,
     read_bytes: usize,
     read_bytes_max: usize,
+    /// Nothing behind this place is wanted, as far as is known.
+    useful_to: u64,
+    at_once: bool,
 }
 
 impl Block {
     pub(super) fn new(file: Arc<dyn DiskFile>) -> Self {
-        Self { file, bytes: Vec::new(), begin: 0, read_bytes: BLOCK_BYTES, read_bytes_max: BLOCK_BYTES_MAX }
+        Self {
+            file,
+            bytes: Vec::new(),
+            begin: 0,
+            read_bytes: BLOCK_BYTES,
+            read_bytes_max: BLOCK_BYTES_MAX,
+            useful_to: u64::MAX,
+            at_once: false,
+        }
     }
 
     /// For reading headers only: reads do not grow, so that most payloads are skipped.
@@ -224,10 +261,16 @@ impl Block {
     }
 
     fn fill(&mut self, at: u64, length: usize) -> io::Result<()> {
-        self.bytes.resize(length.max(self.read_bytes), 0);
+        let useful = usize::try_from(self.useful_to.saturating_sub(at)).unwrap_or(usize::MAX);
+        self.bytes.resize(length.max(self.read_bytes.min(useful)), 0);
         self.begin = at;
         self.read_bytes = (self.read_bytes * 2).min(self.read_bytes_max);
-        match self.file.read_at(at, &mut self.bytes) {
+        let read = if self.at_once {
+            self.file.read_at_once(at, &mut self.bytes)
+        } else {
+            self.file.read_at(at, &mut self.bytes)
+        };
+        match read {
             Ok(count) => {
                 self.bytes.truncate(count);
                 Ok(())
