@@ -17,6 +17,7 @@ mod listener;
 mod names;
 mod page;
 mod path;
+mod patient;
 mod surface;
 
 pub use application_in::{ApplicationIn, check_application, check_metadata};

@@ -9,12 +9,15 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::Surface;
+use crate::{
+    Surface,
+    patient::{LetIn, Patient},
+};
 
 /// Connections the kernel may hold ready for us.
 const BACKLOG: u32 = 4_096;
@@ -77,12 +80,7 @@ impl Listener {
         let tasks = TaskTracker::new();
         let abort = CancellationToken::new();
         while let Some((stream, permit)) = next_connection(&self.tcp, &room, &stop).await {
-            let connection = connection(stream, surface.clone(), stop.clone());
-            let abort = abort.clone();
-            tasks.spawn(async move {
-                abort.run_until_cancelled(connection).await;
-                drop(permit);
-            });
+            tasks.spawn(connection(stream, permit, surface.clone(), stop.clone(), abort.clone()));
         }
         drop(self.tcp);
         tasks.close();
@@ -99,7 +97,7 @@ async fn next_connection(
     tcp: &TcpListener,
     room: &Arc<Semaphore>,
     stop: &CancellationToken,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
     let permit = stop.run_until_cancelled(Arc::clone(room).acquire_owned()).await?;
     let permit = permit.expect("the semaphore is never closed");
     let mut exhausted = false;
@@ -126,12 +124,25 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn connection(stream: TcpStream, surface: Surface, stop: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    _permit: OwnedSemaphorePermit,
+    surface: Surface,
+    stop: CancellationToken,
+    abort: CancellationToken,
+) {
     // Answers are one small write; waiting for more of it only delays them.
     let _ = stream.set_nodelay(true);
+    let let_in = LetIn::default();
+    let stream = Patient::new(stream, surface.turns(), let_in.clone());
     let service = service_fn(move |request: Request<Incoming>| {
-        let surface = surface.clone();
-        async move { Ok::<_, std::convert::Infallible>(surface.answer(request.map(Body::new)).await) }
+        let (surface, let_in) = (surface.clone(), let_in.clone());
+        // An idle connection holds no room for a request.
+        Box::pin(async move {
+            let answer = surface.answer(request.map(Body::new)).await;
+            let_in.answered();
+            Ok::<_, std::convert::Infallible>(answer)
+        })
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -139,13 +150,13 @@ async fn connection(stream: TcpStream, surface: Surface, stop: CancellationToken
         .max_buf_size(limits::REQUEST_HEADER_BYTES);
     let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service));
     let served = tokio::select! {
-        served = serving.as_mut() => served,
+        served = serving.as_mut() => Some(served),
         () = stop.cancelled() => {
             serving.as_mut().graceful_shutdown();
-            serving.await
+            abort.run_until_cancelled(serving).await
         }
     };
-    if let Err(error) = served {
+    if let Some(Err(error)) = served {
         tracing::debug!(%error, "connection ended");
     }
 }

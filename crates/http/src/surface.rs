@@ -31,6 +31,11 @@ impl Surface {
         }
     }
 
+    /// Turns of the requests that are being answered.
+    pub(crate) fn turns(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.turns)
+    }
+
     /// Answers one request.
     pub async fn answer(&self, mut request: Request<Body>) -> Response<Body> {
         let prefers_problem = accepts_problem(request.headers());
@@ -48,7 +53,8 @@ impl Surface {
     }
 
     async fn route(&self, request: Request<Body>) -> Response<Body> {
-        let turn = timeout(limits::INGEST_WAIT, self.turns.acquire());
+        // The other half it may have waited on its connection.
+        let turn = timeout(limits::INGEST_WAIT / 2, self.turns.acquire());
         let _turn = if is_probe(request.uri().path()) {
             None
         } else if let Ok(turn) = turn.await {
@@ -57,6 +63,11 @@ impl Surface {
             let detail = "too many requests at once; send it again later";
             return ApiError::unavailable("overloaded", detail).into_response();
         };
+        // Those that wait for their turn are many: they hold no room for what comes after it.
+        Box::pin(self.in_turn(request)).await
+    }
+
+    async fn in_turn(&self, request: Request<Body>) -> Response<Body> {
         let routed = self.router.clone().call(request);
         match timeout(limits::REQUEST_TIMEOUT, AssertUnwindSafe(routed).catch_unwind()).await {
             Ok(Ok(Ok(response))) => response,
@@ -85,9 +96,16 @@ impl Service<Request<Body>> for Surface {
     }
 }
 
+const PROBES: [&[u8]; 4] = [b"/livez", b"/readyz", b"/metrics", b"/api/v1/health"];
+
 /// Health routes wait for nothing.
 fn is_probe(path: &str) -> bool {
-    matches!(path, "/livez" | "/readyz" | "/metrics") || path.starts_with("/api/v1/health")
+    begins_with_probe(path.as_bytes())
+}
+
+/// The same of the bytes in which a path begins.
+pub(crate) fn begins_with_probe(path: &[u8]) -> bool {
+    PROBES.iter().any(|probe| path.starts_with(probe))
 }
 
 async fn unknown_route(method: Method, uri: Uri) -> ApiError {
