@@ -12,6 +12,30 @@ pub(crate) fn raise_file_limit() {
     }
 }
 
+/// The allocator reads its settings before `main`: the process starts itself anew, once, with those that a server wants.
+/// What an operator has set stays.
+#[cfg(feature = "mimalloc")]
+pub(crate) fn with_allocator_settings() {
+    use std::os::unix::process::CommandExt as _;
+
+    /// Memory that is free goes back to the system at once: what a burst took is not kept.
+    const PURGE_DELAY: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "0");
+
+    if std::env::var_os(PURGE_DELAY.0).is_some() {
+        return;
+    }
+    if let Ok(program) = std::env::current_exe() {
+        let mut arguments = std::env::args_os();
+        let name = arguments.next().unwrap_or_else(|| program.clone().into());
+        let error = std::process::Command::new(program)
+            .arg0(name)
+            .args(arguments)
+            .env(PURGE_DELAY.0, PURGE_DELAY.1)
+            .exec();
+        tracing::debug!(%error, "goes on with the allocator's own settings");
+    }
+}
+
 /// Resolves on SIGTERM or SIGINT.
 pub(crate) async fn asked_to_stop() {
     let terminate = signal(SignalKind::terminate());

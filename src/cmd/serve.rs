@@ -16,6 +16,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    #[cfg(feature = "mimalloc")]
+    process::with_allocator_settings();
     let settings = args.options.or_file(args.config.as_deref())?.check()?;
     telemetry::start_logs(settings.log_json);
     process::raise_file_limit();
