@@ -8,6 +8,8 @@ mod support;
 mod bad_input;
 mod command_line;
 mod first_message;
+mod full_disk;
+mod keys;
 mod kill;
 mod official;
 mod operator;

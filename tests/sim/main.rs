@@ -27,6 +27,8 @@ mod runner;
 mod watched;
 mod world;
 
+const POWER_CUTS: u64 = 50;
+
 /// Seeds in the short form, which every change has to pass.
 #[cfg(not(feature = "planted"))]
 const SEEDS: u64 = 30;
@@ -37,6 +39,15 @@ fn seeds_hold_the_invariants() {
     let (from, count) = (runner::setting("FANFARE_SIM_FROM", 0), runner::setting("FANFARE_SIM_SEEDS", SEEDS));
     let failed = runner::run_all(from..from + count);
     assert!(failed.is_empty(), "broken: {failed:?}");
+}
+
+/// The power-cut form of the kill test (tests/e2e/kill.rs): the disk loses what was not synced, 50 times in a row.
+#[cfg(not(feature = "planted"))]
+#[test]
+fn fifty_power_cuts_in_a_row_lose_nothing() {
+    let outcome = runner::run_plan(plan::Plan::power_cuts(0, POWER_CUTS));
+    println!("{} events", outcome.events);
+    assert_eq!(outcome.broken, Vec::<String>::new());
 }
 
 #[cfg(not(feature = "planted"))]

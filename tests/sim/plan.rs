@@ -16,10 +16,22 @@ pub(crate) enum Flavour {
     Cluster,
 }
 
+/// Who stands behind the endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cast {
+    /// Whatever the seed draws.
+    Drawn,
+    /// Those of the kill test: one that is well, one that fails now and then, one that is dead, one that never takes
+    /// a certain message.
+    KillTest,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) flavour: Flavour,
+    pub(crate) cast: Cast,
+    pub(crate) ordering_keys: u64,
     pub(crate) processes: usize,
     pub(crate) message_partitions: u32,
     pub(crate) delivery_partitions: u32,
@@ -100,6 +112,8 @@ impl Plan {
         Self {
             seed,
             flavour,
+            cast: Cast::Drawn,
+            ordering_keys: 4,
             processes,
             message_partitions: 1 + u32::try_from(random.below(2)).unwrap(),
             delivery_partitions: 1 + u32::try_from(random.below(3)).unwrap(),
@@ -111,6 +125,33 @@ impl Plan {
             pause_millis: random.pick(&[150, 400, 1_000]),
             process_faults,
             log_faults,
+        }
+    }
+
+    /// The kill test with the power cut instead: again and again, also during start and recovery, with nothing else
+    /// wrong but the endpoints.
+    pub(crate) fn power_cuts(seed: u64, cuts: u64) -> Self {
+        let mut random = Random::of(seed, "power cuts", 0);
+        let trouble_for = Duration::from_millis(600 * cuts);
+        let faults = moments(cuts, trouble_for, &mut random).into_iter().map(|at| {
+            let down = random.millis(1..100);
+            let cut_starts = if random.percent(30) { 1 + small(&mut random, 3) } else { 0 };
+            (at, ProcessFault::PowerCut { down, cut_starts, after_put: false })
+        });
+        Self {
+            cast: Cast::KillTest,
+            ordering_keys: 100,
+            flavour: Flavour::Embedded,
+            processes: 1,
+            applications: 1,
+            endpoints: 4,
+            lane_entries: 65_536,
+            sync_delay: Duration::from_millis(2),
+            trouble_for,
+            pause_millis: 50,
+            process_faults: vec![faults.collect()],
+            log_faults: Vec::new(),
+            ..Self::of(seed)
         }
     }
 

@@ -2,10 +2,20 @@
 
 use fanfare_core::planted::{Fault, plant};
 
-use crate::runner;
+use crate::{POWER_CUTS, plan::Plan, runner};
 
 /// A fault that so many seeds do not find counts as not found.
 const SEEDS: u64 = 300;
+
+/// One that can fail: without the sync this is not survived.
+#[test]
+fn power_cuts_without_sync_lose_something() {
+    plant(Some(Fault::NoFsync));
+    let outcome = runner::run_plan(Plan::power_cuts(0, POWER_CUTS));
+    plant(None);
+    println!("broken: {:?}", outcome.broken.first());
+    assert!(!outcome.broken.is_empty());
+}
 
 #[test]
 fn every_planted_fault_is_found() {

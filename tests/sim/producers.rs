@@ -99,7 +99,9 @@ impl Producer {
 
     fn begin(&self, random: &mut Random, key: Option<String>) -> u32 {
         let history = &self.world.surroundings.history;
-        let ordering_key = random.percent(80).then(|| format!("order {}", random.below(4)));
+        let ordering_key = random
+            .percent(80)
+            .then(|| format!("order {}", random.below(self.world.surroundings.plan.ordering_keys)));
         let channel = random.percent(40).then(|| random.pick(&["red", "blue"]).to_owned());
         history.publish(Publish {
             application: self.application,

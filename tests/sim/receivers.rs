@@ -15,7 +15,12 @@ use parking_lot::Mutex;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::{history::History, random::Random, story::Arrival};
+use crate::{
+    history::History,
+    plan::{Cast, Plan},
+    random::Random,
+    story::Arrival,
+};
 
 /// How an endpoint refuses.
 #[derive(Clone, Copy, Debug)]
@@ -37,18 +42,27 @@ enum Refusal {
 struct Behaviour {
     /// Each way, in milliseconds.
     latency: std::ops::Range<u64>,
-    /// Refuses some messages when they come first.
-    flaky: bool,
-    /// One in so many messages is never taken.
-    poison: Option<u64>,
+    /// Refuses so many per cent of the messages when they come first.
+    flaky: u64,
+    poison: Option<Poison>,
     /// Takes nothing from the first to the second moment.
     outages: Vec<(Duration, Duration, Refusal)>,
+}
+
+/// What an endpoint never takes.
+#[derive(Clone, Copy, Debug)]
+enum Poison {
+    /// One message in so many.
+    OneIn(u64),
+    /// This one.
+    Publish(u32),
 }
 
 const POISON_BELOW: u32 = 80;
 
 pub(crate) struct Receivers {
     seed: u64,
+    cast: Cast,
     trouble_for: Duration,
     history: Arc<History>,
     /// In microseconds; everything is well from here on.
@@ -57,9 +71,10 @@ pub(crate) struct Receivers {
 }
 
 impl Receivers {
-    pub(crate) fn new(seed: u64, trouble_for: Duration, history: Arc<History>) -> Self {
+    pub(crate) fn new(plan: &Plan, history: Arc<History>) -> Self {
+        let &Plan { seed, cast, trouble_for, .. } = plan;
         let random = Mutex::new(Random::of(seed, "receivers", 0));
-        Self { seed, trouble_for, history, healed_at: AtomicU64::new(u64::MAX), random }
+        Self { seed, cast, trouble_for, history, healed_at: AtomicU64::new(u64::MAX), random }
     }
 
     pub(crate) fn heal(&self) {
@@ -73,10 +88,14 @@ impl Receivers {
     }
 
     pub(crate) fn is_poison(&self, endpoint: EndpointNumber, publish: u32) -> bool {
-        let one_in = self.behaviour(endpoint).poison;
-        // Each holds an ordered lane up until it is parked: there are only so many.
-        publish < POISON_BELOW
-            && one_in.is_some_and(|one_in| self.of(endpoint, "poison", u64::from(publish)).below(one_in) == 0)
+        match self.behaviour(endpoint).poison {
+            None => false,
+            Some(Poison::Publish(only)) => publish == only,
+            // Each holds an ordered lane up until it is parked: there are only so many.
+            Some(Poison::OneIn(one_in)) => {
+                publish < POISON_BELOW && self.of(endpoint, "poison", u64::from(publish)).below(one_in) == 0
+            }
+        }
     }
 
     fn of(&self, endpoint: EndpointNumber, purpose: &str, number: u64) -> Random {
@@ -84,11 +103,29 @@ impl Receivers {
     }
 
     fn behaviour(&self, endpoint: EndpointNumber) -> Behaviour {
+        match self.cast {
+            Cast::Drawn => self.drawn(endpoint),
+            Cast::KillTest => self.of_kill_test(endpoint),
+        }
+    }
+
+    fn of_kill_test(&self, endpoint: EndpointNumber) -> Behaviour {
+        let mut behaviour = Behaviour { latency: 1..5, flaky: 0, poison: None, outages: Vec::new() };
+        match endpoint.0 % 4 {
+            0 => {}
+            1 => behaviour.flaky = 3,
+            2 => behaviour.outages.push((Duration::ZERO, self.trouble_for, Refusal::Connect)),
+            _ => behaviour.poison = Some(Poison::Publish(20)),
+        }
+        behaviour
+    }
+
+    fn drawn(&self, endpoint: EndpointNumber) -> Behaviour {
         let mut random = self.of(endpoint, "behaviour", 0);
         let latency = random.pick(&[(1, 3), (1, 10), (5, 30), (50, 300)]);
         let until = u64::try_from(self.trouble_for.as_millis()).unwrap();
         let flaky = random.percent(40);
-        let poison = random.percent(30).then(|| 6 + random.below(10));
+        let poison = random.percent(30).then(|| Poison::OneIn(6 + random.below(10)));
         // Not both: a message refused once, and again by an outage that begins just then, looks like poison.
         let outages = if !flaky && random.percent(75) { 1 + random.below(2) } else { 0 };
         let outages = (0..outages).map(|_| {
@@ -97,7 +134,12 @@ impl Receivers {
             let lasts = random.millis(100..longest);
             (from, from + lasts, refusal(&mut random))
         });
-        Behaviour { latency: latency.0..latency.1, flaky, poison, outages: outages.collect() }
+        Behaviour {
+            latency: latency.0..latency.1,
+            flaky: if flaky { 25 } else { 0 },
+            poison,
+            outages: outages.collect(),
+        }
     }
 
     /// Whether a message is refused that arrives now for the `times`-th time, from 0.
@@ -116,11 +158,11 @@ impl Receivers {
             return Some(*refusal);
         }
         if self.is_poison(endpoint, publish) {
-            return Some(Refusal::Status(500));
+            return Some(Refusal::Status(if self.cast == Cast::KillTest { 400 } else { 500 }));
         }
         let mut random = self.of(endpoint, "flaky", u64::from(publish));
-        let unlucky = random.percent(25) && times == 0;
-        (behaviour.flaky && !self.is_healed() && unlucky).then(|| refusal(&mut random))
+        let unlucky = random.percent(behaviour.flaky) && times == 0;
+        (!self.is_healed() && unlucky).then(|| refusal(&mut random))
     }
 }
 

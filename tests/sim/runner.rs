@@ -11,7 +11,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::world::{self, Outcome};
+use crate::{
+    plan::Plan,
+    world::{self, Outcome},
+};
 
 const THREADS: usize = 2;
 
@@ -26,10 +29,14 @@ pub(crate) fn setting(name: &str, otherwise: u64) -> u64 {
 
 /// Runs one seed.
 pub(crate) fn run(seed: u64) -> Outcome {
+    run_plan(Plan::of(seed))
+}
+
+pub(crate) fn run_plan(plan: Plan) -> Outcome {
     watch_panics();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    let mut outcome = runtime.block_on(world::run(seed));
+    let mut outcome = runtime.block_on(world::run(plan));
     drop(runtime);
     outcome.broken.extend(PANICS.take().into_iter().map(|panic| format!("nothing panics: {panic}")));
     outcome

@@ -62,9 +62,9 @@ pub(crate) struct Outcome {
     pub(crate) broken: Vec<String>,
 }
 
-/// Runs a seed on the runtime that this is called in, whose time is paused.
-pub(crate) async fn run(seed: u64) -> Outcome {
-    let world = World::new(Plan::of(seed));
+/// Runs a plan on the runtime that this is called in, whose time is paused.
+pub(crate) async fn run(plan: Plan) -> Outcome {
+    let world = World::new(plan);
     let history = Arc::clone(&world.surroundings.history);
     history.note(format_args!("{:?}", world.surroundings.plan));
     world.live().await;
@@ -94,7 +94,7 @@ impl World {
     fn new(plan: Plan) -> Arc<Self> {
         let start = Instant::now();
         let history = Arc::new(History::new(start));
-        let receivers = Arc::new(Receivers::new(plan.seed, plan.trouble_for, Arc::clone(&history)));
+        let receivers = Arc::new(Receivers::new(&plan, Arc::clone(&history)));
         let storage = match plan.flavour {
             Flavour::Embedded => {
                 let disk = FaultyDisk::new(plan.seed);

@@ -61,6 +61,25 @@ impl Installation {
         Client::new(self.address.clone(), token.map(str::to_owned))
     }
 
+    /// As `spawn`, on a file system of its own with so much room, which goes when the server ends. Its files can be
+    /// reached as [`Server::file`] meanwhile.
+    pub(crate) fn spawn_on_small_disk(&self, size_bytes: u64) -> Server {
+        std::fs::create_dir(self.data()).expect("there is none yet");
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+        command.arg(r#"mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2 && exec "$@""#);
+        command.arg("sh").arg(size_bytes.to_string()).arg(self.data());
+        let serve = self.command(&["serve", "--listen", "127.0.0.1:0", "--dev"]);
+        command.arg(serve.get_program()).args(serve.get_args());
+        for (name, value) in serve.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        Server::spawn(&mut command, self.address.clone())
+    }
+
     pub(crate) async fn token(&self, options: &[&str]) -> String {
         let mut arguments = vec!["token"];
         arguments.extend(options);

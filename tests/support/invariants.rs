@@ -139,7 +139,8 @@ fn log_order_is_publish_order(story: &Story) -> Result<(), String> {
 }
 
 /// Of a sequence: first attempts rise, and each comes after all before it were settled. Excepted is the search that
-/// tells poison from outage, which begins when something has been failing for `park_after`.
+/// tells poison from outage, which begins when something has been failing for `park_after`; and messages sent before the
+/// endpoint's creation was answered: where routing is done again after a crash, it gets some that it did not get before.
 fn first_attempts_in_order(story: &Story) -> Result<(), String> {
     let places = places(story);
     let publish_of = story.records.publish_of();
@@ -147,18 +148,22 @@ fn first_attempts_in_order(story: &Story) -> Result<(), String> {
         let mut sequences: BTreeMap<String, BTreeMap<Offset, Seen>> = BTreeMap::new();
         for (_, id, endpoints) in story.records.routed() {
             let Some(number) = publish_of.get(&id).filter(|_| endpoints.contains(endpoint)) else { continue };
+            let early = subscriber.known_at.is_none_or(|at| at > story.publishes[number].sent_at);
             if let (Some(sequence), Some((_, offset))) =
                 (subscriber.sequence(&story.publishes[number]), places.get(number))
             {
                 let poison = story.poison.contains(&(*endpoint, *number));
-                sequences.entry(sequence).or_default().insert(*offset, Seen { poison, ..Seen::default() });
+                sequences
+                    .entry(sequence)
+                    .or_default()
+                    .insert(*offset, Seen { excepted: poison || early, early, ..Seen::default() });
             }
         }
         for arrival in story.arrivals.iter().filter(|arrival| arrival.endpoint == *endpoint) {
             let Some((_, offset)) = places.get(&arrival.publish) else { continue };
             let Some(sequence) = subscriber.sequence(&story.publishes[&arrival.publish]) else { continue };
             let Some(seen) = sequences.get_mut(&sequence) else { continue };
-            if seen.get(offset).is_some_and(|seen| seen.first.is_none()) {
+            if seen.get(offset).is_some_and(|seen| seen.first.is_none() && !seen.early) {
                 in_order(seen, *offset, arrival, subscriber.park_after, story.clocks_even).map_err(
                     |error| {
                         format!(
@@ -172,6 +177,10 @@ fn first_attempts_in_order(story: &Story) -> Result<(), String> {
                 seen.first.get_or_insert(arrival.at);
                 if arrival.answered.is_some() {
                     seen.settled = true;
+                    // A former owner may be in the middle of its search, and not know that this went through.
+                    if !story.one_authority && seen.is_long(arrival.at, subscriber.park_after) {
+                        seen.searched_until = Some(arrival.at + SEARCH);
+                    }
                     seen.failing_since = None;
                 } else {
                     seen.failing_since.get_or_insert(arrival.at);
@@ -188,7 +197,25 @@ struct Seen {
     first: Option<Duration>,
     failing_since: Option<Duration>,
     settled: bool,
-    poison: bool,
+    /// Sent before the endpoint was known.
+    early: bool,
+    /// Early, or poison.
+    excepted: bool,
+    searched_until: Option<Duration>,
+}
+
+/// Longer than a search takes.
+const SEARCH: Duration = Duration::from_secs(5);
+
+impl Seen {
+    /// Whether it has been failing for so long that a search may begin.
+    fn is_long(&self, now: Duration, park_after: Option<Duration>) -> bool {
+        let failing_for = self.failing_since.map(|since| now.saturating_sub(since));
+        // Delays are up to a fifth shorter than they say.
+        failing_for
+            .zip(park_after)
+            .is_some_and(|(failing_for, park_after)| failing_for >= park_after.mul_f64(0.75))
+    }
 }
 
 fn in_order(
@@ -204,15 +231,12 @@ fn in_order(
     let mut before = sequence.range(..offset).filter(|(_, seen)| !seen.settled);
     // Of what was answered the answer may have been lost with its process: it fails again then.
     let searching = sequence.range(..offset).any(|(_, seen)| {
-        let failing_for = seen.failing_since.map(|since| arrival.at.checked_sub(since).unwrap());
-        failing_for
-            .zip(park_after)
-            .is_some_and(|(failing_for, park_after)| failing_for >= park_after.mul_f64(0.75))
+        seen.is_long(arrival.at, park_after) || seen.searched_until.is_some_and(|until| arrival.at <= until)
     });
     if searching || !clocks_even {
         return Ok(());
     }
-    match before.find(|(_, seen)| !seen.poison) {
+    match before.find(|(_, seen)| !seen.excepted) {
         Some((earlier, _)) => Err(format!("(message {offset}) came before message {earlier} was settled")),
         None => Ok(()),
     }
@@ -360,11 +384,14 @@ fn healed_endpoints_are_found(story: &Story) -> Result<(), String> {
         }));
     }
     for endpoint in waiting.difference(&poisoned) {
-        let of_endpoint = story
-            .arrivals
-            .iter()
-            .filter(|arrival| arrival.endpoint == *endpoint && arrival.answered.is_some());
-        let found = of_endpoint.map(|arrival| arrival.at).find(|at| *at > story.healed_at);
+        let of_endpoint = story.arrivals.iter().filter(|arrival| arrival.endpoint == *endpoint);
+        let (before, after): (Vec<_>, Vec<_>) =
+            of_endpoint.partition(|arrival| arrival.at <= story.healed_at);
+        // One that took the last message was not dead: single messages wait for their schedule.
+        if before.last().is_none_or(|arrival| arrival.answered.is_some()) {
+            continue;
+        }
+        let found = after.into_iter().find(|arrival| arrival.answered.is_some()).map(|arrival| arrival.at);
         let found = found.unwrap_or(Duration::MAX);
         ensure(found.checked_sub(story.healed_at).unwrap() <= within, || {
             format!(

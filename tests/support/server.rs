@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread::JoinHandle,
     time::Duration,
@@ -23,6 +24,8 @@ pub(crate) struct Server {
     followers: Vec<JoinHandle<()>>,
     /// Told to all clients of the installation once it is known.
     address: Address,
+    /// What an operator is meant to be told in this test.
+    expected: &'static str,
 }
 
 /// When a server was killed, by the test's clock: surely alive before, surely dead after.
@@ -45,7 +48,7 @@ impl Server {
             log.follow(child.stdout.take().expect("stdout was piped")),
             log.follow(child.stderr.take().expect("stderr was piped")),
         ];
-        Self { child, log, followers, address }
+        Self { child, log, followers, address, expected: "" }
     }
 
     /// Waits until the server says where it listens, and tells the clients.
@@ -84,6 +87,25 @@ impl Server {
         Kill { before, after: Instant::now() }
     }
 
+    /// The log must tell an operator this, and nothing else may be an ERROR.
+    pub(crate) fn expect_error(&mut self, text: &'static str) {
+        self.expected = text;
+    }
+
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A file as the server sees it, also on a file system of its own.
+    pub(crate) fn file(&self, path: &Path) -> PathBuf {
+        let path = path.strip_prefix("/").expect("temporary directories are named from the root");
+        PathBuf::from(format!("/proc/{}/root", self.process())).join(path)
+    }
+
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        fanfare_loadtest::process::usage(self.process()).expect("the process runs").resident_bytes
+    }
+
     /// Asks it to stop, and waits until it has.
     pub(crate) async fn terminate(mut self) -> ExitStatus {
         signal("TERM", self.child.id());
@@ -116,8 +138,13 @@ impl Drop for Server {
             eprintln!("the server's log ends with:\n{}", self.log.tail(40));
             return;
         }
-        let errors = self.log.errors();
+        let (expected, errors): (Vec<_>, Vec<_>) = self
+            .log
+            .errors()
+            .into_iter()
+            .partition(|line| !self.expected.is_empty() && line.contains(self.expected));
         assert!(errors.is_empty(), "the server logged errors:\n{}", errors.join("\n"));
+        assert_eq!(expected.is_empty(), self.expected.is_empty(), "nothing was said of: {}", self.expected);
     }
 }
 

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fanfare_core::{
     ApplicationId, Content, Delivery, EndpointNumber, Fingerprint, Identity, Message, MessageId, Offset,
-    OrganizationId, Partition, Source, SystemEntropy, Timestamp,
+    Ordering, OrganizationId, Partition, Policy, Source, SystemEntropy, Timestamp,
+    lane::{Failure, FailureKind, Finished, Lane, Poll},
     signature::{Signer, SigningKey, verify},
 };
 
@@ -85,5 +86,52 @@ fn signature(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, codec, signature);
+/// Deliveries taken through a lane from push to settlement, a window at a time.
+fn lane(criterion: &mut Criterion) {
+    const DELIVERIES: u64 = 1_000;
+    let now = Timestamp::from_secs(1_700_000_000);
+    let failed = Finished::Failed(Failure { kind: FailureKind::Ordinary, retry_after: None });
+    let mut group = criterion.benchmark_group("lane");
+    group.throughput(Throughput::Elements(DELIVERIES));
+    for (name, ordering) in
+        [("strict", Ordering::Strict), ("keyed", Ordering::Keyed), ("unordered", Ordering::Unordered)]
+    {
+        let policy = Policy { ordering, max_in_flight: 16, ..Policy::default() };
+        group.bench_function(format!("{name}_delivered"), |b| {
+            b.iter(|| {
+                let mut lane = Lane::new(policy.clone(), Offset::ZERO, now);
+                (0..DELIVERIES).for_each(|offset| lane.push(Offset(offset)));
+                run(&mut lane, now, Finished::Delivered)
+            });
+        });
+    }
+    let policy = Policy { ordering: Ordering::Unordered, max_in_flight: 16, ..Policy::default() };
+    let mut behind = Lane::new(policy.clone(), Offset::ZERO, now);
+    (0..DELIVERIES).for_each(|offset| behind.push(Offset(offset)));
+    run(&mut behind, now, failed);
+    group.bench_function("snapshot_and_restore", |b| {
+        b.iter(|| Lane::restore(&black_box(&behind).snapshot(now), policy.clone(), now));
+    });
+    group.finish();
+}
+
+/// Starts what may start and finishes it with `outcome`, until the lane waits.
+fn run(lane: &mut Lane, now: Timestamp, outcome: Finished) -> u64 {
+    let mut settled = Vec::new();
+    let mut in_flight = Vec::new();
+    loop {
+        match lane.poll(now, &mut settled) {
+            Poll::Start(start) => in_flight.push(start.offset),
+            Poll::NeedKey(offset) => lane.offer_key(offset, offset.0 % 100),
+            Poll::Wait(_) if in_flight.is_empty() => return lane.unsettled(),
+            Poll::Wait(_) => {
+                for offset in in_flight.drain(..) {
+                    lane.finished(offset, outcome, now, 7, &mut settled);
+                }
+            }
+        }
+    }
+}
+
+criterion_group!(benches, codec, signature, lane);
 criterion_main!(benches);
