@@ -1,6 +1,7 @@
 //! `fanfare`: one binary for every role and every task around it.
 
 mod cmd;
+mod engine;
 mod process;
 mod run;
 mod settings;
@@ -47,9 +48,17 @@ fn main() -> std::process::ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            // One plain line: causes are part of the messages.
-            eprintln!("fanfare: {error:#}");
+            eprintln!("fanfare: {}", one_line(&error));
             std::process::ExitCode::FAILURE
         }
     }
+}
+
+/// The error with its causes, those left out that its text names already.
+fn one_line(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |line, cause| match cause.to_string() {
+        cause if line.contains(&cause) => line,
+        cause if line.is_empty() => cause,
+        cause => format!("{line}: {cause}"),
+    })
 }

@@ -6,22 +6,24 @@ use anyhow::Context as _;
 use fanfare_control::{Control, MainSecret, default_organization};
 use fanfare_core::{Clock, Entropy, KnownClaims, SystemClock, SystemEntropy, guard::Guard, limits};
 use fanfare_http::{Gate, Listener, Memory, Probes, Surface};
-use fanfare_log::{
-    Log, Topic,
-    embedded::{EmbeddedLog, Options as LogOptions},
-};
+use fanfare_log::{Log, Topic};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    engine::Engine,
     process,
-    settings::{self, Settings},
+    settings::{self, Kafka, Settings},
     telemetry,
 };
+
+/// Between two tries to begin.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 /// Requests in flight may take this long when the process stops.
 const HTTP_DRAIN: Duration = Duration::from_secs(5);
 
-/// Runs all roles on the embedded log until the process is asked to stop.
+/// Runs the roles of the process until it is asked to stop.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let metrics = telemetry::start_metrics()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -29,31 +31,22 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
 
     // The port first: whoever starts a second server learns it before anything is touched.
     let listener = Listener::bind(settings.listen)?;
-    std::fs::create_dir_all(&settings.data_dir)
-        .with_context(|| format!("cannot create data directory {}", settings.data_dir.display()))?;
-    let embedded = EmbeddedLog::open(LogOptions {
-        retention: settings.retention,
-        ..LogOptions::new(&settings.data_dir, settings.message_partitions, settings.delivery_partitions)
-    })?;
-    telemetry::observe_log(&embedded);
-    let log: Arc<dyn Log> = Arc::clone(&embedded) as Arc<dyn Log>;
+    let engine = Engine::open(&settings).await?;
+    let log = engine.log();
     let main_secret = match &settings.main_secret_file {
         Some(path) => MainSecret::from_file(path)?,
         None => MainSecret::load_or_create(&settings::main_secret_path(&settings.data_dir), &*entropy)?,
     };
-    let control = Control::open(
-        Arc::clone(&log),
-        fanfare_control::Options {
-            clock: Arc::clone(&clock),
-            entropy: Arc::clone(&entropy),
-            main_secret,
-            allow_http: settings.allow_http,
-            message_partitions: settings.message_partitions,
-            delivery_partitions: settings.delivery_partitions,
-            policy: settings.policy.clone(),
-        },
-    )
-    .await?;
+    let options = fanfare_control::Options {
+        clock: Arc::clone(&clock),
+        entropy: Arc::clone(&entropy),
+        main_secret,
+        allow_http: settings.allow_http,
+        message_partitions: settings.message_partitions,
+        delivery_partitions: settings.delivery_partitions,
+        policy: settings.policy.clone(),
+    };
+    let control = open_control(&log, &options, settings.kafka.as_ref()).await?;
 
     let stop = CancellationToken::new();
     let router = fanfare_router::Service::new(fanfare_router::Options {
@@ -61,10 +54,12 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         control: control.clone(),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
-        dedup_dir: Some(settings.data_dir.join("dedup")),
-        inline: false,
+        // Where partitions come and go, what a former owner left behind is of no use.
+        dedup_dir: (!engine.is_shared()).then(|| settings.data_dir.join("dedup")),
+        inline: engine.is_shared(),
     });
-    let known_claims: Arc<dyn KnownClaims> = Arc::new(router.handle());
+    // Another process may route the partition: there the routers alone decide.
+    let known_claims = (!engine.is_shared()).then(|| Arc::new(router.handle()) as Arc<dyn KnownClaims>);
     let transport = fanfare_delivery::send::Http::new(fanfare_delivery::send::Options {
         allowed: settings.allow_networks.clone(),
         allow_loopback: settings.dev,
@@ -87,8 +82,17 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let surface = surface(&settings, &log, &control, &clock, &entropy, known_claims, metrics);
 
     let address = listener.address();
-    let router = tokio::spawn(router.run(stop.child_token()));
-    let delivery = tokio::spawn(delivery.run(stop.child_token()));
+    let roles = settings.roles;
+    let idle = stop.child_token();
+    let router = if roles.router {
+        tokio::spawn(router.run(stop.child_token()))
+    } else {
+        tokio::spawn(async move {
+            idle.cancelled().await;
+            Ok(())
+        })
+    };
+    let delivery = roles.delivery.then(|| tokio::spawn(delivery.run(stop.child_token())));
     let http_stop = CancellationToken::new();
     let http = tokio::spawn(listener.serve(surface, http_stop.clone(), HTTP_DRAIN));
     announce(&settings, address, &control, &*clock);
@@ -102,13 +106,33 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     http_stop.cancel();
     let _ = http.await;
     stop.cancel();
-    let _ = delivery.await;
+    if let Some(delivery) = delivery {
+        let _ = delivery.await;
+    }
     let routed = match failed {
         Some(ended) => ended,
         None => router.await,
     };
-    embedded.close().await;
+    engine.close().await;
     routed.context("the router panicked")?.context("routing failed")
+}
+
+/// A cluster may not be ready for what was just made there.
+async fn open_control(
+    log: &Arc<dyn Log>,
+    options: &fanfare_control::Options,
+    kafka: Option<&Kafka>,
+) -> anyhow::Result<Control> {
+    let deadline = Instant::now() + kafka.map_or(Duration::ZERO, |kafka| kafka.wait);
+    loop {
+        match Control::open(Arc::clone(log), options.clone()).await {
+            Err(error) if error.is_retryable() && Instant::now() < deadline => {
+                tracing::warn!(%error, "trying again");
+                sleep(TRY_AGAIN).await;
+            }
+            opened => return Ok(opened?),
+        }
+    }
 }
 
 fn surface(
@@ -117,26 +141,28 @@ fn surface(
     control: &Control,
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
-    known_claims: Arc<dyn KnownClaims>,
+    known_claims: Option<Arc<dyn KnownClaims>>,
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
 ) -> Surface {
     let gate = Gate::new(control.clone(), Arc::clone(clock), Memory::default());
     let ingest = fanfare_ingest::Ingest::new(fanfare_ingest::Options {
         log: Arc::clone(log),
-        known_claims: Some(known_claims),
+        known_claims,
         clock: Arc::clone(clock),
         entropy: Arc::clone(entropy),
     });
-    let routes = fanfare_ingest::routes(fanfare_ingest::State {
-        gate: gate.clone(),
-        ingest,
-        body_bytes: settings.body_bytes,
-    })
-    .merge(fanfare_api::routes(fanfare_api::State {
-        gate,
-        entropy: Arc::clone(entropy),
-        guard: Arc::new(Guard::new(settings.allow_networks.clone(), settings.dev)),
-    }));
+    let mut routes = axum::Router::new();
+    if settings.roles.ingest {
+        let state = fanfare_ingest::State { gate: gate.clone(), ingest, body_bytes: settings.body_bytes };
+        routes = routes.merge(fanfare_ingest::routes(state));
+    }
+    if settings.roles.api {
+        routes = routes.merge(fanfare_api::routes(fanfare_api::State {
+            gate,
+            entropy: Arc::clone(entropy),
+            guard: Arc::new(Guard::new(settings.allow_networks.clone(), settings.dev)),
+        }));
+    }
     let room = Arc::clone(log);
     let ready = Arc::new(move || {
         if room.has_room(Topic::Messages) { Ok(()) } else { Err("no room left for messages".to_owned()) }

@@ -2,6 +2,7 @@
 //! before anything is opened.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -15,6 +16,9 @@ pub(crate) const DATA_DIR: &str = "./fanfare-data";
 const LISTEN: &str = "127.0.0.1:8071";
 const MESSAGE_PARTITIONS: u32 = 4;
 const DELIVERY_PARTITIONS: u32 = 4;
+const KAFKA_MESSAGE_PARTITIONS: u32 = 16;
+const KAFKA_DELIVERY_PARTITIONS: u32 = 32;
+const KAFKA_PREFIX: &str = "fanfare.";
 const PARTITIONS_MAX: u32 = 1_024;
 
 /// What an operator may say, on the command line, in the environment or in a file. All of it is optional.
@@ -39,10 +43,28 @@ pub(crate) struct Options {
     /// File with the main secret (32 bytes in base64); made in the data directory if not given.
     #[arg(long, env = "FANFARE_MAIN_SECRET_FILE")]
     pub(crate) main_secret_file: Option<PathBuf>,
-    /// Partitions of `messages`, fixed at the first start [default: 4].
+    /// Brokers of Apache Kafka as HOST:PORT, comma separated; without it the log is in the data directory.
+    #[arg(long, env = "FANFARE_KAFKA")]
+    pub(crate) kafka: Option<String>,
+    /// Begins the names of all topics and groups on Kafka [default: fanfare.].
+    #[arg(long, env = "FANFARE_KAFKA_PREFIX")]
+    pub(crate) kafka_prefix: Option<String>,
+    /// Brokers that keep each record, for topics that are made [default: 1].
+    #[arg(long, env = "FANFARE_KAFKA_REPLICATION")]
+    pub(crate) kafka_replication: Option<u32>,
+    /// Settings of librdkafka as NAME=VALUE, comma separated: TLS, SASL and whatever else a cluster needs.
+    #[arg(long, env = "FANFARE_KAFKA_PROPERTIES", value_delimiter = ',')]
+    pub(crate) kafka_properties: Option<Vec<String>>,
+    /// Seconds to wait for Kafka at the start before giving up [default: 60].
+    #[arg(long, env = "FANFARE_KAFKA_WAIT_SECS")]
+    pub(crate) kafka_wait_secs: Option<u32>,
+    /// What this process does, comma separated: ingest, router, delivery, api [default: all]. Needs `kafka`.
+    #[arg(long, env = "FANFARE_ROLE", value_delimiter = ',')]
+    pub(crate) role: Option<Vec<String>>,
+    /// Partitions of `messages`, fixed at the first start [default: 4; 16 on Kafka].
     #[arg(long, env = "FANFARE_MESSAGE_PARTITIONS")]
     pub(crate) message_partitions: Option<u32>,
-    /// Partitions of `deliveries`, fixed at the first start [default: 4].
+    /// Partitions of `deliveries`, fixed at the first start [default: 4; 32 on Kafka].
     #[arg(long, env = "FANFARE_DELIVERY_PARTITIONS")]
     pub(crate) delivery_partitions: Option<u32>,
     /// Hours that messages are kept [default: 168].
@@ -71,6 +93,8 @@ pub(crate) struct Settings {
     pub(crate) allow_http: bool,
     pub(crate) allow_networks: Vec<ipnet::IpNet>,
     pub(crate) main_secret_file: Option<PathBuf>,
+    pub(crate) kafka: Option<Kafka>,
+    pub(crate) roles: Roles,
     pub(crate) message_partitions: u32,
     pub(crate) delivery_partitions: u32,
     pub(crate) retention: Duration,
@@ -78,6 +102,36 @@ pub(crate) struct Settings {
     pub(crate) policy: Policy,
     pub(crate) prefixes: Vec<fanfare_delivery::send::HeaderPrefix>,
     pub(crate) log_json: Option<bool>,
+}
+
+/// Where Kafka is and how it is used.
+#[derive(Clone)]
+pub(crate) struct Kafka {
+    pub(crate) brokers: String,
+    pub(crate) prefix: String,
+    pub(crate) replication: u32,
+    pub(crate) properties: BTreeMap<String, String>,
+    pub(crate) wait: Duration,
+}
+
+impl std::fmt::Debug for Kafka {
+    /// Without the properties: passwords are among them.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kafka")
+            .field("brokers", &self.brokers)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "any subset is allowed")]
+pub(crate) struct Roles {
+    pub(crate) ingest: bool,
+    pub(crate) router: bool,
+    pub(crate) delivery: bool,
+    pub(crate) api: bool,
 }
 
 impl Options {
@@ -95,6 +149,12 @@ impl Options {
             allow_http: self.allow_http.or(file.allow_http),
             allow_networks: self.allow_networks.or(file.allow_networks),
             main_secret_file: self.main_secret_file.or(file.main_secret_file),
+            kafka: self.kafka.or(file.kafka),
+            kafka_prefix: self.kafka_prefix.or(file.kafka_prefix),
+            kafka_replication: self.kafka_replication.or(file.kafka_replication),
+            kafka_properties: self.kafka_properties.or(file.kafka_properties),
+            kafka_wait_secs: self.kafka_wait_secs.or(file.kafka_wait_secs),
+            role: self.role.or(file.role),
             message_partitions: self.message_partitions.or(file.message_partitions),
             delivery_partitions: self.delivery_partitions.or(file.delivery_partitions),
             retention_hours: self.retention_hours.or(file.retention_hours),
@@ -133,7 +193,30 @@ impl Options {
             Some("text") => Some(false),
             Some(other) => bail!("log_format: `{other}` is neither json nor text"),
         };
+        let roles = roles(self.role.as_deref())?;
+        let kafka = if let Some(brokers) = self.kafka {
+            ensure!(
+                self.main_secret_file.is_some(),
+                "main_secret_file: all processes on Kafka share the main secret; give them the same file"
+            );
+            Some(Kafka {
+                brokers,
+                prefix: self.kafka_prefix.unwrap_or_else(|| KAFKA_PREFIX.to_owned()),
+                replication: self.kafka_replication.unwrap_or(1),
+                properties: properties(&self.kafka_properties.unwrap_or_default())?,
+                wait: Duration::from_secs(self.kafka_wait_secs.unwrap_or(60).into()),
+            })
+        } else {
+            ensure!(
+                roles == Roles::ALL,
+                "role: a process on the embedded log has all roles; several processes need `kafka`"
+            );
+            None
+        };
+        let shared = kafka.is_some();
         Ok(Settings {
+            kafka,
+            roles,
             data_dir: self.data_dir.unwrap_or_else(|| DATA_DIR.into()),
             listen,
             dev,
@@ -143,12 +226,12 @@ impl Options {
             message_partitions: partitions(
                 "message_partitions",
                 self.message_partitions,
-                MESSAGE_PARTITIONS,
+                if shared { KAFKA_MESSAGE_PARTITIONS } else { MESSAGE_PARTITIONS },
             )?,
             delivery_partitions: partitions(
                 "delivery_partitions",
                 self.delivery_partitions,
-                DELIVERY_PARTITIONS,
+                if shared { KAFKA_DELIVERY_PARTITIONS } else { DELIVERY_PARTITIONS },
             )?,
             retention: Duration::from_secs(u64::from(hours) * 3_600),
             body_bytes,
@@ -161,6 +244,36 @@ impl Options {
 
 pub(crate) fn main_secret_path(data_dir: &Path) -> PathBuf {
     data_dir.join("main-secret")
+}
+
+impl Roles {
+    const ALL: Self = Self { ingest: true, router: true, delivery: true, api: true };
+}
+
+fn roles(names: Option<&[String]>) -> anyhow::Result<Roles> {
+    let Some(names) = names else { return Ok(Roles::ALL) };
+    let mut roles = Roles { ingest: false, router: false, delivery: false, api: false };
+    for name in names {
+        match name.trim() {
+            "ingest" => roles.ingest = true,
+            "router" => roles.router = true,
+            "delivery" => roles.delivery = true,
+            "api" => roles.api = true,
+            other => bail!("role: `{other}` is none of ingest, router, delivery, api"),
+        }
+    }
+    Ok(roles)
+}
+
+fn properties(given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    given
+        .iter()
+        .map(|text| match text.split_once('=') {
+            Some((name, value)) => Ok((name.trim().to_owned(), value.to_owned())),
+            // Its value may be a secret, so nothing of it is shown.
+            None => bail!("kafka_properties: each is NAME=VALUE, such as security.protocol=ssl"),
+        })
+        .collect()
 }
 
 fn partitions(name: &str, given: Option<u32>, default: u32) -> anyhow::Result<u32> {

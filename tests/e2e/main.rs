@@ -12,4 +12,5 @@ mod full_disk;
 mod keys;
 mod kill;
 mod official;
+mod on_kafka;
 mod operator;

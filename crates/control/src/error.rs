@@ -34,6 +34,17 @@ pub enum OpenError {
     Append(#[from] AppendError),
 }
 
+impl OpenError {
+    /// Whether a later try may do better.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Read(error) => error.is_retryable(),
+            Self::Append(error) => error.is_retryable(),
+            Self::OtherSecret { .. } | Self::PartitionCount { .. } | Self::Record { .. } => false,
+        }
+    }
+}
+
 /// The follower of `control` has stopped: the view grows stale and nothing may rely on it. Final; the reason was
 /// logged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

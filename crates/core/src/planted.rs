@@ -49,8 +49,6 @@ pub enum Fault {
     CheckpointBeforeLanes,
     /// A lane is written down before its facts are appended.
     SnapshotAheadOfFacts,
-    /// A worker's snapshots contain what it wrote after a newer claim.
-    ZombieCheckpoints,
     /// 500 settles a delivery.
     FailureSettles,
     // Lanes.
@@ -63,7 +61,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 24] = [
         Self::NoFsync,
         Self::FailedFsyncTrusted,
         Self::TablesAheadOfJournal,
@@ -84,7 +82,6 @@ impl Fault {
         Self::RefusedCaughtUp,
         Self::CheckpointBeforeLanes,
         Self::SnapshotAheadOfFacts,
-        Self::ZombieCheckpoints,
         Self::FailureSettles,
         Self::RetriesForgotten,
         Self::StrictRunsAhead,

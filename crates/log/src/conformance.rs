@@ -16,7 +16,8 @@ use fanfare_core::{Offset, Partition};
 
 pub use self::{
     appends::{
-        appends_are_gapless_and_in_order, large_appends_let_small_ones_pass, pending_covers_all_topics,
+        appends_are_gapless_and_in_order, checkpoints_cover_what_they_speak_of,
+        large_appends_let_small_ones_pass, pending_covers_what_stands_before,
     },
     claims::{every_partition_is_gained, partition_is_drained_before_it_moves},
     crashes::{
@@ -24,7 +25,8 @@ pub use self::{
         offsets_are_never_reused, recovery_over_a_cut_tail_twice, what_readers_saw_survives,
     },
     reads::{
-        fetch_is_bounded_and_goes_on, positions_pass_gaps, truncation_is_seen, wait_resolves_when_readable,
+        bounds_cover_other_processes, fetch_is_bounded_and_goes_on, positions_pass_gaps,
+        readers_at_any_pace_see_the_same, truncation_is_seen, wait_resolves_when_readable,
     },
     tables::{put_is_not_ahead_of_appends, tables_keep_the_newest_value},
 };
@@ -38,7 +40,8 @@ macro_rules! for_each_check {
             $($arguments)* ;
             appends_are_gapless_and_in_order
             large_appends_let_small_ones_pass
-            pending_covers_all_topics
+            pending_covers_what_stands_before
+            checkpoints_cover_what_they_speak_of
             acknowledged_survives_a_crash
             lost_is_only_a_tail
             offsets_are_never_reused
@@ -49,6 +52,8 @@ macro_rules! for_each_check {
             truncation_is_seen
             fetch_is_bounded_and_goes_on
             wait_resolves_when_readable
+            bounds_cover_other_processes
+            readers_at_any_pace_see_the_same
             put_is_not_ahead_of_appends
             tables_keep_the_newest_value
             every_partition_is_gained
@@ -77,6 +82,10 @@ pub trait Engine {
     async fn truncate(&self, log: &Arc<dyn Log>, partition: Partition);
     /// Whether survivors of a crash are a beginning of all that was appended, not only of each partition.
     fn keeps_one_order(&self) -> bool;
+    /// After so long without an event in a group nothing more is going to happen by itself.
+    fn settles_within(&self) -> Duration {
+        Duration::from_millis(100)
+    }
 }
 
 const P0: Partition = Partition(0);

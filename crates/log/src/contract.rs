@@ -131,7 +131,8 @@ pub enum Sync {
     Lazy,
 }
 
-/// Resolves to the offsets of the appended records once they are durable. Dropping it does not undo the append.
+/// Resolves to the offsets of the appended records once they are durable. Dropping it does not undo the append, but
+/// then nobody is told if it fails.
 pub type Pending = BoxFuture<'static, Result<Range<Offset>, AppendError>>;
 
 /// Why records were not appended.
@@ -208,27 +209,36 @@ pub trait Claims: Send {
 /// # Contract
 ///
 /// Appends
-/// - The records of one `append` stand next to each other in the order given; those of a later call to the same
-///   partition stand behind them. Calls are ordered by the moment their outer future resolves with the
-///   [`Pending`]: one that is awaited before the next is made comes first.
+/// - The records of one `append` stand in the order given, and no other append **of this process** stands between
+///   them; those of a later call to the same partition stand behind them. Calls are ordered by the moment their outer
+///   future resolves with the [`Pending`]: one that is awaited before the next is made comes first.
 /// - Offsets rise. They may have gaps. None is handed out twice, not even to a record that was lost.
-/// - `Pending` resolves when the records and everything appended before them **by this process, to any topic**
-///   are durable, or with an error after which they may or may not be in the log.
+/// - `Pending` resolves when the records and everything appended before them by this process **to the same
+///   partition** are durable or have failed, or with an error after which the records may or may not be in the log.
+///   (The embedded engine promises more: to any topic.)
+/// - An append to `dedup` is never durable before everything appended before it by this process to `deliveries` and
+///   `attempts`. If some of that failed and its owner was not told yet, it fails too: it speaks of what may not be
+///   there.
 /// - The outer future waits while too much is un-synced: memory is bounded by that, not by the callers.
-/// - After a crash what survives of one process's appends is a prefix in their order (embedded), or of each
-///   partition's (Kafka).
+/// - After a crash what survives of one process's appends is a beginning of each partition's, apart from those that
+///   had failed. (Embedded: a beginning of all of them, in one order.)
 ///
 /// Reads
 /// - `fetch` gives records at and above `from` in order, at least one if one is readable, and stops at
 ///   `max_bytes` of heads and payloads; it never waits for records to come. Below the start it says `Truncated`.
-/// - `wait` resolves when something at or above `from` is readable, or at once if that is so. Cancel-safe.
+/// - `wait` resolves when something at or above `from` is readable, or at once if that is so or a `fetch` would tell
+///   why not. Cancel-safe.
 /// - Readers of `messages`, `control` and `dedup` see only durable records.
+/// - `bounds` tells what is so after the call was made: whatever was durable before it, in any process, stands below
+///   the end.
 /// - "At the end" is a position: a reader is at the end when its position is `bounds().end`, even if the last
 ///   offsets were never used.
 ///
 /// Tables
-/// - A `put` becomes visible to `scan` and durable as a whole or not at all, and never before everything
-///   appended by this process before the call. It resolves once durable.
+/// - The entries of a `put` become visible to `scan` and durable in the order given: a crash leaves a beginning of
+///   them, so an entry that speaks of others comes after them. (Embedded: all or none.) None is there before
+///   everything that this process appended before the call to `deliveries`, `attempts` and `dedup`; if some of that
+///   failed and its owner was not told yet, the put fails. It resolves once all are durable.
 ///
 /// Claims
 /// - A partition is held by one member at a time, as far as its members can be reached; a member that was cut off

@@ -3,6 +3,7 @@
 //! [`Log`]'s doc comment is the contract; `conformance` holds every engine to it.
 //!
 //! - [`embedded`]: one journal in a data directory, for one process
+//! - `kafka` (cargo feature): Apache Kafka, for any number of processes
 //! - [`sim`]: in memory, behaves and misbehaves like Kafka, for simulation and tests
 //! - [`disk`]: the seam between it and the disk, and a disk that breaks on demand
 
@@ -11,6 +12,8 @@ pub mod conformance;
 mod contract;
 pub mod disk;
 pub mod embedded;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 mod random;
 pub mod sim;
 

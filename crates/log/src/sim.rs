@@ -1,5 +1,5 @@
-//! An engine in memory that behaves and misbehaves like Kafka: offsets with gaps, durability that comes later,
-//! claims that come and go, appends whose outcome nobody knows. The same seed gives the same, on a paused
+//! An engine in memory that behaves and misbehaves like Kafka: offsets with gaps, durability that comes later and in
+//! no order between partitions, claims that come and go, appends whose outcome nobody knows. The same seed gives the same, on a paused
 //! current-thread runtime.
 //!
 //! A [`SimCluster`] is what lasts; each process has its own [`SimLog`] on it, which can crash. There are no tasks:

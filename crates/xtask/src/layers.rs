@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// From top to bottom. Role crates share a layer: they meet through records in the log.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &["fanfare"],
     &["fanfare-api", "fanfare-ingest", "fanfare-router", "fanfare-delivery"],
     &["fanfare-history"],
@@ -19,9 +19,12 @@ const LAYERS: [&[&str]; 7] = [
     &["fanfare-control"],
     &["fanfare-log"],
     &["fanfare-core"],
+    &["fanfare-kafka-topics"],
 ];
 /// Beside the product: these know `fanfare-core` only, and only the binary (for its demo) and tests may depend on them.
 const TOOLS: [&str; 2] = ["fanfare-loadtest", "xtask"];
+/// What tests stand on: knows nothing of ours, and only tests and `xtask` may depend on it.
+const TESTKIT: &str = "fanfare-testkit";
 const BINARY: &str = "fanfare";
 const CORE: &str = "fanfare-core";
 /// What a pure crate cannot need.
@@ -46,7 +49,7 @@ fn violations(crates: &[Crate]) -> Vec<String> {
     let names: BTreeSet<&str> = crates.iter().map(|member| member.name.as_str()).collect();
     let mut found = Vec::new();
     for member in crates {
-        if layer(&member.name).is_none() && !TOOLS.contains(&member.name.as_str()) {
+        if !is_known(&member.name) {
             found.push(format!("{} has no layer: give it one in crates/xtask/src/layers.rs", member.name));
             continue;
         }
@@ -60,7 +63,17 @@ fn violations(crates: &[Crate]) -> Vec<String> {
     found
 }
 
+fn is_known(name: &str) -> bool {
+    layer(name).is_some() || TOOLS.contains(&name) || name == TESTKIT
+}
+
 fn may_depend(from: &str, to: &str, dev: bool) -> bool {
+    if from == TESTKIT {
+        return false;
+    }
+    if to == TESTKIT {
+        return from == "xtask" || dev;
+    }
     if TOOLS.contains(&to) {
         return from == BINARY || (dev && from != CORE);
     }
@@ -137,6 +150,19 @@ mod tests {
         let mut router = member("fanfare-router", &["fanfare-loadtest"]);
         router.dependencies[0].dev = true;
         assert_eq!(violations(&[router, member("fanfare-loadtest", &[])]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_testkit_is_for_tests_and_for_xtask() {
+        let testkit = member("fanfare-testkit", &[]);
+        let mut log = member("fanfare-log", &["fanfare-testkit"]);
+        let xtask = member("xtask", &["fanfare-testkit"]);
+        assert_eq!(
+            violations(&[log.clone(), xtask.clone(), testkit.clone()]),
+            ["fanfare-log must not depend on fanfare-testkit"]
+        );
+        log.dependencies[0].dev = true;
+        assert_eq!(violations(&[log, xtask, testkit]), Vec::<String>::new());
     }
 
     #[test]

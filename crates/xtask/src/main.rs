@@ -10,9 +10,11 @@ use crate::{report::Report, test::Suite, workspace::Workspace};
 mod bench;
 mod checks;
 mod command;
+mod kafka;
 mod layers;
 mod report;
 mod sim;
+mod system;
 mod test;
 mod tools;
 mod workspace;
@@ -47,6 +49,9 @@ enum Task {
     Layers,
     /// Installs what the tests need beside Rust into target/tools.
     Tools,
+    /// A real Apache Kafka to work with.
+    #[command(subcommand)]
+    Kafka(kafka::Action),
     /// Simulates whole installations with faults, a seed each; or plants faults to see that they are found.
     Sim(sim::Options),
     /// Measures a release build on this machine, beside a bare HTTP loop.
@@ -67,6 +72,7 @@ fn main() -> ExitCode {
 fn run(task: Task, workspace: &Workspace, report: &mut Report) -> Result<()> {
     match task {
         Task::Ci => {
+            system::for_build(report)?;
             checks::fmt(workspace, report)?;
             layers::check(workspace, report)?;
             checks::clippy(workspace, report)?;
@@ -82,6 +88,7 @@ fn run(task: Task, workspace: &Workspace, report: &mut Report) -> Result<()> {
         Task::Deny => checks::deny(workspace, report),
         Task::Layers => layers::check(workspace, report),
         Task::Tools => tools::install(workspace, report),
+        Task::Kafka(action) => kafka::run(workspace, report, &action),
         Task::Sim(options) => sim::run(workspace, report, &options),
         Task::Bench(options) => bench::run(workspace, report, &options),
     }

@@ -7,12 +7,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use fanfare_testkit::kafka::{ADDRESS_VARIABLE, Cluster, TOOLS_VARIABLE};
 use serde_json::Value;
 
 use crate::{
-    command,
+    command, kafka,
     report::{Report, Tally},
-    tools,
+    system, tools,
     workspace::Workspace,
 };
 
@@ -31,6 +32,13 @@ impl Suite {
     pub(crate) const ALL: [Self; 3] = [Self::Unit, Self::EndToEnd, Self::Official];
 }
 
+/// What the tests of one run are given.
+struct Setup<'a> {
+    workspace: &'a Workspace,
+    /// One broker for all; it ends with this value, or with this process.
+    kafka: Option<Cluster>,
+}
+
 /// A built test binary.
 #[derive(Debug, PartialEq, Eq)]
 struct Binary {
@@ -45,15 +53,19 @@ struct Binary {
 /// Runs the suites. Tests that fail do not keep the others from running.
 pub(crate) fn run(workspace: &Workspace, report: &mut Report, suites: &[Suite]) -> Result<()> {
     if suites.contains(&Suite::Official) {
-        tools::install(workspace, report)?;
+        tools::official(workspace, report)?;
     }
+    system::for_build(report)?;
     let binaries = report.step("build", || build(workspace))?;
+    let needs_kafka = suites.iter().any(|suite| *suite != Suite::Official);
+    let kafka = needs_kafka.then(|| kafka::for_tests(workspace, report)).transpose()?;
+    let setup = Setup { workspace, kafka };
     let mut failed = Vec::new();
     for suite in suites {
         let mut outcome = match suite {
-            Suite::Unit => unit(workspace, report, &binaries)?,
-            Suite::EndToEnd => end_to_end(workspace, report, &binaries, "end to end", &["--skip", OFFICIAL])?,
-            Suite::Official => end_to_end(workspace, report, &binaries, "official libraries", &[OFFICIAL])?,
+            Suite::Unit => unit(&setup, report, &binaries)?,
+            Suite::EndToEnd => end_to_end(&setup, report, &binaries, "end to end", &["--skip", OFFICIAL])?,
+            Suite::Official => end_to_end(&setup, report, &binaries, "official libraries", &[OFFICIAL])?,
         };
         failed.append(&mut outcome);
     }
@@ -99,16 +111,16 @@ fn built(line: &str) -> Option<Binary> {
     Some(Binary { name, target, program, directory })
 }
 
-fn unit(workspace: &Workspace, report: &mut Report, binaries: &[Binary]) -> Result<Vec<String>> {
+fn unit(setup: &Setup<'_>, report: &mut Report, binaries: &[Binary]) -> Result<Vec<String>> {
     let mut failed = Vec::new();
     for binary in binaries.iter().filter(|binary| binary.target != END_TO_END) {
-        let tally = report.step(&binary.name, || execute(workspace, binary, &[]))?;
+        let tally = report.step(&binary.name, || execute(setup, binary, &[]))?;
         if tally.failed > 0 {
             failed.push(binary.name.clone());
         }
         report.tests(binary.name.clone(), tally);
     }
-    let mut doc = command::cargo(&workspace.root);
+    let mut doc = command::cargo(&setup.workspace.root);
     doc.args(["test", "--workspace", "--locked", "--doc"]);
     let tally = report.step("documentation", || count(&mut doc))?;
     if tally.failed > 0 {
@@ -119,7 +131,7 @@ fn unit(workspace: &Workspace, report: &mut Report, binaries: &[Binary]) -> Resu
 }
 
 fn end_to_end(
-    workspace: &Workspace,
+    setup: &Setup<'_>,
     report: &mut Report,
     binaries: &[Binary],
     name: &str,
@@ -127,15 +139,18 @@ fn end_to_end(
 ) -> Result<Vec<String>> {
     let binary = binaries.iter().find(|binary| binary.target == END_TO_END);
     let binary = binary.context("cargo built no end-to-end tests")?;
-    let tally = report.step(name, || execute(workspace, binary, arguments))?;
+    let tally = report.step(name, || execute(setup, binary, arguments))?;
     report.tests(name.to_owned(), tally);
     Ok(if tally.failed > 0 { vec![name.to_owned()] } else { Vec::new() })
 }
 
-fn execute(workspace: &Workspace, binary: &Binary, arguments: &[&str]) -> Result<Tally> {
+fn execute(setup: &Setup<'_>, binary: &Binary, arguments: &[&str]) -> Result<Tally> {
     let mut command = Command::new(&binary.program);
     command.current_dir(&binary.directory).args(arguments);
-    command.env("CARGO_MANIFEST_DIR", &binary.directory).env("FANFARE_TOOLS", workspace.tools());
+    command.env("CARGO_MANIFEST_DIR", &binary.directory).env(TOOLS_VARIABLE, setup.workspace.tools());
+    if let Some(kafka) = &setup.kafka {
+        command.env(ADDRESS_VARIABLE, kafka.bootstrap());
+    }
     count(&mut command)
 }
 

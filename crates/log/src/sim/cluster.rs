@@ -151,7 +151,7 @@ pub(super) struct State {
 /// What one process has under way.
 #[derive(Debug, Default)]
 pub(super) struct Process {
-    /// When everything it appended is durable.
+    /// When everything that it appended to other topics than `messages` and `control` is durable.
     frontier: Option<Instant>,
     in_flight: VecDeque<(Instant, usize)>,
     in_flight_bytes: usize,
@@ -215,16 +215,21 @@ impl State {
         if let Some(until) = failing.filter(|until| *until > now) {
             return Outcome { at: until, result: unavailable() };
         }
-        let drawn = self.draw_durable_at(now);
+        // A checkpoint is handed over when what it speaks of is durable.
+        let handed_at = match (topic, self.processes.get(&process).and_then(|process| process.frontier)) {
+            (Topic::Dedup, Some(frontier)) => frontier.max(now),
+            _ => now,
+        };
+        let drawn = self.draw_durable_at(handed_at);
         let fails = self.random.per_mille(self.failures_per_mille);
         if fails && self.random.coin() {
             self.note_failure(process, place, drawn);
             return Outcome { at: drawn, result: unavailable() };
         }
         let size_bytes = records.iter().map(NewRecord::size_bytes).sum();
-        let range = self.write(process, place, records, drawn);
+        let range = self.write(process, place, records, handed_at, drawn);
         let at = self.partition(topic, partition).latest().map_or(drawn, |latest| latest.max(drawn));
-        let at = self.note_in_flight(process, size_bytes, at);
+        self.note_in_flight(process, topic, size_bytes, at);
         if fails {
             self.note_failure(process, place, at);
             return Outcome { at, result: unavailable() };
@@ -237,6 +242,7 @@ impl State {
         process: u64,
         (topic, partition): (Topic, Partition),
         records: Vec<NewRecord>,
+        handed_at: Instant,
         durable_at: Instant,
     ) -> Range<Offset> {
         let gap_before = self.draw_gap();
@@ -245,22 +251,22 @@ impl State {
         partition.skip(gap_before);
         let first = partition.next();
         for record in records {
-            partition.push(process, Some(record), durable_at);
+            partition.push(process, Some(record), handed_at, durable_at);
         }
         let range = first..partition.next();
         if marker_behind {
-            partition.push(process, None, durable_at);
+            partition.push(process, None, handed_at, durable_at);
         }
         range
     }
 
-    fn note_in_flight(&mut self, process: u64, size_bytes: usize, at: Instant) -> Instant {
-        let Some(process) = self.processes.get_mut(&process) else { return at };
-        let at = process.frontier.map_or(at, |frontier| frontier.max(at));
-        process.frontier = Some(at);
+    fn note_in_flight(&mut self, process: u64, topic: Topic, size_bytes: usize, at: Instant) {
+        let Some(process) = self.processes.get_mut(&process) else { return };
+        if !matches!(topic, Topic::Messages | Topic::Control) {
+            process.frontier = Some(process.frontier.map_or(at, |frontier| frontier.max(at)));
+        }
         process.in_flight.push_back((at, size_bytes));
         process.in_flight_bytes += size_bytes;
-        at
     }
 
     fn note_failure(&mut self, process: u64, place: (Topic, Partition), until: Instant) {

@@ -19,6 +19,8 @@ pub(super) struct SimPartition {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) offset: Offset,
+    /// Before that nobody but its process has it.
+    handed_at: Instant,
     pub(super) durable_at: Instant,
     pub(super) process: u64,
     /// `None`: an offset that is used and holds no record, as a transaction's marker.
@@ -35,12 +37,18 @@ impl SimPartition {
     }
 
     /// Appends at the next offset; gives it.
-    pub(super) fn push(&mut self, process: u64, record: Option<NewRecord>, durable_at: Instant) -> Offset {
+    pub(super) fn push(
+        &mut self,
+        process: u64,
+        record: Option<NewRecord>,
+        handed_at: Instant,
+        durable_at: Instant,
+    ) -> Offset {
         let offset = self.next;
         self.next = offset.next();
         let durable_at = self.latest.map_or(durable_at, |latest| latest.max(durable_at));
         self.latest = Some(durable_at);
-        self.entries.push_back(Entry { offset, durable_at, process, record });
+        self.entries.push_back(Entry { offset, handed_at, durable_at, process, record });
         offset
     }
 
@@ -110,7 +118,7 @@ impl SimPartition {
             if entry.process != process || entry.durable_at <= now {
                 return true;
             }
-            let keep = left > 0;
+            let keep = left > 0 && entry.handed_at <= now;
             left = left.saturating_sub(1);
             keep
         });

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "kafka")]
+mod kafka;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use fanfare_core::{Clock, Offset, Partition, Timestamp};

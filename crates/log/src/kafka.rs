@@ -1,0 +1,239 @@
+//! The engine on Apache Kafka: one log for any number of processes.
+//!
+//! - [`produce`]: two producers, and [`ledger`], what of the one's is settled
+//! - [`tail`]: the newest records of the partitions that somebody follows; [`fetch`]: everything else
+//! - [`bounds`]: where partitions begin and end
+//! - [`tables`]: compacted topics; [`claims`]: groups; [`topics`]: what the topics must be
+//!
+//! librdkafka calls back on its own threads: nothing there waits. What blocks in it does so on threads of ours.
+//! See docs/internals/kafka.md.
+
+mod append;
+mod bounds;
+mod claims;
+mod client;
+mod fetch;
+mod ledger;
+mod limits;
+mod options;
+mod place;
+mod produce;
+mod record;
+mod stats;
+mod tables;
+mod tail;
+pub mod topics;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use fanfare_core::{Offset, Partition};
+use tokio::sync::Mutex as Turn;
+
+use self::{
+    bounds::Ends,
+    claims::Members,
+    client::Link,
+    fetch::Readers,
+    place::{Layout, Place, Source},
+    produce::{Outgoing, Producer, Role},
+    stats::Counters,
+    tail::Tails,
+    topics::{Checked, Level},
+};
+pub use self::{
+    options::{Compression, OpenError, Options},
+    stats::Stats,
+};
+use crate::contract::{
+    AppendError, Batch, Bounds, BoxFuture, Claims, Group, Log, NewRecord, Pending, ReadError, Sync, Table,
+    Topic,
+};
+
+/// The log of one installation, as one process takes part in it. [`Self::close`] ends that in good order.
+pub struct KafkaLog {
+    checked: Checked,
+    layout: Arc<Layout>,
+    counters: Arc<Counters>,
+    front: Arc<Producer>,
+    pipeline: Arc<Producer>,
+    /// Checkpoints of one partition of `dedup` are handed over one after the other.
+    dedup_turns: Box<[Arc<Turn<()>>]>,
+    ends: Arc<Ends>,
+    readers: Arc<Readers>,
+    tails: Tails,
+    members: Members,
+}
+
+impl KafkaLog {
+    /// Makes topics that are missing, looks whether they can be worked with, and connects.
+    pub async fn open(options: Options) -> Result<Arc<Self>, OpenError> {
+        topics::create(&options).await?;
+        let checked = topics::check(&options, None).await?;
+        if !checked.report.is_usable() {
+            let cause: Vec<&str> = checked.report.of(Level::Error).collect();
+            return Err(OpenError::Unusable { brokers: options.brokers, cause: cause.join("; ") });
+        }
+        // librdkafka starts threads and reads files.
+        let connecting = tokio::task::spawn_blocking(move || Self::connect(&options, checked));
+        Ok(Arc::new(connecting.await.expect("nothing in it panics, and nobody aborts it")?))
+    }
+
+    fn connect(options: &Options, checked: Checked) -> Result<Self, OpenError> {
+        let layout = Arc::new(Layout::new(options));
+        let link = Link::new(&options.brokers);
+        let counters = Arc::default();
+        let record_bytes = usize::try_from(checked.record_bytes).unwrap_or(usize::MAX);
+        let record_bytes = record_bytes.saturating_sub(limits::BATCH_OVERHEAD_BYTES);
+        let producer = |role| {
+            let producer = Producer::open(options, role, record_bytes, &link, &counters);
+            producer.map(Arc::new).map_err(|error| OpenError::client(options, error))
+        };
+        let (front, pipeline) = (producer(Role::Front)?, producer(Role::Pipeline)?);
+        let ends = Arc::new(Ends::open(options, &layout, &link, &counters)?);
+        let readers = Arc::new(Readers::open(options, &layout, &link, &ends, &counters)?);
+        let tails = Tails::open(options, &layout, &link)?;
+        let members = Members::new(options, &layout, &link);
+        let dedup_turns = (0..options.message_partitions).map(|_| Arc::default()).collect();
+        Ok(Self { checked, layout, counters, front, pipeline, dedup_turns, ends, readers, tails, members })
+    }
+
+    /// What was found of the topics when the log was opened.
+    pub fn checked(&self) -> &Checked {
+        &self.checked
+    }
+
+    /// Makes what was appended durable, leaves the groups, then stops. What comes later gets
+    /// [`AppendError::Closed`]. Waits a few seconds for brokers that do not answer.
+    pub async fn close(&self) {
+        tokio::join!(self.front.close(limits::CLOSE), self.pipeline.close(limits::CLOSE));
+        // Only now: who gains the partitions finds everything that was written here.
+        if tokio::time::timeout(limits::CLOSE, self.members.leave()).await.is_err() {
+            tracing::warn!(
+                "the groups were not left in time; their partitions are free after the session's timeout"
+            );
+        }
+        self.stop_reading();
+    }
+
+    /// Stops at once, as a killed process does: what was not acknowledged may be lost. For tests.
+    pub async fn kill(&self) {
+        tokio::join!(self.front.close(Duration::ZERO), self.pipeline.close(Duration::ZERO));
+        self.stop_reading();
+    }
+
+    fn stop_reading(&self) {
+        self.tails.close();
+        self.readers.close();
+        self.ends.close();
+    }
+
+    pub fn stats(&self) -> Stats {
+        let undurable_bytes = self.front.undurable_bytes() + self.pipeline.undurable_bytes();
+        self.counters.read(undurable_bytes, self.tails.size_bytes(), self.tails.followed())
+    }
+
+    fn producer(&self, topic: Topic) -> &Arc<Producer> {
+        match topic {
+            Topic::Messages | Topic::Control => &self.front,
+            Topic::Deliveries | Topic::Attempts | Topic::Dedup => &self.pipeline,
+        }
+    }
+
+    /// Its place in the order is taken now; it is handed over when everything before it is durable.
+    async fn append_checkpoint(&self, place: Place, records: Vec<Outgoing>) -> Result<Pending, AppendError> {
+        let turn = Arc::clone(&self.dedup_turns[place.partition.0 as usize]).lock_owned().await;
+        let room = self.pipeline.room(&records).await?;
+        let entry = self.pipeline.entry();
+        let (producer, layout) = (Arc::clone(&self.pipeline), Arc::clone(&self.layout));
+        // Goes on if nobody waits for it.
+        let handed_over = tokio::spawn(async move {
+            let _turn = turn;
+            entry.first().await?;
+            Ok(producer.send(layout.name(place.source), place.number(), &records, room, entry))
+        });
+        Ok(Box::pin(async move {
+            match handed_over.await {
+                Ok(Ok(pending)) => pending.await,
+                Ok(Err(error)) => Err(error),
+                Err(error) => Err(AppendError::Closed(format!("the runtime is shut down: {error}"))),
+            }
+        }))
+    }
+}
+
+impl Log for KafkaLog {
+    fn partitions(&self, topic: Topic) -> u32 {
+        self.layout.partitions(Source::Topic(topic))
+    }
+
+    fn append(
+        &self,
+        topic: Topic,
+        partition: Partition,
+        records: Vec<NewRecord>,
+        _sync: Sync,
+    ) -> BoxFuture<'_, Result<Pending, AppendError>> {
+        let place = Place::topic(topic, partition);
+        let records: Vec<Outgoing> = records.into_iter().map(Outgoing::from).collect();
+        Box::pin(async move {
+            if topic == Topic::Dedup {
+                return self.append_checkpoint(place, records).await;
+            }
+            self.producer(topic).append(self.layout.name(place.source), place.number(), records).await
+        })
+    }
+
+    fn has_room(&self, topic: Topic) -> bool {
+        self.producer(topic).has_room()
+    }
+
+    fn bounds(&self, topic: Topic, partition: Partition) -> BoxFuture<'_, Result<Bounds, ReadError>> {
+        Box::pin(self.ends.ask(Place::topic(topic, partition)))
+    }
+
+    fn fetch(
+        &self,
+        topic: Topic,
+        partition: Partition,
+        from: Offset,
+        max_bytes: usize,
+    ) -> BoxFuture<'_, Result<Batch, ReadError>> {
+        let place = Place::topic(topic, partition);
+        Box::pin(async move {
+            if let Some(batch) = self.tails.read(place, from, max_bytes) {
+                self.counters.read_at_tail();
+                return Ok(batch);
+            }
+            self.readers.read(place, from, max_bytes).await
+        })
+    }
+
+    fn wait(&self, topic: Topic, partition: Partition, from: Offset) -> BoxFuture<'_, Result<(), ReadError>> {
+        Box::pin(self.tails.wait(Place::topic(topic, partition), from))
+    }
+
+    fn put(
+        &self,
+        table: Table,
+        partition: Partition,
+        entries: Vec<(Bytes, Option<Bytes>)>,
+    ) -> BoxFuture<'_, Result<(), AppendError>> {
+        // Taken at the call: what it covers was appended before.
+        let before = self.pipeline.mark();
+        let place = Place::table(table, partition);
+        Box::pin(tables::put(&self.pipeline, &self.layout, place, entries, before))
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        partition: Partition,
+    ) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>, ReadError>> {
+        Box::pin(tables::scan(&self.readers, &self.ends, &self.layout, table, partition))
+    }
+
+    fn claim(&self, group: Group) -> Box<dyn Claims> {
+        Box::new(self.members.join(group))
+    }
+}

@@ -1,0 +1,103 @@
+//! Sessions against librdkafka's own cluster in memory, which fails as it is told.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use fanfare_core::Offset;
+use rdkafka::{
+    mocking::MockCluster,
+    producer::DefaultProducerContext,
+    types::{RDKafkaApiKey, RDKafkaRespErr as Answer},
+};
+
+use super::*;
+
+struct World {
+    cluster: MockCluster<'static, DefaultProducerContext>,
+    producer: Producer,
+    counters: Arc<Counters>,
+}
+
+impl World {
+    fn new(role: Role) -> Self {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("topic", 2, 1).unwrap();
+        let options = Options::new(cluster.bootstrap_servers(), 1, 1);
+        let (link, counters) = (Link::new(&options.brokers), Arc::default());
+        let producer = Producer::open(&options, role, 1 << 20, &link, &counters).unwrap();
+        Self { cluster, producer, counters }
+    }
+
+    async fn append(&self, text: &'static str) -> Result<std::ops::Range<Offset>, AppendError> {
+        self.begin(text).await.await
+    }
+
+    async fn begin(&self, text: &'static str) -> Pending {
+        let record =
+            Outgoing { key: None, head: Bytes::from_static(text.as_bytes()), payload: Some(Bytes::new()) };
+        self.producer.append("topic", 0, vec![record; 2]).await.unwrap()
+    }
+
+    fn sessions_broken(&self) -> u64 {
+        self.counters.read(0, 0, 0).sessions_broken
+    }
+}
+
+#[tokio::test]
+async fn what_passes_by_itself_is_tried_again() {
+    let world = World::new(Role::Front);
+    assert_eq!(world.append("first").await, Ok(Offset(0)..Offset(2)));
+    world.cluster.request_errors(
+        RDKafkaApiKey::Produce,
+        &[Answer::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, Answer::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION],
+    );
+    assert_eq!(world.append("second").await, Ok(Offset(2)..Offset(4)));
+    assert_eq!((world.sessions_broken(), world.producer.undurable_bytes()), (0, 0));
+}
+
+/// In the pipeline a record that is refused for good would be a gap.
+#[tokio::test]
+async fn a_session_that_breaks_is_replaced() {
+    let world = World::new(Role::Pipeline);
+    assert_eq!(world.append("first").await, Ok(Offset(0)..Offset(2)));
+    world.cluster.request_errors(RDKafkaApiKey::Produce, &[Answer::RD_KAFKA_RESP_ERR_INVALID_RECORD]);
+    let (second, third) = (world.begin("second").await, world.begin("third").await);
+    let failed = second.await;
+    assert!(matches!(failed, Err(AppendError::Unavailable(_))), "{failed:?}");
+    drop(third);
+    let mut began_anew = world.append("fourth").await;
+    while began_anew.is_err() {
+        began_anew = world.append("fourth").await;
+    }
+    assert_eq!(world.sessions_broken(), 1);
+    assert_eq!(world.producer.undurable_bytes(), 0);
+}
+
+#[tokio::test]
+async fn what_speaks_of_a_failed_append_is_refused_once() {
+    let world = World::new(Role::Pipeline);
+    assert_eq!(world.append("first").await, Ok(Offset(0)..Offset(2)));
+    world.cluster.request_errors(RDKafkaApiKey::Produce, &[Answer::RD_KAFKA_RESP_ERR_INVALID_RECORD]);
+    drop(world.begin("second").await);
+    let refused = world.producer.mark().passed().await;
+    assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+    assert_eq!(world.producer.mark().passed().await, Ok(()));
+}
+
+#[tokio::test]
+async fn what_was_closed_takes_nothing() {
+    let world = World::new(Role::Front);
+    let before = world.begin("before").await;
+    world.producer.close(Duration::from_secs(5)).await;
+    assert_eq!(before.await, Ok(Offset(0)..Offset(2)));
+    assert!(matches!(world.append("after").await, Err(AppendError::Closed(_))));
+}
+
+#[tokio::test]
+async fn what_is_killed_tells_who_waits() {
+    let world = World::new(Role::Pipeline);
+    assert_eq!(world.append("first").await, Ok(Offset(0)..Offset(2)));
+    world.cluster.broker_down(1).unwrap();
+    let waiting = world.begin("second").await;
+    world.producer.close(Duration::ZERO).await;
+    assert!(matches!(waiting.await, Err(AppendError::Unavailable(_))));
+}

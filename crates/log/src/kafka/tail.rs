@@ -1,0 +1,268 @@
+//! The tails of partitions: one thread follows all that somebody waits for, and keeps their newest records in memory.
+//! So however many readers a partition has, a record comes over the network once, and who waits is woken when it is
+//! there.
+
+mod follower;
+mod ring;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use fanfare_core::Offset;
+use parking_lot::{Condvar, Mutex};
+use rdkafka::consumer::BaseConsumer;
+use tokio::{sync::Notify, time::Instant};
+
+use self::{follower::Follower, ring::Ring};
+use super::{
+    client::{self, Events, Link},
+    fetch::millis,
+    limits,
+    options::{OpenError, Options},
+    place::{Layout, Place},
+};
+use crate::contract::{Batch, ReadError};
+
+/// All tails of the process.
+pub(super) struct Tails {
+    shared: Arc<Shared>,
+}
+
+/// What readers and the thread share.
+struct Shared {
+    layout: Arc<Layout>,
+    /// By the index of a place.
+    tails: Box<[Tail]>,
+    signals: Signals,
+    /// How many are followed.
+    followed: AtomicUsize,
+    closed: AtomicBool,
+}
+
+#[derive(Default)]
+struct Tail {
+    state: Mutex<State>,
+    /// Records came, or following failed.
+    changed: Notify,
+}
+
+struct State {
+    mode: Mode,
+    ring: Ring,
+    /// The thread takes nothing more before somebody has read.
+    stalled: bool,
+    waiting: usize,
+    touched: Instant,
+    /// How often following ended in an error. A read says what it is.
+    failures: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Idle,
+    /// To be followed from the end of the ring on.
+    Wanted,
+    Following,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        let (mode, ring, touched) = (Mode::Idle, Ring::default(), Instant::now());
+        Self { mode, ring, stalled: false, waiting: 0, touched, failures: 0 }
+    }
+}
+
+impl State {
+    fn begin(&mut self, from: Offset) {
+        self.ring = Ring::starting_at(from);
+        self.mode = Mode::Wanted;
+        self.stalled = false;
+    }
+
+    /// A reader has come as far as `offset`; gives whether the thread has to know.
+    fn reached(&mut self, offset: Offset) -> bool {
+        self.ring.reached(offset);
+        std::mem::take(&mut self.stalled)
+    }
+}
+
+/// What the thread has to look at.
+#[derive(Default)]
+struct Signals {
+    state: Mutex<SignalState>,
+    raised: Condvar,
+}
+
+#[derive(Default)]
+struct SignalState {
+    /// By the index of a place, whether it stands in `ready`.
+    is_ready: Vec<bool>,
+    ready: Vec<usize>,
+    /// The client itself has something to say.
+    client: bool,
+}
+
+impl Signals {
+    /// May be called on librdkafka's threads, while they hold locks.
+    fn raise(&self, index: usize) {
+        let mut state = self.state.lock();
+        if state.is_ready.len() <= index {
+            state.is_ready.resize(index + 1, false);
+        }
+        if !std::mem::replace(&mut state.is_ready[index], true) {
+            state.ready.push(index);
+        }
+        drop(state);
+        self.raised.notify_one();
+    }
+
+    fn raise_client(&self) {
+        self.state.lock().client = true;
+        self.raised.notify_one();
+    }
+}
+
+impl Tails {
+    pub(super) fn open(options: &Options, layout: &Arc<Layout>, link: &Arc<Link>) -> Result<Self, OpenError> {
+        let mut consumer: BaseConsumer<Events> = config(options)
+            .create_with_context(Events { link: Arc::clone(link) })
+            .map_err(|error| OpenError::client(options, error))?;
+        let shared = Arc::new(Shared {
+            layout: Arc::clone(layout),
+            tails: (0..layout.len()).map(|_| Tail::default()).collect(),
+            signals: Signals::default(),
+            followed: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+        });
+        let client = Arc::clone(&shared);
+        consumer.set_nonempty_callback(move || client.signals.raise_client());
+        let follower = Follower::new(Arc::new(consumer), Arc::clone(&shared), Arc::clone(link));
+        std::thread::Builder::new().name("fanfare-kafka-tail".to_owned()).spawn(move || follower.run())?;
+        Ok(Self { shared })
+    }
+
+    /// Resolves when something at or above `from` can be read, or when a read would tell why nothing can.
+    pub(super) async fn wait(&self, place: Place, from: Offset) -> Result<(), ReadError> {
+        let shared = &self.shared;
+        let index = shared.layout.index(place);
+        let tail = &shared.tails[index];
+        let waiter = Waiter::new(tail);
+        loop {
+            let mut changed = std::pin::pin!(tail.changed.notified());
+            changed.as_mut().enable();
+            if shared.closed.load(Ordering::Acquire) {
+                return Err(ReadError::Closed("the log is shut down".to_owned()));
+            }
+            match tail.look(from, waiter.failures) {
+                Look::Readable => return Ok(()),
+                Look::Later => {}
+                Look::Signal => shared.signals.raise(index),
+            }
+            changed.await;
+        }
+    }
+
+    /// What is in memory at and above `from`; `None` if that has to be asked for.
+    pub(super) fn read(&self, place: Place, from: Offset, max_bytes: usize) -> Option<Batch> {
+        let index = self.shared.layout.index(place);
+        let mut state = self.shared.tails[index].state.lock();
+        if state.mode != Mode::Following {
+            return None;
+        }
+        let batch = state.ring.read(from, max_bytes)?;
+        state.touched = Instant::now();
+        let has_room_again = state.reached(batch.next);
+        drop(state);
+        if has_room_again {
+            self.shared.signals.raise(index);
+        }
+        Some(batch)
+    }
+
+    /// How many partitions are followed.
+    pub(super) fn followed(&self) -> usize {
+        self.shared.followed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn size_bytes(&self) -> usize {
+        self.shared.tails.iter().map(|tail| tail.state.lock().ring.size_bytes()).sum()
+    }
+
+    pub(super) fn close(&self) {
+        self.shared.closed.store(true, Ordering::Release);
+        self.shared.signals.raise_client();
+        for tail in &self.shared.tails {
+            tail.changed.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Tails {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// What a waiting reader finds.
+enum Look {
+    Readable,
+    Later,
+    /// Later, and the thread has to do something for it.
+    Signal,
+}
+
+impl Tail {
+    fn look(&self, from: Offset, failures: u64) -> Look {
+        let mut state = self.state.lock();
+        if state.failures != failures {
+            return Look::Readable;
+        }
+        if state.mode == Mode::Idle {
+            state.begin(from);
+            return Look::Signal;
+        }
+        let next = state.ring.next();
+        if from < next {
+            return Look::Readable;
+        }
+        if from.0 > next.0 + limits::TAIL_JUMP && state.waiting == 1 {
+            state.begin(from);
+            return Look::Signal;
+        }
+        if state.reached(from) { Look::Signal } else { Look::Later }
+    }
+}
+
+/// Somebody who waits: his partition is followed meanwhile.
+struct Waiter<'a> {
+    tail: &'a Tail,
+    failures: u64,
+}
+
+impl<'a> Waiter<'a> {
+    fn new(tail: &'a Tail) -> Self {
+        let mut state = tail.state.lock();
+        state.waiting += 1;
+        Self { tail, failures: state.failures }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let mut state = self.tail.state.lock();
+        state.waiting -= 1;
+        state.touched = Instant::now();
+    }
+}
+
+fn config(options: &Options) -> rdkafka::ClientConfig {
+    let mut config = client::reader_config(options);
+    config
+        .set("fetch.wait.max.ms", millis(limits::TAIL_WAIT))
+        .set("fetch.message.max.bytes", limits::TAIL_PARTITION_FETCH_BYTES.to_string())
+        .set("fetch.max.bytes", limits::TAIL_FETCH_BYTES.to_string())
+        .set("queued.max.messages.kbytes", limits::TAIL_QUEUE_KIB.to_string());
+    config
+}

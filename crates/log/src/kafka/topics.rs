@@ -1,0 +1,108 @@
+//! The topics of an installation on Kafka: what they must be, what they are, and what makes the one into the other.
+//!
+//! - [`plan`]: what [`apply`] would do, in words
+//! - [`apply`]: makes what is missing and changes settings; never removes, never adds partitions to what is there
+//! - [`create`]: makes what is missing at a first start, and refuses to fill a gap in an installation with records
+//! - [`check`]: whether the topics can be worked with, and how large a record may be
+//!
+//! The number of partitions is fixed when a topic is made: offsets and the places of applications and endpoints rest
+//! on it. A topic that was deleted and made again is another incarnation: same name, other id, its records gone.
+
+mod admin;
+mod check;
+mod error;
+mod found;
+mod plan;
+mod reach;
+mod report;
+mod requests;
+#[cfg(test)]
+mod tests;
+mod wanted;
+
+use std::collections::BTreeMap;
+
+use self::{admin::Admin, plan::Plan, wanted::Wanted};
+pub use self::{
+    error::Error,
+    report::{Level, Line, Report},
+};
+use super::Options;
+
+/// Topic ids by the topics' short names (`messages`), as the first control record keeps them.
+pub type Incarnations = BTreeMap<String, String>;
+
+/// What a check found.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Checked {
+    pub report: Report,
+    /// Of the topics that are there.
+    pub incarnations: Incarnations,
+    /// Largest record that `messages` takes: head, payload and what Kafka puts around them.
+    pub record_bytes: u64,
+}
+
+/// What `apply` would do.
+pub async fn plan(options: &Options) -> Result<Report, Error> {
+    with_admin(options, |admin, wanted| Ok(Plan::new(wanted, &admin.find(wanted)?).into_report())).await
+}
+
+/// Makes what is missing, and sets what is set otherwise than the options say.
+pub async fn apply(options: &Options) -> Result<Report, Error> {
+    with_admin(options, |admin, wanted| {
+        let plan = Plan::new(wanted, &admin.find(wanted)?);
+        admin.create(&plan.create)?;
+        admin.change(&plan.change)?;
+        Ok(plan.into_report().done())
+    })
+    .await
+}
+
+/// Makes the topics of a new installation; several processes may do so at once. Where some are there and hold records,
+/// a missing one was deleted: that is for an operator to decide on, with [`apply`].
+pub async fn create(options: &Options) -> Result<Report, Error> {
+    with_admin(options, |admin, wanted| {
+        let found = admin.find(wanted)?;
+        let missing: Vec<Wanted> =
+            wanted.iter().filter(|topic| !found.contains_key(&topic.name)).cloned().collect();
+        if missing.is_empty() {
+            return Ok(Report::default());
+        }
+        if let Some(holding) = admin.first_with_records(&found)?
+            // Another process may have made them and begun to work meanwhile.
+            && admin.find(&missing)?.len() < missing.len()
+        {
+            return Err(Error::Gap {
+                missing: report::names(missing.iter().map(|topic| &topic.name)),
+                holding,
+            });
+        }
+        admin.create(&missing)?;
+        Ok(Plan { create: missing, ..Plan::default() }.into_report().done())
+    })
+    .await
+}
+
+/// Looks at the topics as they are. `recorded`: what the installation's first control record says of them, if it has
+/// one already.
+pub async fn check(options: &Options, recorded: Option<&Incarnations>) -> Result<Checked, Error> {
+    let recorded = recorded.cloned();
+    with_admin(options, move |admin, wanted| {
+        let found = admin.find(wanted)?;
+        Ok(check::check(wanted, &found, recorded.as_ref()))
+    })
+    .await
+}
+
+/// The client for Kafka blocks, also when it is dropped.
+async fn with_admin<T: Send + 'static>(
+    options: &Options,
+    work: impl FnOnce(&Admin, &[Wanted]) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let options = options.clone();
+    let blocking = tokio::task::spawn_blocking(move || {
+        let admin = Admin::connect(&options)?;
+        work(&admin, &wanted::all(&options))
+    });
+    blocking.await.expect("nothing in it panics, and nobody aborts it")
+}

@@ -1,0 +1,158 @@
+//! Whether the topics can be worked with, and what about them endangers records.
+
+use super::{
+    Checked, Incarnations,
+    found::{Found, FoundTopics},
+    plan::wrong_partitions,
+    report::{Level, Report, names},
+    wanted::{COPIES_SAFE, IN_SYNC_SAFE, Keep, Wanted},
+};
+
+type Pair<'a> = (&'a Wanted, &'a Found);
+
+pub(super) fn check(wanted: &[Wanted], found: &FoundTopics, recorded: Option<&Incarnations>) -> Checked {
+    let mut report = Report::default();
+    let missing: Vec<&Wanted> = wanted.iter().filter(|topic| !found.contains_key(&topic.name)).collect();
+    if !missing.is_empty() {
+        let missing = names(missing.iter().map(|topic| &topic.name));
+        report.say(
+            Level::Error,
+            format!("missing on Kafka: {missing}; `fanfare topics apply` creates what is missing"),
+        );
+    }
+    let pairs: Vec<Pair<'_>> =
+        wanted.iter().filter_map(|topic| found.get(&topic.name).map(|found| (topic, found))).collect();
+    for (wanted, found) in &pairs {
+        if found.partitions != wanted.partitions {
+            report.say(Level::Error, wrong_partitions(wanted, found));
+        }
+        if let Some(line) = other_incarnation(wanted, found, recorded) {
+            report.say(Level::Error, line);
+        }
+    }
+    loses_what_is_kept(&pairs, &mut report);
+    loses_what_is_acknowledged(&pairs, &mut report);
+    let record_bytes = record_bytes(&pairs, &mut report);
+    let incarnations =
+        pairs.iter().map(|(wanted, found)| (wanted.topic.to_owned(), found.id.clone())).collect();
+    Checked { report, incarnations, record_bytes }
+}
+
+fn other_incarnation(wanted: &Wanted, found: &Found, recorded: Option<&Incarnations>) -> Option<String> {
+    let recorded = recorded?.get(wanted.topic)?;
+    let name = &wanted.name;
+    (found.id != *recorded).then(|| {
+        format!(
+            "topic {name} was deleted and made again: its id is {}, this installation was made with {recorded}, and \
+             the records of that one are gone",
+            found.id
+        )
+    })
+}
+
+/// Retention and compaction that remove what must stay.
+fn loses_what_is_kept(pairs: &[Pair<'_>], report: &mut Report) {
+    for (wanted, found) in pairs {
+        let name = &wanted.name;
+        let policy = found.setting("cleanup.policy");
+        let is_table = wanted.keep == Keep::Newest;
+        if policy.contains("compact") != is_table {
+            let should = wanted.settings.get("cleanup.policy").map_or("", String::as_str);
+            report.say(
+                Level::Error,
+                format!("cleanup.policy of topic {name} is {policy}, not {should}: it would lose records"),
+            );
+            continue;
+        }
+        let retention = found.number("retention.ms").unwrap_or(-1);
+        let limit = found.number("retention.bytes").unwrap_or(-1);
+        let removes = policy.contains("delete") && (retention >= 0 || limit >= 0);
+        match wanted.keep {
+            Keep::Forever if removes => {
+                report.say(
+                    Level::Error,
+                    format!(
+                        "topic {name} must be kept for ever, but Kafka removes its old records: set retention.ms and \
+                         retention.bytes to -1"
+                    ),
+                );
+            }
+            Keep::For(keep) => {
+                let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+                if (0..keep).contains(&retention) {
+                    report.say(
+                        Level::Warning,
+                        format!(
+                            "retention.ms of topic {name} is {retention}, less than the {keep} that are configured: \
+                             what is not delivered in time is lost sooner"
+                        ),
+                    );
+                }
+                if limit >= 0 {
+                    report.say(
+                        Level::Warning,
+                        format!(
+                            "retention.bytes of topic {name} is {limit}: under load Kafka removes records before \
+                             their time, delivered or not"
+                        ),
+                    );
+                }
+            }
+            Keep::Forever | Keep::Newest => {}
+        }
+    }
+}
+
+/// What Kafka may forget although it said that it was kept.
+fn loses_what_is_acknowledged(pairs: &[Pair<'_>], report: &mut Report) {
+    let unsafe_copies = pairs.iter().filter(|(_, found)| {
+        found.replication >= COPIES_SAFE
+            && found.number("min.insync.replicas").is_some_and(|least| least < IN_SYNC_SAFE.into())
+    });
+    let unsafe_copies = names(unsafe_copies.map(|(wanted, _)| &wanted.name));
+    if !unsafe_copies.is_empty() {
+        report.say(
+            Level::Warning,
+            format!(
+                "min.insync.replicas is 1 for {unsafe_copies}: a record counts as kept when one broker has it, and is \
+                 lost with that broker; set it to 2"
+            ),
+        );
+    }
+    let unclean = pairs.iter().filter(|(_, found)| found.setting("unclean.leader.election.enable") == "true");
+    let unclean = names(unclean.map(|(wanted, _)| &wanted.name));
+    if !unclean.is_empty() {
+        report.say(
+            Level::Warning,
+            format!(
+                "unclean.leader.election.enable is true for {unclean}: a broker that missed records may take over, \
+                 and they are lost; set it to false"
+            ),
+        );
+    }
+}
+
+/// Largest record that `messages` takes; says so where it is less than it should be.
+fn record_bytes(pairs: &[Pair<'_>], report: &mut Report) -> u64 {
+    let mut messages = u64::MAX;
+    for (wanted, found) in pairs {
+        let should = wanted.settings.get("max.message.bytes").and_then(|bytes| bytes.parse().ok());
+        let limit = found.number("max.message.bytes").and_then(|bytes| u64::try_from(bytes).ok());
+        let (Some(should), Some(limit)): (Option<u64>, _) = (should, limit) else {
+            continue;
+        };
+        if wanted.topic == "messages" {
+            messages = limit;
+        }
+        if limit < should {
+            report.say(
+                Level::Warning,
+                format!(
+                    "max.message.bytes of topic {} is {limit}, less than {should}: larger records are refused",
+                    wanted.name
+                ),
+            );
+        }
+    }
+    messages
+}

@@ -1,0 +1,26 @@
+//! Why topics could not be asked for, made or changed.
+
+use super::requests::APPEARANCE;
+
+/// Each prints as one line for an operator.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("Kafka setting {setting} is refused: {cause}")]
+    Setting { setting: String, cause: String },
+    #[error("Kafka at {brokers} cannot be asked for topics: {cause}")]
+    Ask { brokers: String, cause: String },
+    #[error("Kafka at {brokers} tells no settings of topic {topic}: allow DescribeConfigs on it")]
+    Hidden { brokers: String, topic: String },
+    #[error("Kafka at {brokers} does not create topic {topic}: {cause}")]
+    Create { brokers: String, topic: String, cause: String },
+    #[error("Kafka at {brokers} created {topics}, but they do not appear within {} s", APPEARANCE.as_secs())]
+    NotSeen { brokers: String, topics: String },
+    #[error("Kafka at {brokers} does not change {setting} of topic {topic}: allow AlterConfigs on it")]
+    Unchanged { brokers: String, topic: String, setting: &'static str },
+    /// Part of an installation is gone.
+    #[error(
+        "missing on Kafka: {missing}, while {holding} holds records: topics of this installation were deleted; \
+         `fanfare topics apply` makes them anew, without their records"
+    )]
+    Gap { missing: String, holding: String },
+}

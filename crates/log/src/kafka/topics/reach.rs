@@ -1,0 +1,79 @@
+//! The first contact with a cluster: somebody answers, or why not.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use rdkafka::{
+    ClientConfig, ClientContext,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code},
+    producer::{BaseProducer, DeliveryResult, Producer, ProducerContext},
+};
+
+use super::Error;
+
+/// How long the library is asked before what it met meanwhile is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// Where no address leads to a broker, so many looks are enough: some tries of each.
+const LOOKS_IF_ALL_FAIL: u128 = 20;
+
+/// Waits until a broker answers; otherwise says what was met last. A client for administration does not tell that:
+/// its errors come to a queue that nobody reads.
+pub(super) fn reach(config: &ClientConfig, brokers: &str, limit: Duration) -> Result<(), Error> {
+    let client: KafkaResult<BaseProducer<Trouble>> = config.create_with_context(Trouble::default());
+    let client = client.map_err(|error| refused(brokers, error))?;
+    let looks = limit.as_millis() / LOOK.as_millis();
+    for look in 0..looks {
+        if client.client().fetch_cluster_id(LOOK).is_some() {
+            return Ok(());
+        }
+        client.poll(Duration::ZERO);
+        if look >= LOOKS_IF_ALL_FAIL && client.context().all_failed.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    let met = client.context().last.lock().take();
+    let cause = met.unwrap_or_else(|| format!("no answer within {} s", limit.as_secs()));
+    Err(Error::Ask { brokers: brokers.to_owned(), cause })
+}
+
+/// A client could not be made.
+pub(super) fn refused(brokers: &str, error: KafkaError) -> Error {
+    match error {
+        // Its value may be a secret.
+        KafkaError::ClientConfig(_, cause, setting, _) => Error::Setting { setting, cause },
+        error => Error::Ask { brokers: brokers.to_owned(), cause: error.to_string() },
+    }
+}
+
+/// What went wrong.
+#[derive(Default)]
+struct Trouble {
+    last: Mutex<Option<String>>,
+    all_failed: AtomicBool,
+}
+
+impl ClientContext for Trouble {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, line: &str) {
+        tracing::debug!(target: "librdkafka", facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(Code::AllBrokersDown) {
+            self.all_failed.store(true, Ordering::Relaxed);
+            return;
+        }
+        // How often and how long into which state is of no use to an operator.
+        let reason = reason.split_once(" (after ").map_or(reason, |(reason, _)| reason);
+        *self.last.lock() = Some(reason.to_owned());
+    }
+}
+
+impl ProducerContext for Trouble {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}

@@ -1,0 +1,11 @@
+//! What tests and `cargo xtask` stand on beside Rust: a real Apache Kafka, fetched once and started at will.
+//!
+//! - [`kafka`]: clusters of one or more brokers that can be stopped, killed, frozen and started again
+//! - [`process`]: processes that die with the one that started them, and such that are found again later
+//!
+//! Everything here blocks: from async code call it in `tokio::task::spawn_blocking`, or accept that a thread waits.
+//! Nothing here is part of the product; only tests and `xtask` may depend on it (`cargo xtask layers`).
+
+pub mod kafka;
+pub mod process;
+mod wait;

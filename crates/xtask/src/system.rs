@@ -1,0 +1,80 @@
+//! What the machine must have beside Rust, from its own packages: installed where that is ours to do.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Result, bail};
+
+use crate::{command, report::Report};
+
+/// Something that is needed, how to see that it is there, and the packages of Debian and its kin that bring it.
+struct Need {
+    what: &'static str,
+    seen_by: &'static [&'static str],
+    packages: &'static [&'static str],
+}
+
+/// To build the Kafka client.
+const OPENSSL: Need = Need {
+    what: "OpenSSL 3 with its headers",
+    seen_by: &["pkg-config", "--exists", "openssl >= 3"],
+    packages: &["libssl-dev", "pkg-config"],
+};
+/// To run Apache Kafka in tests.
+const JAVA: Need = Need {
+    what: "Java 17 or later",
+    // The oldest that knows this option is 16; there is no release of 16 in any distribution any more.
+    seen_by: &["java", "--enable-native-access=ALL-UNNAMED", "--version"],
+    packages: &["default-jre-headless"],
+};
+/// To fetch it.
+const MAVEN: Need = Need { what: "Maven", seen_by: &["mvn", "--version"], packages: &["maven"] };
+/// To tie it to the program that started it.
+const SETPRIV: Need =
+    Need { what: "setpriv of util-linux", seen_by: &["setpriv", "--version"], packages: &["util-linux"] };
+
+/// What building needs.
+pub(crate) fn for_build(report: &mut Report) -> Result<()> {
+    report.step("packages for building", || ensure(&[OPENSSL]))
+}
+
+/// What running Apache Kafka needs.
+pub(crate) fn for_kafka(report: &mut Report) -> Result<()> {
+    report.step("packages for Apache Kafka", || ensure(&[JAVA, MAVEN, SETPRIV]))
+}
+
+fn ensure(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !is_there(need)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
+    let what: Vec<&str> = missing.iter().map(|need| need.what).collect();
+    if !(rustix::process::geteuid().is_root() && Path::new("/usr/bin/apt-get").exists()) {
+        bail!(
+            "{} needed: on Debian and its kin `apt-get install {}`",
+            what.join(" and "),
+            packages.join(" ")
+        );
+    }
+    let mut update = Command::new("apt-get");
+    update.args(["update", "--quiet"]);
+    command::run(&mut update)?;
+    let mut install = Command::new("apt-get");
+    install.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(&packages);
+    install.env("DEBIAN_FRONTEND", "noninteractive");
+    command::run(&mut install)?;
+    match missing.iter().find(|need| !is_there(need)) {
+        Some(need) => bail!("the packages {} did not bring {}", need.packages.join(" "), need.what),
+        None => Ok(()),
+    }
+}
+
+fn is_there(need: &Need) -> bool {
+    let (program, arguments) = need.seen_by.split_first().expect("a program is named");
+    let mut ask = Command::new(program);
+    ask.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    ask.status().is_ok_and(|status| status.success())
+}

@@ -1,0 +1,91 @@
+//! The log that a process works on: embedded, or on Kafka.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use fanfare_log::{
+    Log,
+    embedded::{EmbeddedLog, Options as EmbeddedOptions},
+};
+
+use crate::{settings::Settings, telemetry};
+
+pub(crate) enum Engine {
+    Embedded(Arc<EmbeddedLog>),
+    #[cfg(feature = "kafka")]
+    Kafka(Arc<fanfare_log::kafka::KafkaLog>),
+}
+
+impl Engine {
+    pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(&settings.data_dir)
+            .with_context(|| format!("cannot create data directory {}", settings.data_dir.display()))?;
+        if let Some(kafka) = &settings.kafka {
+            return open_kafka(settings, kafka).await;
+        }
+        let log = EmbeddedLog::open(EmbeddedOptions {
+            retention: settings.retention,
+            ..EmbeddedOptions::new(
+                &settings.data_dir,
+                settings.message_partitions,
+                settings.delivery_partitions,
+            )
+        })?;
+        telemetry::observe_log(&log);
+        Ok(Self::Embedded(log))
+    }
+
+    pub(crate) fn log(&self) -> Arc<dyn Log> {
+        match self {
+            Self::Embedded(log) => Arc::clone(log) as Arc<dyn Log>,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(log) => Arc::clone(log) as Arc<dyn Log>,
+        }
+    }
+
+    /// Whether other processes may work on the same log.
+    pub(crate) fn is_shared(&self) -> bool {
+        !matches!(self, Self::Embedded(_))
+    }
+
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Embedded(log) => log.close().await,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(log) => log.close().await,
+        }
+    }
+}
+
+/// Between two tries to reach the brokers.
+#[cfg(feature = "kafka")]
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+#[cfg(feature = "kafka")]
+async fn open_kafka(settings: &Settings, kafka: &crate::settings::Kafka) -> anyhow::Result<Engine> {
+    use fanfare_log::kafka::{KafkaLog, Options};
+
+    let options = Options {
+        prefix: kafka.prefix.clone(),
+        replication: kafka.replication,
+        retention: settings.retention,
+        properties: kafka.properties.clone(),
+        ..Options::new(&kafka.brokers, settings.message_partitions, settings.delivery_partitions)
+    };
+    let deadline = tokio::time::Instant::now() + kafka.wait;
+    loop {
+        match KafkaLog::open(options.clone()).await {
+            Ok(log) => return Ok(Engine::Kafka(log)),
+            Err(error) if error.is_retryable() && tokio::time::Instant::now() < deadline => {
+                tracing::warn!(%error, "trying again");
+                tokio::time::sleep(TRY_AGAIN).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(not(feature = "kafka"))]
+async fn open_kafka(_: &Settings, _: &crate::settings::Kafka) -> anyhow::Result<Engine> {
+    anyhow::bail!("kafka: this program was built without the feature `kafka`")
+}

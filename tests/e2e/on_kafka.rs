@@ -1,0 +1,154 @@
+//! The roles as processes on Apache Kafka.
+
+use std::{
+    collections::HashSet,
+    hash::{BuildHasher as _, RandomState},
+    path::PathBuf,
+};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::{Client, Installation, Receipt, Recorder, Server, wait};
+
+/// One installation: a prefix on the broker that all tests share, and the main secret of all its processes.
+struct Shared {
+    directory: TempDir,
+    brokers: String,
+    prefix: String,
+}
+
+/// A process with directory and port of its own.
+struct Member {
+    installation: Installation,
+    server: Option<Server>,
+}
+
+const MESSAGES: usize = 150;
+
+impl Shared {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("there is room for a temporary directory");
+        let prefix = format!("e2e-{:016x}.", RandomState::new().hash_one("installation"));
+        Self { directory, brokers: fanfare_testkit::kafka::shared().to_owned(), prefix }
+    }
+
+    fn secret(&self) -> PathBuf {
+        self.directory.path().join("main-secret")
+    }
+
+    /// The first of an installation makes the main secret.
+    async fn make_secret(&self) {
+        let maker = Installation::new();
+        assert!(maker.start().await.terminate().await.success());
+        std::fs::copy(maker.data().join("main-secret"), self.secret()).expect("the server made it");
+    }
+
+    fn spawn(&self, installation: &Installation, roles: &str) -> Server {
+        let secret = self.secret();
+        installation.spawn(&[
+            "--dev",
+            "--role",
+            roles,
+            "--kafka",
+            &self.brokers,
+            "--kafka-prefix",
+            &self.prefix,
+            "--message-partitions",
+            "2",
+            "--delivery-partitions",
+            "4",
+            "--main-secret-file",
+            secret.to_str().expect("temporary directories are named in UTF-8"),
+        ])
+    }
+
+    async fn start(&self, roles: &str) -> Member {
+        let installation = Installation::new();
+        let mut server = self.spawn(&installation, roles);
+        server.ready().await;
+        Member { installation, server: Some(server) }
+    }
+
+    async fn kill_and_restart(&self, member: &mut Member, roles: &str) {
+        member.server.take().expect("it runs").kill();
+        let mut server = self.spawn(&member.installation, roles);
+        server.ready().await;
+        member.server = Some(server);
+    }
+
+    async fn client(&self, member: &Member) -> Client {
+        let secret = self.secret();
+        let secret = secret.to_str().expect("temporary directories are named in UTF-8");
+        let token = member.installation.token(&["--main-secret-file", secret]).await;
+        member.installation.client_with(Some(&token))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_as_processes_deliver_in_order_over_kills() {
+    let shared = Shared::new();
+    shared.make_secret().await;
+    let front = shared.start("ingest,api").await;
+    let mut router = shared.start("router").await;
+    let mut worker = shared.start("delivery").await;
+    let client = shared.client(&front).await;
+    let recorder = Recorder::start().await;
+    let application = client.application("on kafka").await;
+    for endpoint in ["first", "second"] {
+        client.endpoint(&application, &recorder.url(&format!("/{endpoint}")), &json!({})).await;
+    }
+
+    let mut accepted = Vec::new();
+    for n in 0..MESSAGES {
+        let body = json!({ "eventType": "number.counted", "payload": { "n": n } }).to_string();
+        accepted.push(client.publish(&application, &[], &body).await.id(202));
+        match n {
+            50 => shared.kill_and_restart(&mut worker, "delivery").await,
+            100 => shared.kill_and_restart(&mut router, "router").await,
+            _ => {}
+        }
+    }
+    for path in ["/first", "/second"] {
+        let received = wait::until("all messages arrive", wait::PATIENCE * 2, async || {
+            let firsts = firsts(&recorder.receipts(), path);
+            (firsts.len() == MESSAGES).then_some(firsts)
+        });
+        assert_eq!(received.await, accepted, "{path}: each message, in the order of publishing");
+    }
+    for member in [front, router, worker] {
+        assert!(member.server.expect("it runs").terminate().await.success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_with_another_secret_stops_with_a_plain_line() {
+    let shared = Shared::new();
+    shared.make_secret().await;
+    let first = shared.start("ingest,api").await;
+    shared.make_secret().await;
+    let other = Installation::new();
+    let mut command = other.command(&["serve", "--listen", "127.0.0.1:0", "--kafka", &shared.brokers]);
+    command.args([
+        "--kafka-prefix",
+        &shared.prefix,
+        "--message-partitions",
+        "2",
+        "--delivery-partitions",
+        "4",
+    ]);
+    command.arg("--main-secret-file").arg(shared.secret());
+    let finished = crate::support::installation::finish(&mut command).await;
+    assert!(!finished.status.success());
+    assert_eq!(finished.stderr.trim().lines().count(), 1, "{}", finished.stderr);
+    assert!(finished.stderr.contains("main secret"), "{}", finished.stderr);
+    assert!(first.server.expect("it runs").terminate().await.success());
+}
+
+/// The ids that came to an endpoint, each at its first attempt.
+fn firsts(receipts: &[Receipt], path: &str) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let ids =
+        receipts.iter().filter(|receipt| receipt.path == path).map(|receipt| receipt.header("webhook-id"));
+    ids.filter(|id| seen.insert(*id)).map(str::to_owned).collect()
+}
