@@ -4,4 +4,6 @@ pub(crate) mod demo;
 pub(crate) mod inspect;
 pub(crate) mod serve;
 pub(crate) mod token;
+#[cfg(feature = "kafka")]
+pub(crate) mod topics;
 pub(crate) mod verify;

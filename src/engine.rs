@@ -48,6 +48,18 @@ impl Engine {
         !matches!(self, Self::Embedded(_))
     }
 
+    /// The largest body that may be taken in: what the log stores in one record.
+    pub(crate) fn body_bytes(&self) -> usize {
+        match self {
+            Self::Embedded(_) => usize::MAX,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(log) => {
+                let record = usize::try_from(log.checked().record_bytes).unwrap_or(usize::MAX);
+                record.saturating_sub(BESIDE_BODY_BYTES)
+            }
+        }
+    }
+
     pub(crate) async fn close(&self) {
         match self {
             Self::Embedded(log) => log.close().await,
@@ -57,25 +69,46 @@ impl Engine {
     }
 }
 
+/// Head of a message and what Kafka puts around a record.
+#[cfg(feature = "kafka")]
+const BESIDE_BODY_BYTES: usize = 16 << 10;
+
 /// Between two tries to reach the brokers.
 #[cfg(feature = "kafka")]
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 #[cfg(feature = "kafka")]
-async fn open_kafka(settings: &Settings, kafka: &crate::settings::Kafka) -> anyhow::Result<Engine> {
-    use fanfare_log::kafka::{KafkaLog, Options};
-
-    let options = Options {
+pub(crate) fn kafka_options(
+    settings: &Settings,
+    kafka: &crate::settings::Kafka,
+) -> fanfare_log::kafka::Options {
+    fanfare_log::kafka::Options {
         prefix: kafka.prefix.clone(),
         replication: kafka.replication,
         retention: settings.retention,
         properties: kafka.properties.clone(),
-        ..Options::new(&kafka.brokers, settings.message_partitions, settings.delivery_partitions)
-    };
+        ..fanfare_log::kafka::Options::new(
+            &kafka.brokers,
+            settings.message_partitions,
+            settings.delivery_partitions,
+        )
+    }
+}
+
+#[cfg(feature = "kafka")]
+async fn open_kafka(settings: &Settings, kafka: &crate::settings::Kafka) -> anyhow::Result<Engine> {
+    use fanfare_log::kafka::{KafkaLog, topics::Level};
+
+    let options = kafka_options(settings, kafka);
     let deadline = tokio::time::Instant::now() + kafka.wait;
     loop {
         match KafkaLog::open(options.clone()).await {
-            Ok(log) => return Ok(Engine::Kafka(log)),
+            Ok(log) => {
+                for warning in log.checked().report.of(Level::Warning) {
+                    tracing::warn!("{warning}");
+                }
+                return Ok(Engine::Kafka(log));
+            }
             Err(error) if error.is_retryable() && tokio::time::Instant::now() < deadline => {
                 tracing::warn!(%error, "trying again");
                 tokio::time::sleep(TRY_AGAIN).await;

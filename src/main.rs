@@ -32,6 +32,9 @@ enum Command {
     Verify(cmd::verify::Args),
     /// Show what a data directory holds: topics, lanes, attempts, dead letters.
     Inspect(cmd::inspect::Args),
+    /// Show, make and check the topics on Apache Kafka.
+    #[cfg(feature = "kafka")]
+    Topics(cmd::topics::Args),
     /// See it work: a broker, three receivers, a stream of orders, a kill in the middle, a verdict.
     Demo(cmd::demo::Args),
 }
@@ -43,6 +46,8 @@ fn main() -> std::process::ExitCode {
         Command::Token(args) => cmd::token::run(&args),
         Command::Verify(args) => cmd::verify::run(&args),
         Command::Inspect(args) => cmd::inspect::run(&args),
+        #[cfg(feature = "kafka")]
+        Command::Topics(args) => cmd::topics::run(&args),
         Command::Demo(args) => cmd::demo::run(&args),
     };
     match result {

@@ -24,7 +24,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(500);
 const HTTP_DRAIN: Duration = Duration::from_secs(5);
 
 /// Runs the roles of the process until it is asked to stop.
-pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
+pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     let metrics = telemetry::start_metrics()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
@@ -33,6 +33,13 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let listener = Listener::bind(settings.listen)?;
     let engine = Engine::open(&settings).await?;
     let log = engine.log();
+    if engine.body_bytes() < settings.body_bytes {
+        settings.body_bytes = engine.body_bytes();
+        tracing::warn!(
+            body_bytes = settings.body_bytes,
+            "larger bodies are refused: the log does not take them"
+        );
+    }
     let main_secret = match &settings.main_secret_file {
         Some(path) => MainSecret::from_file(path)?,
         None => MainSecret::load_or_create(&settings::main_secret_path(&settings.data_dir), &*entropy)?,

@@ -195,10 +195,6 @@ impl Options {
         };
         let roles = roles(self.role.as_deref())?;
         let kafka = if let Some(brokers) = self.kafka {
-            ensure!(
-                self.main_secret_file.is_some(),
-                "main_secret_file: all processes on Kafka share the main secret; give them the same file"
-            );
             Some(Kafka {
                 brokers,
                 prefix: self.kafka_prefix.unwrap_or_else(|| KAFKA_PREFIX.to_owned()),
@@ -239,6 +235,17 @@ impl Options {
             prefixes: prefixes(self.header_prefix.as_deref())?,
             log_json,
         })
+    }
+}
+
+impl Settings {
+    /// What only `serve` needs.
+    pub(crate) fn for_serving(self) -> anyhow::Result<Self> {
+        ensure!(
+            self.kafka.is_none() || self.main_secret_file.is_some(),
+            "main_secret_file: all processes on Kafka share the main secret; give them the same file"
+        );
+        Ok(self)
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     #[cfg(feature = "mimalloc")]
     process::with_allocator_settings();
-    let settings = args.options.or_file(args.config.as_deref())?.check()?;
+    let settings = args.options.or_file(args.config.as_deref())?.check()?.for_serving()?;
     telemetry::start_logs(settings.log_json);
     process::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -152,3 +152,31 @@ fn firsts(receipts: &[Receipt], path: &str) -> Vec<String> {
         receipts.iter().filter(|receipt| receipt.path == path).map(|receipt| receipt.header("webhook-id"));
     ids.filter(|id| seen.insert(*id)).map(str::to_owned).collect()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_are_planned_made_and_checked() {
+    let shared = Shared::new();
+    let installation = Installation::new();
+    let topics = async |task: &str, partitions: &str, more: &[&str]| {
+        let mut command = installation.command(&["topics", task, "--kafka", &shared.brokers]);
+        command.args(["--kafka-prefix", &shared.prefix, "--message-partitions", partitions]);
+        command.args(["--delivery-partitions", "3"]).args(more);
+        crate::support::installation::finish(&mut command).await
+    };
+    let missing = topics("check", "2", &[]).await;
+    assert!(!missing.status.success(), "{missing:?}");
+    let planned = topics("plan", "2", &[]).await;
+    assert!(planned.status.success() && planned.stdout.contains("will be"), "{planned:?}");
+    assert!(!topics("check", "2", &[]).await.status.success(), "a plan makes nothing");
+    assert!(topics("apply", "2", &[]).await.status.success());
+    let checked = topics("check", "2", &["--json"]).await;
+    assert!(checked.status.success(), "{checked:?}");
+    let report: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
+    assert!(report["lines"].as_array().unwrap().iter().all(|line| line["level"] != "error"), "{report}");
+
+    let other = topics("check", "5", &[]).await;
+    assert!(
+        !other.status.success() && other.stdout.contains("partitions"),
+        "their number is fixed: {other:?}"
+    );
+}

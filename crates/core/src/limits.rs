@@ -69,6 +69,8 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// From the first byte of a body to its last: a slow sender holds memory that others wait for.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the body of a refused request may still come.
+pub const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const CONNECTIONS: usize = 20_000;
 /// Of a request, request line and headers; also the read buffer of a connection.

@@ -70,8 +70,7 @@ pub struct Body {
     pub permit: MemoryPermit,
 }
 
-/// Reads a whole body of at most `limit_bytes` into one piece. Refuses with 413 before reading what is declared
-/// to be larger, with 503 when there is no room for it, with 408 when it comes too slowly.
+/// Reads a whole body of at most `limit_bytes` into one piece. Refuses with 413 what is declared to be larger, with 503 when there is no room for it, with 408 when it comes too slowly.
 pub async fn read_body(
     body: axum::body::Body,
     limit_bytes: usize,
@@ -80,7 +79,10 @@ pub async fn read_body(
     let declared = body.size_hint().exact();
     let expected = match declared.map(usize::try_from) {
         Some(Ok(bytes)) if bytes <= limit_bytes => Some(bytes),
-        Some(_) => return Err(ApiError::too_large(limit_bytes)),
+        Some(_) => {
+            discard(body).await;
+            return Err(ApiError::too_large(limit_bytes));
+        }
         None => None,
     };
     let mut permit = memory.reserve(expected.unwrap_or(limit_bytes)).await?;
@@ -95,6 +97,21 @@ pub async fn read_body(
     let bytes = bytes?;
     permit.shrink_to(bytes.len());
     Ok(Body { bytes, permit })
+}
+
+/// Lets a body that is refused come and go, as far as a client may be expected to send one: who is still writing when the
+/// connection closes may never see the answer.
+async fn discard(mut body: axum::body::Body) {
+    let mut read = 0;
+    let reading = async {
+        while read < limits::BODY_BYTES_MAX
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            read += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    // Time that is up, too, only means that enough was read.
+    let _ = timeout(limits::DISCARD_TIMEOUT, reading).await;
 }
 
 /// Copies the pieces together: a piece kept as it came would keep the connection's whole read buffer alive.
