@@ -19,10 +19,11 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode as Code},
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     client::{self, Events, Link},
+    limits,
     options::{OpenError, Options},
     place::{Layout, Place},
     stats::Counters,
@@ -121,21 +122,34 @@ fn closed() -> ReadError {
     ReadError::Closed("the log is shut down".to_owned())
 }
 
+/// Why there is no answer.
+#[derive(Clone, Debug)]
+struct Trouble {
+    cause: String,
+    /// It passes by itself, and soon: another leader is about to be known.
+    passes: bool,
+}
+
+type Found = Result<Bounds, Trouble>;
+
 impl Shared {
     fn run(&self, consumer: &BaseConsumer<Events>) {
         while let Some(waiting) = self.next_questions() {
             self.counters.asked_bounds();
             let places: Vec<Place> = waiting.keys().copied().collect();
-            let answers = self.ask_brokers(consumer, &places);
+            let mut found = self.find(consumer, places);
             // Hears what the client has to say; it reads nothing.
             drop(consumer.poll(Duration::ZERO));
             for (place, senders) in waiting {
-                let answer =
-                    answers.get(&place).cloned().unwrap_or_else(|| Err(self.unavailable("no answer")));
-                if let Ok(bounds) = &answer {
-                    self.link.is_up();
-                    self.known[self.layout.index(place)].store(bounds.end.0, Ordering::Release);
-                }
+                let answer = match found.remove(&place) {
+                    Some(Ok(bounds)) => {
+                        self.link.is_up();
+                        self.known[self.layout.index(place)].store(bounds.end.0, Ordering::Release);
+                        Ok(bounds)
+                    }
+                    Some(Err(trouble)) => Err(ReadError::Unavailable(self.link.unavailable(&trouble.cause))),
+                    None => Err(ReadError::Unavailable(self.link.unavailable("no answer"))),
+                };
                 for sender in senders {
                     // Who asked may have gone away.
                     let _ = sender.send(answer.clone());
@@ -153,22 +167,41 @@ impl Shared {
         (!questions.closed).then(|| std::mem::take(&mut questions.waiting))
     }
 
-    fn ask_brokers(&self, consumer: &BaseConsumer<Events>, places: &[Place]) -> HashMap<Place, Answer> {
+    fn find(&self, consumer: &BaseConsumer<Events>, mut places: Vec<Place>) -> HashMap<Place, Found> {
+        let deadline = Instant::now() + self.timeout;
+        let mut all = HashMap::new();
+        loop {
+            let found =
+                self.ask_brokers(consumer, &places, deadline.saturating_duration_since(Instant::now()));
+            all.extend(found);
+            places.retain(|place| matches!(all.get(place), Some(Err(Trouble { passes: true, .. }))));
+            if places.is_empty() || Instant::now() + limits::LEADER_PAUSE >= deadline {
+                return all;
+            }
+            std::thread::park_timeout(limits::LEADER_PAUSE);
+        }
+    }
+
+    fn ask_brokers(
+        &self,
+        consumer: &BaseConsumer<Events>,
+        places: &[Place],
+        patience: Duration,
+    ) -> HashMap<Place, Found> {
         // Start and end of one place are asked for at the same time, of many places one after the other.
         if let [place] = places {
-            let ends =
-                consumer.fetch_watermarks(self.layout.name(place.source), place.number(), self.timeout);
-            let answer = ends.map_err(|error| self.error(&error)).and_then(|(start, end)| bounds(start, end));
-            return HashMap::from([(*place, answer)]);
+            let ends = consumer.fetch_watermarks(self.layout.name(place.source), place.number(), patience);
+            let found =
+                ends.map_err(|error| self.trouble(&error)).and_then(|(start, end)| bounds(start, end));
+            return HashMap::from([(*place, found)]);
         }
         let logical = [rdkafka::Offset::Beginning, rdkafka::Offset::End];
-        let [starts, ends] = logical.map(|logical| self.ask_many(consumer, places, logical));
-        let answer = |place: &Place| match (starts.get(place), ends.get(place)) {
-            (Some(Ok(start)), Some(Ok(end))) => bounds(*start, *end),
-            (Some(Err(error)), _) | (_, Some(Err(error))) => Err(error.clone()),
-            _ => Err(self.unavailable("no answer")),
+        let [starts, ends] = logical.map(|logical| self.ask_many(consumer, places, logical, patience));
+        let found = |place: &Place| match (starts.get(place)?, ends.get(place)?) {
+            (Ok(start), Ok(end)) => Some((*place, bounds(*start, *end))),
+            (Err(trouble), _) | (_, Err(trouble)) => Some((*place, Err(trouble.clone()))),
         };
-        places.iter().map(|place| (*place, answer(place))).collect()
+        places.iter().filter_map(found).collect()
     }
 
     fn ask_many(
@@ -176,46 +209,59 @@ impl Shared {
         consumer: &BaseConsumer<Events>,
         places: &[Place],
         logical: rdkafka::Offset,
-    ) -> HashMap<Place, Result<i64, ReadError>> {
+        patience: Duration,
+    ) -> HashMap<Place, Result<i64, Trouble>> {
         let mut list = TopicPartitionList::with_capacity(places.len());
         for place in places {
             let mut element = list.add_partition(self.layout.name(place.source), place.number());
             element.set_offset(logical).expect("the beginning and the end can be asked for");
         }
-        let failed =
-            |error: &KafkaError| places.iter().map(|place| (*place, Err(self.error(error)))).collect();
-        let list = match consumer.offsets_for_times(list, self.timeout) {
+        let list = match consumer.offsets_for_times(list, patience) {
             Ok(list) => list,
-            Err(error) => return failed(&error),
+            Err(error) => {
+                let trouble = self.trouble(&error);
+                return places.iter().map(|place| (*place, Err(trouble.clone()))).collect();
+            }
         };
         let found = |place: &Place| {
             let element = list.find_partition(self.layout.name(place.source), place.number())?;
             let offset = match (element.error(), element.offset()) {
                 (Ok(()), rdkafka::Offset::Offset(offset)) => Ok(offset),
-                (Err(error), _) => Err(self.error(&error)),
-                (Ok(()), other) => Err(self.unavailable(&format!("{other:?} is no offset"))),
+                (Err(error), _) => Err(self.trouble(&error)),
+                (Ok(()), other) => Err(Trouble { cause: format!("{other:?} is no offset"), passes: false }),
             };
             Some((*place, offset))
         };
         places.iter().filter_map(found).collect()
     }
 
-    fn error(&self, error: &KafkaError) -> ReadError {
-        self.unavailable(&match error.rdkafka_error_code() {
-            Some(Code::OperationTimedOut) => format!("no answer within {} s", self.timeout.as_secs_f32()),
-            Some(code) => client::words(code),
-            None => error.to_string(),
-        })
-    }
-
-    fn unavailable(&self, cause: &str) -> ReadError {
-        ReadError::Unavailable(self.link.unavailable(cause))
+    fn trouble(&self, error: &KafkaError) -> Trouble {
+        let Some(code) = error.rdkafka_error_code() else {
+            return Trouble { cause: error.to_string(), passes: false };
+        };
+        let passes = matches!(
+            code,
+            Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::ReplicaNotAvailable
+                | Code::FencedLeaderEpoch
+                | Code::UnknownLeaderEpoch
+                | Code::OffsetNotAvailable
+                | Code::BrokerTransportFailure
+                | Code::NetworkException
+        );
+        let cause = match code {
+            Code::OperationTimedOut => format!("no answer within {} s", self.timeout.as_secs_f32()),
+            code => client::words(code),
+        };
+        Trouble { cause, passes }
     }
 }
 
-fn bounds(start: i64, end: i64) -> Answer {
+fn bounds(start: i64, end: i64) -> Found {
     let offset = |raw: i64| {
-        u64::try_from(raw).map(Offset).map_err(|_| ReadError::Unavailable(format!("{raw} is no offset")))
+        let cause = || Trouble { cause: format!("{raw} is no offset"), passes: false };
+        u64::try_from(raw).map(Offset).map_err(|_| cause())
     };
     let (start, end) = (offset(start)?, offset(end)?);
     Ok(Bounds { start, high_watermark: end, end })

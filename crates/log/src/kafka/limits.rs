@@ -57,6 +57,8 @@ pub(super) const POINT_FETCH_BYTES: usize = 64 << 10;
 pub(super) const READ_AHEAD_KIB: usize = 256;
 /// How long a broker keeps a request of a reader at the end of a partition.
 pub(super) const READER_WAIT: Duration = Duration::from_millis(5);
+/// A question for a leader that is just being replaced is put again after this.
+pub(super) const LEADER_PAUSE: Duration = Duration::from_millis(50);
 /// A reader keeps its place for so long.
 pub(super) const READER_IDLE: Duration = Duration::from_millis(100);
 /// A table whose last offsets give no record for so long ends with a gap.
