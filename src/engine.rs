@@ -1,6 +1,6 @@
 //! The log that a process works on: embedded, or on Kafka.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use fanfare_log::{
@@ -75,7 +75,7 @@ const BESIDE_BODY_BYTES: usize = 16 << 10;
 
 /// Between two tries to reach the brokers.
 #[cfg(feature = "kafka")]
-const TRY_AGAIN: Duration = Duration::from_secs(1);
+const TRY_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 #[cfg(feature = "kafka")]
 pub(crate) fn kafka_options(

@@ -106,6 +106,7 @@ pub(crate) struct Settings {
 
 /// Where Kafka is and how it is used.
 #[derive(Clone)]
+#[cfg_attr(not(feature = "kafka"), allow(dead_code, reason = "a program without the engine only says so"))]
 pub(crate) struct Kafka {
     pub(crate) brokers: String,
     pub(crate) prefix: String,
