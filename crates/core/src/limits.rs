@@ -56,8 +56,11 @@ pub const INGEST_WAIT: Duration = Duration::from_secs(2);
 pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(4);
 /// Publishes between their last byte and their answer; more wait in turn.
 pub const PUBLISHES_IN_PROGRESS: usize = 640;
-/// Requests that are being answered, health checks not counted; others wait where they cost little.
+/// Requests that are being answered, health checks not counted; others wait where they cost little. Fewer, down to the
+/// second number, while the runtime takes longer than [`COME_ROUND`] to come round to a task that is ready.
 pub const REQUESTS_IN_PROGRESS: usize = 768;
+pub const REQUESTS_IN_PROGRESS_MIN: usize = 32;
+pub const COME_ROUND: Duration = Duration::from_millis(4);
 /// Idempotency keys and event ids of messages that are not routed yet, over all partitions.
 pub const CLAIMS_IN_FLIGHT: usize = 1 << 17;
 /// Tokens whose check is remembered, and for how long: one that expires is refused so much later at most.

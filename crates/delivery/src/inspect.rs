@@ -6,6 +6,7 @@
 //!
 //! Memory is bounded by the lanes, as in the worker, and by [`Query`].
 
+mod conflicts;
 #[cfg(test)]
 mod tests;
 
@@ -91,10 +92,13 @@ pub struct Retry {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    pub endpoint: EndpointNumber,
+    /// None: the message was for no endpoint, since its idempotency key stands for another one.
+    pub endpoint: Option<EndpointNumber>,
     pub offset: Offset,
     pub reason: Settlement,
     pub at: Timestamp,
+    /// The message that the idempotency key stands for.
+    pub first: Option<MessageId>,
 }
 
 /// Reads one partition.
@@ -121,6 +125,11 @@ pub async fn partition(
     if !history.ranges.is_empty() {
         history.resolve_ranges(log, partition, attempts_end, &recovered).await?;
     }
+    if query.endpoint.is_none() {
+        let conflicts = conflicts::find(log, partition, tail, &recovered.rule, query.items).await?;
+        history.dead_letter_count += conflicts.count;
+        history.dead_letters.extend(conflicts.letters);
+    }
     let lanes = recovered
         .slots
         .iter()
@@ -128,6 +137,7 @@ pub async fn partition(
     let lanes: BTreeMap<_, _> = lanes.collect();
     let mut dead_letters: Vec<DeadLetter> = history.dead_letters.into();
     dead_letters.sort_by_key(|letter| (letter.at, letter.offset));
+    dead_letters.drain(..dead_letters.len().saturating_sub(query.items));
 
     let mut named: BTreeSet<Offset> = dead_letters.iter().map(|letter| letter.offset).collect();
     named.extend(history.attempts.values().flatten().map(|attempt| attempt.offset));
@@ -286,7 +296,7 @@ impl<'a> History<'a> {
             }
             Fact::Settled { endpoint, offset, reason, at } => {
                 if reason.is_dead_letter() {
-                    self.bury(DeadLetter { endpoint, offset, reason, at });
+                    self.bury(endpoint, offset, reason, at);
                 }
             }
             Fact::SettledRange { .. } => {
@@ -300,7 +310,8 @@ impl<'a> History<'a> {
         }
     }
 
-    fn bury(&mut self, letter: DeadLetter) {
+    fn bury(&mut self, endpoint: EndpointNumber, offset: Offset, reason: Settlement, at: Timestamp) {
+        let letter = DeadLetter { endpoint: Some(endpoint), offset, reason, at, first: None };
         self.dead_letter_count += 1;
         self.dead_letters.push_back(letter);
         if self.dead_letters.len() > self.query.items {
@@ -351,7 +362,7 @@ impl<'a> History<'a> {
                     if let Some(&Range { reason, at, .. }) = range
                         && !settled.contains(&(endpoint, offset))
                     {
-                        self.bury(DeadLetter { endpoint, offset, reason, at });
+                        self.bury(endpoint, offset, reason, at);
                     }
                 }
             }

@@ -85,7 +85,7 @@ pub(crate) struct Worker<T: Transport> {
 }
 
 /// Landed attempts and tail batches taken per turn of the loop before it looks round.
-const PER_TURN: usize = 4;
+const PER_TURN: usize = 16;
 /// Tail records of one read.
 const TAIL_BYTES: usize = 256 << 10;
 /// A probe that found no room is tried again after this.

@@ -19,6 +19,7 @@ mod page;
 mod path;
 mod patient;
 mod surface;
+mod turns;
 
 pub use application_in::{ApplicationIn, check_application, check_metadata};
 pub use auth::{Authenticated, Gate};

@@ -12,7 +12,10 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use crate::{
     Surface,
@@ -77,6 +80,7 @@ impl Listener {
     /// and returns.
     pub async fn serve(self, surface: Surface, stop: CancellationToken, drain: Duration) {
         let room = Arc::new(Semaphore::new(self.connections));
+        let _pace = AbortOnDropHandle::new(tokio::spawn(surface.turns().keep_pace()));
         let tasks = TaskTracker::new();
         let abort = CancellationToken::new();
         while let Some((stream, permit)) = next_connection(&self.tcp, &room, &stop).await {

@@ -16,9 +16,10 @@ use fanfare_core::limits;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::Semaphore,
     time::timeout,
 };
+
+use crate::turns::Turns;
 
 /// Whether the request being read or answered has been let in; cleared once it is answered.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +42,7 @@ impl LetIn {
 
 pub(crate) struct Patient {
     stream: TcpStream,
-    turns: Arc<Semaphore>,
+    turns: Arc<Turns>,
     let_in: LetIn,
     waiting: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -50,7 +51,7 @@ pub(crate) struct Patient {
 const PEEKED_BYTES: usize = 24;
 
 impl Patient {
-    pub(crate) fn new(stream: TcpStream, turns: Arc<Semaphore>, let_in: LetIn) -> Self {
+    pub(crate) fn new(stream: TcpStream, turns: Arc<Turns>, let_in: LetIn) -> Self {
         Self { stream, turns, let_in, waiting: None }
     }
 
@@ -59,13 +60,13 @@ impl Patient {
     fn poll_let_in(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.waiting.is_none() {
             ready!(self.stream.poll_read_ready(cx))?;
-            if self.turns.available_permits() > 0 || self.is_health_check(cx) {
+            if self.turns.are_free() || self.is_health_check(cx) {
                 return Poll::Ready(Ok(()));
             }
             let turns = Arc::clone(&self.turns);
             // In the order in which they came; given back at once.
             self.waiting =
-                Some(Box::pin(async move { drop(timeout(limits::INGEST_WAIT / 2, turns.acquire()).await) }));
+                Some(Box::pin(async move { drop(timeout(limits::INGEST_WAIT / 2, turns.take()).await) }));
         }
         if let Some(waiting) = &mut self.waiting {
             ready!(waiting.as_mut().poll(cx));

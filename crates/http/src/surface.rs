@@ -6,10 +6,10 @@ use axum::{Router, body::Body, response::IntoResponse};
 use fanfare_core::limits;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 use tower::Service;
 
-use crate::{ApiError, Probes};
+use crate::{ApiError, Probes, turns::Turns};
 
 /// The routes of the process with what holds for all of them: a trailing slash is trimmed before routing,
 /// unknown routes and methods answer as every error does, CORS is open, a request has a deadline, and a panic
@@ -18,7 +18,7 @@ use crate::{ApiError, Probes};
 pub struct Surface {
     router: Router,
     /// Requests that may be answered at once.
-    turns: Arc<Semaphore>,
+    turns: Arc<Turns>,
 }
 
 impl Surface {
@@ -27,12 +27,12 @@ impl Surface {
         let all = routes.merge(probes.routes());
         Self {
             router: all.fallback(unknown_route).method_not_allowed_fallback(wrong_method),
-            turns: Arc::new(Semaphore::new(limits::REQUESTS_IN_PROGRESS)),
+            turns: Arc::new(Turns::new()),
         }
     }
 
     /// Turns of the requests that are being answered.
-    pub(crate) fn turns(&self) -> Arc<Semaphore> {
+    pub(crate) fn turns(&self) -> Arc<Turns> {
         Arc::clone(&self.turns)
     }
 
@@ -54,7 +54,7 @@ impl Surface {
 
     async fn route(&self, request: Request<Body>) -> Response<Body> {
         // The other half it may have waited on its connection.
-        let turn = timeout(limits::INGEST_WAIT / 2, self.turns.acquire());
+        let turn = timeout(limits::INGEST_WAIT / 2, self.turns.take());
         let _turn = if is_probe(request.uri().path()) {
             None
         } else if let Ok(turn) = turn.await {

@@ -1,6 +1,7 @@
 //! The embedded engine: one journal in one data directory, for one process.
 
 mod backend;
+mod block;
 mod commit;
 mod directory;
 mod driver;

@@ -131,15 +131,17 @@ pub(crate) struct AttemptOut {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DeadLetterOut {
-    /// None once the endpoint is deleted.
+    /// None once the endpoint is deleted, and where the message was for none.
     pub(crate) endpoint: Option<String>,
-    pub(crate) endpoint_number: u32,
+    pub(crate) endpoint_number: Option<u32>,
     /// None once retention has taken the record.
     pub(crate) message: Option<MessageId>,
     pub(crate) reason: &'static str,
     pub(crate) partition: u32,
     pub(crate) offset: u64,
     pub(crate) at: String,
+    /// Of an `idempotency_conflict`: the message that the key stands for.
+    pub(crate) first: Option<MessageId>,
     #[serde(skip)]
     pub(super) order: Timestamp,
 }
@@ -205,13 +207,14 @@ impl Report {
         }
         self.dead_letter_count += state.dead_letter_count;
         self.dead_letters.extend(state.dead_letters.iter().map(|letter| DeadLetterOut {
-            endpoint: endpoint_id(view, letter.endpoint),
-            endpoint_number: letter.endpoint.0,
+            endpoint: letter.endpoint.and_then(|number| endpoint_id(view, number)),
+            endpoint_number: letter.endpoint.map(|number| number.0),
             message: state.messages.get(&letter.offset).copied(),
             reason: letter.reason.as_str(),
             partition: partition.0,
             offset: letter.offset.0,
             at: letter.at.to_string(),
+            first: letter.first,
             order: letter.at,
         }));
         self.trim(query.items);

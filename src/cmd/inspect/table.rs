@@ -43,9 +43,14 @@ pub(crate) fn render(report: &Report) -> String {
     let count = shown_of(report.dead_letters.len(), report.dead_letter_count);
     section(&mut out, &format!("DEAD LETTERS ({count})"));
     let rows = report.dead_letters.iter().map(|letter| {
-        let deleted = || format!("number {} (deleted)", letter.endpoint_number);
+        let endpoint = match (&letter.endpoint, letter.endpoint_number, letter.first) {
+            (Some(endpoint), ..) => endpoint.clone(),
+            (None, Some(number), _) => format!("number {number} (deleted)"),
+            (None, None, Some(first)) => format!("none: the key is of {first}"),
+            (None, None, None) => "none".to_owned(),
+        };
         vec![
-            letter.endpoint.clone().unwrap_or_else(deleted),
+            endpoint,
             letter.message.map_or_else(|| "-".to_owned(), |id| id.to_string()),
             letter.reason.to_owned(),
             format!("{}/{}", letter.partition, letter.offset),

@@ -50,15 +50,27 @@ fn report() -> Report {
         }],
         ..LaneOut::default()
     });
-    report.dead_letter_count = 1;
+    report.dead_letter_count = 2;
     report.dead_letters.push(DeadLetterOut {
         endpoint: None,
-        endpoint_number: 4,
+        endpoint_number: Some(4),
         message: Some(message()),
         reason: "rejected",
         partition: 0,
         offset: 9,
         at: Timestamp::from_secs(998).to_string(),
+        first: None,
+        order: Timestamp::from_secs(998),
+    });
+    report.dead_letters.push(DeadLetterOut {
+        endpoint: None,
+        endpoint_number: None,
+        message: Some(message()),
+        reason: "idempotency_conflict",
+        partition: 0,
+        offset: 10,
+        at: Timestamp::from_secs(998).to_string(),
+        first: Some(message()),
         order: Timestamp::from_secs(998),
     });
     report
@@ -74,8 +86,10 @@ fn the_table_has_everything_a_person_asks_for() {
         "held: it failed",
         &format!("retry {id} at offset 17: 2 attempts, due in 1.2 s"),
         "1970-01-01 00:16:39Z offset 17 attempt 2: failed (500) in 12.3 ms",
-        "DEAD LETTERS (1)",
-        &format!("number 4 (deleted)  {id}  rejected  0/9"),
+        "DEAD LETTERS (2)",
+        "number 4 (deleted)",
+        &format!("{id}  rejected "),
+        &format!("none: the key is of {id}  {id}  idempotency_conflict  0/10"),
     ] {
         assert!(text.contains(needle), "no {needle:?} in:\n{text}");
     }
@@ -95,6 +109,7 @@ fn the_json_is_one_object_with_the_names_of_the_api() {
     let json = serde_json::to_value(report()).unwrap();
     assert_eq!(json["deadLetters"][0]["reason"], "rejected");
     assert_eq!(json["deadLetters"][0]["message"], message().to_string());
+    assert_eq!(json["deadLetters"][1]["first"], message().to_string());
     assert_eq!(json["lanes"][0]["heldBecause"], "it failed");
     assert_eq!(json["lanes"][0]["attempts"][0]["attemptNumber"], 2);
     assert!(json["deadLetters"][0].get("order").is_none());

@@ -6,7 +6,8 @@ use fanfare_control::{
     ApplicationSettings, Control, EndpointSettings, MainSecret, Options, View, default_organization,
 };
 use fanfare_core::{
-    AttemptRecord, Content, Source, SystemClock, SystemEntropy, Trigger, signature::SigningKey,
+    ApplicationId, AttemptRecord, Content, Fingerprint, Identity, Message, Source, SystemClock,
+    SystemEntropy, Trigger, signature::SigningKey,
 };
 use fanfare_log::{
     NewRecord, Sync,
@@ -120,6 +121,26 @@ impl World {
     }
 }
 
+fn message(number: u8, accepted_at: Timestamp) -> Message {
+    let body = Fingerprint([number; 16]);
+    Message {
+        id: id(number),
+        organization: default_organization(),
+        application: ApplicationId::from_bytes([1; 20]),
+        event_type: "order.created".into(),
+        event_id: None,
+        channels: Vec::new(),
+        ordering_key: None,
+        tags: Vec::new(),
+        accepted_at,
+        deliver_at: None,
+        payload_expires_at: None,
+        traceparent: None,
+        identity: Identity { key: None, event_id: None, body, short_window: false },
+        due_of: None,
+    }
+}
+
 fn id(message: u8) -> MessageId {
     MessageId::from_bytes([message; 20])
 }
@@ -200,4 +221,34 @@ async fn a_range_buries_what_was_not_settled_before() {
     let expected = [offsets[0], offsets[1], offsets[3]].map(|offset| (offset, Settlement::Expired));
     assert_eq!(buried, expected);
     assert_eq!(state.lanes[&world.endpoint].pending, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_whose_key_is_taken_is_a_dead_letter_of_no_endpoint() {
+    let world = World::new().await;
+    world.route_all(2).await;
+    let at = Timestamp::from_secs(50);
+    for number in 0..3 {
+        world.append(Topic::Messages, message(number, at).encode()).await;
+    }
+    let twin = |offset: u64| {
+        let previous = Some(Offset(offset - 1));
+        let source = Source {
+            partition: PARTITION,
+            offset: Offset(offset),
+            session: 1,
+            previous,
+            control: Offset::ZERO,
+        };
+        Delivery::Conflict { source, id: id(2), first: id(0) }.encode()
+    };
+    let offset = world.append(Topic::Deliveries, twin(2)).await;
+    world.append(Topic::Deliveries, twin(2)).await;
+    world.append(Topic::Deliveries, twin(9)).await;
+
+    let state = world.look(10, 10).await;
+    let reason = Settlement::IdempotencyConflict;
+    let letter = DeadLetter { endpoint: None, offset, reason, at, first: Some(id(0)) };
+    assert_eq!(state.dead_letters, [letter], "neither the repeat nor what a gap stands before");
+    assert_eq!((state.dead_letter_count, state.messages[&offset]), (1, id(2)));
 }

@@ -6,19 +6,13 @@ use bytes::Bytes;
 use fanfare_core::Offset;
 
 use super::{
+    block::Block,
     format::{BATCH_FIXED_BYTES, BatchHeader, Place, RecordHeader, RecordHeaders, check_payload},
     index::{Entry, EntryCache, STEP_BYTES},
     layout::{Layout, Slot},
     segment::Segment,
 };
-use crate::{
-    contract::{LogRecord, ReadError},
-    disk::DiskFile,
-};
-
-/// The first read of a block; it doubles from one to the next.
-const BLOCK_BYTES: usize = 16 << 10;
-const BLOCK_BYTES_MAX: usize = 256 << 10;
+use crate::contract::{LogRecord, ReadError};
 
 /// What a read is after.
 #[derive(Clone, Copy)]
@@ -53,7 +47,8 @@ pub(super) fn read(
         if segment.header.next[wanted.slot.index()] >= wanted.below {
             break;
         }
-        let block = Block { at_once: wanted.at_once, ..Block::new(segment.file.clone()) };
+        let mut block = Block::new(segment.file.clone());
+        block.at_once = wanted.at_once;
         let reader = Reader { layout, cache, segment, wanted, block };
         let more = reader.read(&mut records, &mut size_bytes)?;
         // What one segment gave is enough; the caller comes again.
@@ -216,69 +211,6 @@ impl Found {
             payload_at,
             payload_length: record.payload_length as usize,
             payload_crc: record.payload_crc,
-        }
-    }
-}
-
-/// A part of a file in memory, moved along as it is read.
-pub(super) struct Block {
-    file: Arc<dyn DiskFile>,
-    bytes: Vec<u8>,
-    begin: u64,
-    read_bytes: usize,
-    read_bytes_max: usize,
-    /// Nothing behind this place is wanted, as far as is known.
-    useful_to: u64,
-    at_once: bool,
-}
-
-impl Block {
-    pub(super) fn new(file: Arc<dyn DiskFile>) -> Self {
-        Self {
-            file,
-            bytes: Vec::new(),
-            begin: 0,
-            read_bytes: BLOCK_BYTES,
-            read_bytes_max: BLOCK_BYTES_MAX,
-            useful_to: u64::MAX,
-            at_once: false,
-        }
-    }
-
-    /// For reading headers only: reads do not grow, so that most payloads are skipped.
-    pub(super) fn steady(file: Arc<dyn DiskFile>) -> Self {
-        Self { read_bytes_max: BLOCK_BYTES, ..Self::new(file) }
-    }
-
-    /// `length` bytes at a place in the file; `UnexpectedEof` if it ends before.
-    pub(super) fn get(&mut self, at: u64, length: usize) -> io::Result<&[u8]> {
-        let end = self.begin + self.bytes.len() as u64;
-        if at < self.begin || at + length as u64 > end {
-            self.fill(at, length)?;
-        }
-        let start = usize::try_from(at - self.begin).expect("within memory");
-        self.bytes.get(start..start + length).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-    }
-
-    fn fill(&mut self, at: u64, length: usize) -> io::Result<()> {
-        let useful = usize::try_from(self.useful_to.saturating_sub(at)).unwrap_or(usize::MAX);
-        self.bytes.resize(length.max(self.read_bytes.min(useful)), 0);
-        self.begin = at;
-        self.read_bytes = (self.read_bytes * 2).min(self.read_bytes_max);
-        let read = if self.at_once {
-            self.file.read_at_once(at, &mut self.bytes)
-        } else {
-            self.file.read_at(at, &mut self.bytes)
-        };
-        match read {
-            Ok(count) => {
-                self.bytes.truncate(count);
-                Ok(())
-            }
-            Err(error) => {
-                self.bytes.clear();
-                Err(error)
-            }
         }
     }
 }

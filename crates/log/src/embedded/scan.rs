@@ -5,12 +5,12 @@ use std::io;
 use fanfare_core::Offset;
 
 use super::{
+    block::Block,
     format::{
         BATCH_FIXED_BYTES, BATCH_MAGIC, BatchHeader, Place, RecordHeaders, check_payload, decode_frontier,
     },
     index::Index,
     layout::{Layout, Slot},
-    read::Block,
     segment::OpenedFile,
 };
 
