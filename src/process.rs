@@ -36,6 +36,16 @@ pub(crate) fn with_allocator_settings() {
     }
 }
 
+/// Takes a guard out of this process, as `FANFARE_PLANTED` says: tests see whether they notice.
+#[cfg(feature = "planted")]
+pub(crate) fn plant() {
+    use fanfare_core::planted::{Fault, plant};
+
+    if let Ok(name) = std::env::var("FANFARE_PLANTED") {
+        plant(Some(Fault::named(&name).unwrap_or_else(|| panic!("FANFARE_PLANTED: there is no fault {name}"))));
+    }
+}
+
 /// Resolves on SIGTERM or SIGINT.
 pub(crate) async fn asked_to_stop() {
     let terminate = signal(SignalKind::terminate());

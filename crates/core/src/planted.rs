@@ -1,4 +1,4 @@
-//! Faults that the simulation plants to see whether it finds them. Each stands where a promise is guarded; without
+//! Faults that tests plant to see whether they find them. Each stands where a promise is guarded; without
 //! the feature `planted` none exists, and the checks for them are compiled away.
 
 /// A guard that can be taken out.
@@ -58,9 +58,19 @@ pub enum Fault {
     StrictRunsAhead,
     /// A search for proof of life takes its own failures for proof.
     ParkedWithoutProof,
+    // What only many processes on Kafka can show (tests/cluster/planted.rs).
+    /// A partition is handed over before it was drained.
+    ReleasedBeforeDrain,
+    /// Neither a newer claim nor the loss of the partition stops a worker, and all that it writes counts.
+    EpochIgnored,
+    /// An append of what follows from messages is given up when Kafka does not answer for a moment.
+    LocalTimeout,
+    /// Claims on idempotency keys are durable before their messages are routed, and count for those messages.
+    ClaimsAheadOfPosition,
 }
 
 impl Fault {
+    /// What the simulation finds.
     pub const ALL: [Self; 24] = [
         Self::NoFsync,
         Self::FailedFsyncTrusted,
@@ -87,6 +97,16 @@ impl Fault {
         Self::StrictRunsAhead,
         Self::ParkedWithoutProof,
     ];
+
+    /// What random actions on processes find.
+    pub const ON_KAFKA: [Self; 4] =
+        [Self::ReleasedBeforeDrain, Self::EpochIgnored, Self::LocalTimeout, Self::ClaimsAheadOfPosition];
+
+    /// The fault that is called so in the code.
+    #[cfg(feature = "planted")]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().chain(Self::ON_KAFKA).find(|fault| format!("{fault:?}") == name)
+    }
 }
 
 /// Whether this fault is planted.

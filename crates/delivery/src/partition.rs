@@ -520,7 +520,10 @@ impl<T: Transport> Worker<T> {
                     self.landed(&landed);
                 }
                 () = tokio::time::sleep_until(deadline) => {
-                    self.shared.meters.late.add(self.flights.len() as u64);
+                    let in_flight = self.flights.len();
+                    self.shared.meters.late.add(in_flight as u64);
+                    tracing::warn!(partition = %self.partition, in_flight,
+                        "drain is over before all answers came; their messages may arrive twice");
                     break;
                 }
             }

@@ -137,7 +137,8 @@ pub(crate) async fn fold(
             {
                 AttemptRecord::Claim { .. } => newest_claim = newest_claim.max(record.offset),
                 AttemptRecord::Facts { epoch, facts } => {
-                    let stale = epoch < newest_claim && !planted(Fault::StaleEpochCounted);
+                    let ignored = planted(Fault::StaleEpochCounted) || planted(Fault::EpochIgnored);
+                    let stale = epoch < newest_claim && !ignored;
                     facts.into_iter().filter(|fact| !stale || fact.survives_its_epoch()).for_each(&mut apply);
                 }
             }

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use fanfare_control::Control;
-use fanfare_core::{Clock, Entropy, Partition, limits};
+use fanfare_core::{
+    Clock, Entropy, Partition, limits,
+    planted::{Fault, planted},
+};
 use fanfare_log::{ClaimEvent, Group, Log};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -89,11 +92,18 @@ impl<T: Transport> Service<T> {
                         None => drop(held.insert(partition, self.work(&mut workers, partition))),
                     },
                     ClaimEvent::Release { partition, within } => match held.get_mut(&partition) {
-                        Some(held) => held.end(Order::Drain(within.min(self.shared.options.drain))),
+                        Some(held) => {
+                            held.end(Order::Drain(within.min(self.shared.options.drain)));
+                            if planted(Fault::ReleasedBeforeDrain) {
+                                claims.released(partition);
+                            }
+                        }
                         None => claims.released(partition),
                     },
                     ClaimEvent::Lost(partition) => {
-                        if let Some(held) = held.get_mut(&partition) {
+                        if let Some(held) = held.get_mut(&partition)
+                            && !planted(Fault::EpochIgnored)
+                        {
                             held.end(Order::Abandon);
                         }
                     }

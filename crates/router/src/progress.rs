@@ -174,6 +174,18 @@ impl Progress {
         Ok(())
     }
 
+    /// What [`Fault::ClaimsAheadOfPosition`] does, and what one record of position and claims is there to prevent.
+    pub(crate) async fn write_ahead(&mut self, claims: &[ClaimEntry]) -> Result<(), SessionError> {
+        let last_sent = self.last_sent.iter().map(|(&to, &offset)| (to, offset)).collect();
+        let claims = claims.to_vec();
+        let position = self.next.position;
+        let checkpoint = RouterCheckpoint { position, last_sent, claims, ..RouterCheckpoint::default() };
+        let record = NewRecord::head(checkpoint.encode());
+        let appended = self.log.append(Topic::Dedup, self.partition, vec![record], Sync::Now).await;
+        appended.map_err(checkpoint_error)?.await.map_err(checkpoint_error)?;
+        Ok(())
+    }
+
     fn due(&self) -> Instant {
         let full = self.next.claims.len() >= limits::ROUTER_CHECKPOINT_CLAIMS;
         match self.changed {

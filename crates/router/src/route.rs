@@ -68,6 +68,9 @@ impl Session<'_> {
             }
 
             let mut sorted = self.sort(&batch.records)?;
+            if planted(Fault::ClaimsAheadOfPosition) {
+                self.progress.write_ahead(&sorted.claims).await?;
+            }
             let opens = self.chain.opened_one();
             let sync = if opens { Sync::Now } else { Sync::Lazy };
             let mut pendings = Vec::new();
@@ -160,7 +163,8 @@ impl Session<'_> {
     /// By record time, and against lower offsets only: a restarted router decides as the first one did.
     fn judge(&self, message: &Message, offset: Offset) -> Result<Verdict, SessionError> {
         let identity = &message.identity;
-        let offset = if planted(Fault::RepeatOfItself) { offset.next() } else { offset };
+        let own_counts = planted(Fault::RepeatOfItself) || planted(Fault::ClaimsAheadOfPosition);
+        let offset = if own_counts { offset.next() } else { offset };
         let stands = |claim: Option<Fingerprint>| match claim {
             Some(claim) => self.table.lookup_below(claim, offset, message.accepted_at),
             None => Ok(None),

@@ -96,7 +96,9 @@ impl<T: Transport> Worker<T> {
             for record in &batch.records {
                 match AttemptRecord::decode(&record.head) {
                     Ok(AttemptRecord::Claim { .. })
-                        if record.offset > self.epoch && !planted(Fault::NewerClaimIgnored) =>
+                        if record.offset > self.epoch
+                            && !planted(Fault::NewerClaimIgnored)
+                            && !planted(Fault::EpochIgnored) =>
                     {
                         return Err(Ending::Superseded);
                     }

@@ -238,6 +238,9 @@ impl Shared {
                 left || giving_up.open.is_empty() || giving_up.deadline <= Instant::now()
             };
             let given_up = state.giving_up.take_if(due)?;
+            if !given_up.open.is_empty() && !left {
+                tracing::warn!(partitions = ?given_up.open, "partitions were handed back before they were drained");
+            }
             for partition in &given_up.open {
                 state.lose(*partition);
             }

@@ -15,7 +15,10 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use fanfare_core::limits as core_limits;
+use fanfare_core::{
+    limits as core_limits,
+    planted::{Fault, planted},
+};
 use parking_lot::Mutex;
 use rdkafka::{
     ClientConfig,
@@ -340,6 +343,9 @@ fn config(options: &Options, role: Role) -> ClientConfig {
     match role {
         Role::Front => {
             config.set("message.timeout.ms", options.append_timeout.as_millis().to_string());
+        }
+        Role::Pipeline if planted(Fault::LocalTimeout) => {
+            config.set("message.timeout.ms", "300");
         }
         Role::Pipeline => {
             config.set("message.timeout.ms", "0").set("enable.gapless.guarantee", "true");

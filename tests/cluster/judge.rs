@@ -1,0 +1,205 @@
+//! What must hold of everything that arrived.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
+
+use fanfare_loadtest::{payload::NO_KEY, sequence::OrderWatch};
+use tokio::time::Instant;
+
+use super::{
+    endpoints::{Arrival, Endpoints},
+    load::Published,
+};
+
+/// What was answered so long before a worker was killed or frozen may come again: its outcome was not durable.
+/// A worker appends outcomes within 15 ms; on a quiet machine Kafka has them 10 ms later, on a loaded one it may take
+/// this long.
+const UNFLUSHED: Duration = Duration::from_millis(600);
+/// A request on its way when the worker died is answered so long after, beside what the endpoint takes.
+const IN_SOCKETS: Duration = Duration::from_millis(400);
+/// A worker that was frozen has been replaced. It goes on where it stood until it hears from its group, or sees the
+/// claim of its successor, for which it looks every second.
+const NOTICE: Duration = Duration::from_secs(3);
+
+/// Something after which messages may come a second time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Disturbance {
+    pub(crate) kind: Kind,
+    pub(crate) at: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Killed,
+    Frozen,
+    /// It had been replaced meanwhile.
+    Thawed,
+    /// Its time to drain was over.
+    CutShort,
+}
+
+pub(crate) struct Findings {
+    pub(crate) summary: Vec<String>,
+    pub(crate) wrong: Vec<String>,
+}
+
+pub(crate) fn judge(endpoints: &Endpoints, published: &Published, disturbances: &[Disturbance]) -> Findings {
+    let mut wrong = endpoints.damaged();
+    let (mut requests, mut explained) = (0, BTreeMap::<Kind, u64>::new());
+    for (number, wanted) in endpoints.wanted().enumerate() {
+        let arrivals = endpoints.arrivals(number);
+        requests += arrivals.len();
+        let acknowledged = &published.acknowledged[wanted.application];
+        let late = out_of_order(wanted.ordering, &arrivals, |seq| acknowledged.contains(seq));
+        let mut found: Vec<String> = late.iter().map(|seq| format!("message {seq} arrived late")).collect();
+        for repeat in repeats(&arrivals) {
+            match repeat.explained(disturbances, wanted.takes) {
+                Some(kind) => *explained.entry(kind).or_default() += 1,
+                None => found.push(repeat.tell(disturbances)),
+            }
+        }
+        wrong.extend(found.into_iter().map(|found| format!("endpoint {number} ({}): {found}", wanted.ordering)));
+    }
+    let acknowledged: u64 = published.acknowledged.iter().map(fanfare_loadtest::sequence::SequenceSet::len).sum();
+    let summary = vec![
+        format!("{acknowledged} messages acknowledged, {} failed, {} tries more", published.failed.len(), published.retries),
+        format!("{requests} requests received; repeats, by what they follow: {explained:?}"),
+    ];
+    Findings { summary, wrong }
+}
+
+/// Acknowledged messages whose first arrival is behind that of one that was sent after their acknowledgement.
+pub(crate) fn out_of_order(
+    ordering: &str,
+    arrivals: &[Arrival],
+    is_acknowledged: impl Fn(u64) -> bool,
+) -> Vec<u64> {
+    let mut watches: HashMap<u32, OrderWatch> = HashMap::new();
+    let mut seen = HashSet::new();
+    let mut late = Vec::new();
+    for stamp in arrivals.iter().map(|arrival| arrival.stamp).filter(|stamp| seen.insert(stamp.seq)) {
+        // One that nobody was promised may have been taken in long after its publisher had given up.
+        if !is_acknowledged(stamp.seq) {
+            continue;
+        }
+        let (lane, seq, floor) = match ordering {
+            "strict" => (NO_KEY, stamp.seq, stamp.floor),
+            "keyed" => (stamp.key, stamp.key_seq, stamp.key_floor),
+            _ => continue,
+        };
+        if !watches.entry(lane).or_default().first_arrival(seq, floor) {
+            late.push(stamp.seq);
+        }
+    }
+    late
+}
+
+/// A message that came again after it had been answered.
+#[derive(Clone, Copy, Debug)]
+struct Repeat {
+    seq: u64,
+    answered: Instant,
+    again: Instant,
+}
+
+fn repeats(arrivals: &[Arrival]) -> Vec<Repeat> {
+    let mut answers: HashMap<u64, Instant> = HashMap::new();
+    let mut repeats = Vec::new();
+    for arrival in arrivals {
+        let seq = arrival.stamp.seq;
+        // Answered when the second came: of two at once the answer of the first counts all the same.
+        if let Some(&answered) = answers.get(&seq) {
+            repeats.push(Repeat { seq, answered, again: arrival.at });
+        }
+        if let Some(answered) = arrival.answered {
+            answers.insert(seq, answered);
+        }
+    }
+    repeats
+}
+
+impl Repeat {
+    /// The drain rule: what comes twice was in flight or not yet written down when its worker was killed, frozen or
+    /// cut short; or it was sent by a worker that did not know yet that it had been replaced.
+    fn explained(&self, disturbances: &[Disturbance], takes: Duration) -> Option<Kind> {
+        let explains = |disturbance: &&Disturbance| {
+            let at = disturbance.at;
+            let forgotten = at.checked_sub(UNFLUSHED).unwrap_or(at);
+            let in_flight = |until: Instant| (forgotten..=until).contains(&self.answered) && self.again > forgotten;
+            match disturbance.kind {
+                Kind::Killed | Kind::Frozen => in_flight(at + takes + IN_SOCKETS) && self.again > at,
+                Kind::Thawed => (at..=at + NOTICE).contains(&self.again) || in_flight(at + NOTICE + takes),
+                Kind::CutShort => in_flight(at + takes + IN_SOCKETS),
+            }
+        };
+        disturbances.iter().find(explains).map(|disturbance| disturbance.kind)
+    }
+
+    fn tell(&self, disturbances: &[Disturbance]) -> String {
+        let from_answer = |at: Instant| {
+            let later = at.checked_duration_since(self.answered).map(|after| format!("{after:?} after"));
+            later.unwrap_or_else(|| format!("{:?} before", self.answered - at))
+        };
+        let nearest = disturbances.iter().min_by_key(|disturbance| {
+            let at = disturbance.at;
+            at.checked_duration_since(self.answered).unwrap_or_else(|| self.answered - at)
+        });
+        let nearest = nearest.map(|nearest| format!("{:?} {} its answer", nearest.kind, from_answer(nearest.at)));
+        let after = from_answer(self.again);
+        format!("message {} came again {after} its answer; nearest: {}", self.seq, nearest.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fanfare_core::Timestamp;
+    use fanfare_loadtest::payload::Stamp;
+
+    use super::*;
+
+    /// Every message was sent after all before it were answered.
+    fn arrival(seq: u64, key: u32, at: Instant) -> Arrival {
+        let stamp = Stamp {
+            run: 1,
+            stream: 0,
+            application: 0,
+            key,
+            seq,
+            floor: seq,
+            key_seq: seq,
+            key_floor: seq,
+            at: Timestamp::ZERO,
+        };
+        Arrival { stamp, at, answered: Some(at + Duration::from_millis(1)) }
+    }
+
+    #[test]
+    fn a_swap_is_seen_across_keys_or_within_one() {
+        let now = Instant::now();
+        let across = [arrival(0, 1, now), arrival(2, 2, now), arrival(1, 3, now)];
+        assert_eq!(out_of_order("strict", &across, |_| true), [1]);
+        assert_eq!(out_of_order("strict", &across, |seq| seq != 1), [0_u64; 0], "nobody was promised it");
+        assert_eq!(out_of_order("keyed", &across, |_| true), [0_u64; 0]);
+        let within = [arrival(2, 1, now), arrival(1, 1, now), arrival(2, 1, now)];
+        assert_eq!(out_of_order("keyed", &within, |_| true), [1]);
+    }
+
+    #[test]
+    fn a_repeat_needs_something_that_explains_it() {
+        let now = Instant::now();
+        let later = |seconds| now + Duration::from_secs(seconds);
+        let explained = |again: Instant, kind, at| {
+            let [repeat] = repeats(&[arrival(0, 1, later(20)), arrival(0, 1, again)])[..] else { panic!("one") };
+            repeat.explained(&[Disturbance { kind, at }], Duration::from_millis(30))
+        };
+        assert!(explained(later(30), Kind::Killed, later(20)).is_some());
+        assert!(explained(later(30), Kind::Killed, later(22)).is_none(), "its outcome had to be durable");
+        assert!(explained(later(30), Kind::Killed, later(19)).is_none(), "its worker was dead already");
+        assert!(explained(later(30), Kind::Killed, later(31)).is_none(), "that was after the repeat");
+        assert!(explained(later(30), Kind::Thawed, later(29)).is_some(), "the former owner sent it again");
+        assert!(explained(later(30), Kind::Thawed, later(18)).is_some(), "or it sent it first");
+        assert!(explained(later(40), Kind::Thawed, later(30)).is_none(), "it knew by then");
+    }
+}

@@ -1,0 +1,96 @@
+//! What the processes say while they run: rebalances, takeovers, drains that were cut short, trouble.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{task::JoinHandle, time::Instant};
+
+use super::{load::Unsettled, process::Name};
+use crate::support::log::Log;
+
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Members hear of one rebalance within so long.
+const ONE_REBALANCE: Duration = Duration::from_millis(400);
+
+/// The logs of all processes that ever ran.
+#[derive(Default)]
+pub(crate) struct Watch {
+    logs: Mutex<Vec<(Name, Log, usize)>>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+pub(crate) struct Seen {
+    pub(crate) rebalances: Vec<Rebalance>,
+    pub(crate) takeovers: u64,
+    /// Partitions that were handed back before they were drained.
+    pub(crate) cut_short: Vec<(Instant, Name)>,
+    /// Workers that failed or were superseded, and claim again.
+    pub(crate) restarts: Vec<(Instant, Name)>,
+    pub(crate) errors: Vec<String>,
+}
+
+/// Partitions of a group moved.
+#[derive(Clone, Debug)]
+pub(crate) struct Rebalance {
+    pub(crate) group: &'static str,
+    pub(crate) at: Instant,
+    /// Deliveries accepted and not received.
+    pub(crate) unsettled: u64,
+}
+
+impl Watch {
+    pub(crate) fn add(&self, name: Name, log: Log) {
+        self.logs.lock().push((name, log, 0));
+    }
+
+    /// Looks until it is aborted.
+    pub(crate) fn begin(self: &Arc<Self>, unsettled: Unsettled) -> JoinHandle<()> {
+        let watch = Arc::clone(self);
+        tokio::spawn(async move {
+            loop {
+                watch.look(unsettled.count());
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        })
+    }
+
+    pub(crate) fn look(&self, unsettled: u64) {
+        let now = Instant::now();
+        let mut seen = self.seen.lock();
+        for (name, log, read) in self.logs.lock().iter_mut() {
+            let lines = log.lines();
+            for line in &lines[*read..] {
+                seen.note(*name, line, now, unsettled);
+            }
+            *read = lines.len();
+        }
+    }
+
+    pub(crate) fn seen(&self) -> parking_lot::MutexGuard<'_, Seen> {
+        self.seen.lock()
+    }
+}
+
+impl Seen {
+    fn note(&mut self, name: Name, line: &str, at: Instant, unsettled: u64) {
+        let is_new = |rebalances: &[Rebalance], group| {
+            let last = rebalances.iter().rev().find(|rebalance| rebalance.group == group);
+            last.is_none_or(|last| at > last.at + ONE_REBALANCE)
+        };
+        if line.contains("partitions gained") {
+            let group = if line.contains("deliveries") { "delivery" } else { "router" };
+            if is_new(&self.rebalances, group) {
+                self.rebalances.push(Rebalance { group, at, unsettled });
+            }
+        } else if line.contains("partition taken over") {
+            self.takeovers += 1;
+        } else if line.contains("handed back before they were drained") || line.contains("drain is over before") {
+            self.cut_short.push((at, name));
+        } else if line.contains("claiming again") || line.contains("taking over again") {
+            self.restarts.push((at, name));
+        } else if line.contains(r#""level":"ERROR""#) || line.contains("panicked at") {
+            self.errors.push(format!("{name}: {line}"));
+        }
+    }
+}
