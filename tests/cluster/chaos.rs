@@ -156,6 +156,9 @@ fn told(findings: &Findings, watch: &Watch, actions: u64) -> Vec<String> {
         seen.restarts.len(),
     );
     println!("{text}");
+    for restart in seen.restarts.iter().take(5) {
+        println!("  {restart}");
+    }
     let mut broken = findings.wrong.clone();
     broken.extend(seen.errors.iter().cloned());
     if actions >= 10 && loaded < REBALANCES {

@@ -40,6 +40,31 @@ pub(crate) enum Kind {
     CutShort,
 }
 
+/// Repeats of one kind.
+#[derive(Clone, Copy, Debug, Default)]
+struct Explained {
+    count: u64,
+    /// Answered so long before the worker was killed or frozen, and yet not durable.
+    unflushed: Duration,
+    /// Sent by a worker so long after it was thawed.
+    unnoticed: Duration,
+}
+
+impl Explained {
+    fn add(&mut self, disturbance: Disturbance, repeat: &Repeat) {
+        self.count += 1;
+        self.unflushed = self.unflushed.max(disturbance.at.saturating_duration_since(repeat.answered));
+        self.unnoticed = self.unnoticed.max(repeat.again.saturating_duration_since(disturbance.at));
+    }
+}
+
+impl std::fmt::Display for Explained {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { count, unflushed, unnoticed } = self;
+        write!(f, "{count}, answered up to {unflushed:.0?} before, sent up to {unnoticed:.0?} after")
+    }
+}
+
 pub(crate) struct Findings {
     pub(crate) summary: Vec<String>,
     pub(crate) wrong: Vec<String>,
@@ -47,7 +72,7 @@ pub(crate) struct Findings {
 
 pub(crate) fn judge(endpoints: &Endpoints, published: &Published, disturbances: &[Disturbance]) -> Findings {
     let mut wrong = endpoints.damaged();
-    let (mut requests, mut explained) = (0, BTreeMap::<Kind, u64>::new());
+    let (mut requests, mut explained) = (0, BTreeMap::<Kind, Explained>::new());
     for (number, wanted) in endpoints.wanted().enumerate() {
         let arrivals = endpoints.arrivals(number);
         requests += arrivals.len();
@@ -56,7 +81,7 @@ pub(crate) fn judge(endpoints: &Endpoints, published: &Published, disturbances: 
         let mut found: Vec<String> = late.iter().map(|seq| format!("message {seq} arrived late")).collect();
         for repeat in repeats(&arrivals) {
             match repeat.explained(disturbances, wanted.takes) {
-                Some(kind) => *explained.entry(kind).or_default() += 1,
+                Some(disturbance) => explained.entry(disturbance.kind).or_default().add(disturbance, &repeat),
                 None => found.push(repeat.tell(disturbances)),
             }
         }
@@ -65,8 +90,10 @@ pub(crate) fn judge(endpoints: &Endpoints, published: &Published, disturbances: 
     let acknowledged: u64 = published.acknowledged.iter().map(fanfare_loadtest::sequence::SequenceSet::len).sum();
     let summary = vec![
         format!("{acknowledged} messages acknowledged, {} failed, {} tries more", published.failed.len(), published.retries),
-        format!("{requests} requests received; repeats, by what they follow: {explained:?}"),
+        format!("{requests} requests received"),
     ];
+    let explained = explained.iter().map(|(kind, explained)| format!("repeats, {kind:?}: {explained}"));
+    let summary = summary.into_iter().chain(explained).collect();
     Findings { summary, wrong }
 }
 
@@ -123,8 +150,8 @@ fn repeats(arrivals: &[Arrival]) -> Vec<Repeat> {
 impl Repeat {
     /// The drain rule: what comes twice was in flight or not yet written down when its worker was killed, frozen or
     /// cut short; or it was sent by a worker that did not know yet that it had been replaced.
-    fn explained(&self, disturbances: &[Disturbance], takes: Duration) -> Option<Kind> {
-        let explains = |disturbance: &&Disturbance| {
+    fn explained(&self, disturbances: &[Disturbance], takes: Duration) -> Option<Disturbance> {
+        let explains = |disturbance: &Disturbance| {
             let at = disturbance.at;
             let forgotten = at.checked_sub(UNFLUSHED).unwrap_or(at);
             let in_flight = |until: Instant| (forgotten..=until).contains(&self.answered) && self.again > forgotten;
@@ -134,7 +161,7 @@ impl Repeat {
                 Kind::CutShort => in_flight(at + takes + IN_SOCKETS),
             }
         };
-        disturbances.iter().find(explains).map(|disturbance| disturbance.kind)
+        disturbances.iter().copied().find(explains)
     }
 
     fn tell(&self, disturbances: &[Disturbance]) -> String {

@@ -120,7 +120,7 @@ async fn rolling_restart_is_not_noticed() {
 
 /// Beyond the pace of what is published.
 fn longest_pause(times: &[Instant], stretch: &Stretch) -> Duration {
-    let during = times.windows(2).filter(|pair| pair[1] >= stretch.from && pair[0] <= stretch.until);
+    let during = times.windows(2).filter(|pair| (stretch.from..=stretch.until).contains(&pair[1]));
     let longest = during.map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
     longest.saturating_sub(PACE)
 }

@@ -26,7 +26,7 @@ pub(crate) struct Seen {
     /// Partitions that were handed back before they were drained.
     pub(crate) cut_short: Vec<(Instant, Name)>,
     /// Workers that failed or were superseded, and claim again.
-    pub(crate) restarts: Vec<(Instant, Name)>,
+    pub(crate) restarts: Vec<String>,
     pub(crate) errors: Vec<String>,
 }
 
@@ -88,7 +88,7 @@ impl Seen {
         } else if line.contains("handed back before they were drained") || line.contains("drain is over before") {
             self.cut_short.push((at, name));
         } else if line.contains("claiming again") || line.contains("taking over again") {
-            self.restarts.push((at, name));
+            self.restarts.push(format!("{name}: {line}"));
         } else if line.contains(r#""level":"ERROR""#) || line.contains("panicked at") {
             self.errors.push(format!("{name}: {line}"));
         }
