@@ -42,7 +42,9 @@ pub(crate) fn plant() {
     use fanfare_core::planted::{Fault, plant};
 
     if let Ok(name) = std::env::var("FANFARE_PLANTED") {
-        plant(Some(Fault::named(&name).unwrap_or_else(|| panic!("FANFARE_PLANTED: there is no fault {name}"))));
+        plant(Some(
+            Fault::named(&name).unwrap_or_else(|| panic!("FANFARE_PLANTED: there is no fault {name}")),
+        ));
     }
 }
 

@@ -81,7 +81,8 @@ async fn served(endpoints: &Endpoints) {
     let from = Instant::now();
     wait::until("all endpoints are served", Duration::from_mins(1), async || {
         let last = |number| endpoints.arrivals(number).last().map(|arrival| arrival.at);
-        let all = (0..endpoints.wanted().count()).all(|number| last(number).is_some_and(|at| at > from + WHILE));
+        let all =
+            (0..endpoints.wanted().count()).all(|number| last(number).is_some_and(|at| at > from + WHILE));
         all.then_some(())
     })
     .await;

@@ -75,7 +75,11 @@ async fn control_plane_is_read_after_it_was_written_elsewhere() {
     }
     let received = received();
     let missed: Vec<&String> = wanted.difference(&received).collect();
-    println!("{rounds} rounds, {} missed; {} other changes meanwhile", missed.len(), changes.load(Ordering::Relaxed));
+    println!(
+        "{rounds} rounds, {} missed; {} other changes meanwhile",
+        missed.len(),
+        changes.load(Ordering::Relaxed)
+    );
     assert!(missed.is_empty(), "FANFARE_SEED={seed}: missed: {missed:?}");
     assert!(changes.load(Ordering::Relaxed) > rounds / 4, "there was little load on the control plane");
     installation.stop().await;
@@ -112,7 +116,8 @@ async fn change_something(
             return;
         }
         let client = &clients[usize::try_from(number).unwrap() % ADDRESSES];
-        let event_type = json!({ "name": format!("other{other}.n{number}"), "description": "x".repeat(1_000) });
+        let event_type =
+            json!({ "name": format!("other{other}.n{number}"), "description": "x".repeat(1_000) });
         client.post("/api/v1/event-type", &event_type).await.json(201);
         changes.fetch_add(1, Ordering::Relaxed);
     }

@@ -72,7 +72,11 @@ impl Installation {
         command.args(["--kafka-replication", &self.replication.to_string()]);
         command.args(["--message-partitions", &MESSAGE_PARTITIONS.to_string()]);
         command.args(["--delivery-partitions", &DELIVERY_PARTITIONS.to_string()]);
-        command.arg("--main-secret-file").arg(self.secret()).arg("--data-dir").arg(directory.path().join("data"));
+        command
+            .arg("--main-secret-file")
+            .arg(self.secret())
+            .arg("--data-dir")
+            .arg(directory.path().join("data"));
         if let Some(fault) = self.planted {
             command.env("FANFARE_PLANTED", fault);
         }

@@ -85,11 +85,18 @@ pub(crate) fn judge(endpoints: &Endpoints, published: &Published, disturbances: 
                 None => found.push(repeat.tell(disturbances)),
             }
         }
-        wrong.extend(found.into_iter().map(|found| format!("endpoint {number} ({}): {found}", wanted.ordering)));
+        wrong.extend(
+            found.into_iter().map(|found| format!("endpoint {number} ({}): {found}", wanted.ordering)),
+        );
     }
-    let acknowledged: u64 = published.acknowledged.iter().map(fanfare_loadtest::sequence::SequenceSet::len).sum();
+    let acknowledged: u64 =
+        published.acknowledged.iter().map(fanfare_loadtest::sequence::SequenceSet::len).sum();
     let summary = vec![
-        format!("{acknowledged} messages acknowledged, {} failed, {} tries more", published.failed.len(), published.retries),
+        format!(
+            "{acknowledged} messages acknowledged, {} failed, {} tries more",
+            published.failed.len(),
+            published.retries
+        ),
         format!("{requests} requests received"),
     ];
     let explained = explained.iter().map(|(kind, explained)| format!("repeats, {kind:?}: {explained}"));
@@ -154,7 +161,8 @@ impl Repeat {
         let explains = |disturbance: &Disturbance| {
             let at = disturbance.at;
             let forgotten = at.checked_sub(UNFLUSHED).unwrap_or(at);
-            let in_flight = |until: Instant| (forgotten..=until).contains(&self.answered) && self.again > forgotten;
+            let in_flight =
+                |until: Instant| (forgotten..=until).contains(&self.answered) && self.again > forgotten;
             match disturbance.kind {
                 Kind::Killed | Kind::Frozen => in_flight(at + takes + IN_SOCKETS) && self.again > at,
                 Kind::Thawed => (at..=at + NOTICE).contains(&self.again) || in_flight(at + NOTICE + takes),
@@ -173,9 +181,14 @@ impl Repeat {
             let at = disturbance.at;
             at.checked_duration_since(self.answered).unwrap_or_else(|| self.answered - at)
         });
-        let nearest = nearest.map(|nearest| format!("{:?} {} its answer", nearest.kind, from_answer(nearest.at)));
+        let nearest =
+            nearest.map(|nearest| format!("{:?} {} its answer", nearest.kind, from_answer(nearest.at)));
         let after = from_answer(self.again);
-        format!("message {} came again {after} its answer; nearest: {}", self.seq, nearest.unwrap_or_default())
+        format!(
+            "message {} came again {after} its answer; nearest: {}",
+            self.seq,
+            nearest.unwrap_or_default()
+        )
     }
 }
 
@@ -218,7 +231,9 @@ mod tests {
         let now = Instant::now();
         let later = |seconds| now + Duration::from_secs(seconds);
         let explained = |again: Instant, kind, at| {
-            let [repeat] = repeats(&[arrival(0, 1, later(20)), arrival(0, 1, again)])[..] else { panic!("one") };
+            let [repeat] = repeats(&[arrival(0, 1, later(20)), arrival(0, 1, again)])[..] else {
+                panic!("one")
+            };
             repeat.explained(&[Disturbance { kind, at }], Duration::from_millis(30))
         };
         assert!(explained(later(30), Kind::Killed, later(20)).is_some());

@@ -93,7 +93,11 @@ struct Ledger {
 
 impl Load {
     /// Makes the applications with their endpoints. `paces`: of each application.
-    pub(crate) async fn set_up(installation: &Installation, endpoints: &Endpoints, applications: usize) -> Self {
+    pub(crate) async fn set_up(
+        installation: &Installation,
+        endpoints: &Endpoints,
+        applications: usize,
+    ) -> Self {
         let [client, _] = installation.clients();
         let accepted = Arc::default();
         let mut made = Vec::new();

@@ -18,7 +18,7 @@ const ACTIONS: u64 = 14;
 #[tokio::test(flavor = "multi_thread")]
 async fn every_planted_fault_is_found() {
     let _alone = alone().await;
-    let (from, seeds) = (setting("FANFARE_SIM_FROM", 1), setting("FANFARE_SIM_SEEDS", SEEDS));
+    let (from, seeds) = (setting("FANFARE_SIM_FROM", chaos::SEED), setting("FANFARE_SIM_SEEDS", SEEDS));
     let only = env::var("FANFARE_SIM_FAULT").ok();
     let mut table = Vec::new();
     let mut missed = Vec::new();
@@ -54,7 +54,7 @@ async fn every_planted_fault_is_found() {
 async fn nothing_is_found_where_nothing_is_planted() {
     let _alone = alone().await;
     let broker = Cluster::start(&Settings::new(1)).expect("Apache Kafka starts");
-    let seed = setting("FANFARE_SIM_FROM", 1);
+    let seed = setting("FANFARE_SIM_FROM", chaos::SEED);
     let broken = chaos::run(Plan { seed, actions: ACTIONS, planted: None, broker: Some(broker) }).await;
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }

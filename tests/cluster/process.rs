@@ -128,7 +128,8 @@ impl Process {
     pub(crate) async fn stop(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         let (child, what) = (&mut self.child, format!("{} ends", self.name));
-        let status = wait::until(&what, PATIENCE, async || child.try_wait().expect("the process is ours")).await;
+        let status =
+            wait::until(&what, PATIENCE, async || child.try_wait().expect("the process is ours")).await;
         self.address.clear();
         status
     }

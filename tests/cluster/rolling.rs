@@ -106,7 +106,10 @@ async fn rolling_restart_is_not_noticed() {
         let mut pauses: Vec<Duration> = times.iter().map(|times| longest_pause(times, stretch)).collect();
         pauses.sort();
         let (middle, longest) = (pauses[pauses.len() / 2], pauses[pauses.len() - 1]);
-        println!("{} {:?}: endpoints paused for {middle:.2?} (median), {longest:.2?} (longest)", stretch.name, stretch.step);
+        println!(
+            "{} {:?}: endpoints paused for {middle:.2?} (median), {longest:.2?} (longest)",
+            stretch.name, stretch.step
+        );
         let limit = match stretch.step {
             Step::Stopped | Step::Started => DRAINED,
             Step::Killed => SESSION + KILLED,

@@ -85,7 +85,9 @@ impl Seen {
             }
         } else if line.contains("partition taken over") {
             self.takeovers += 1;
-        } else if line.contains("handed back before they were drained") || line.contains("drain is over before") {
+        } else if line.contains("handed back before they were drained")
+            || line.contains("drain is over before")
+        {
             self.cut_short.push((at, name));
         } else if line.contains("claiming again") || line.contains("taking over again") {
             self.restarts.push(format!("{name}: {line}"));

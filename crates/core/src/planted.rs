@@ -47,6 +47,8 @@ pub enum Fault {
     RefusedCaughtUp,
     /// A checkpoint is written before the lanes it covers.
     CheckpointBeforeLanes,
+    /// Lanes and checkpoints of older epochs are removed before there is one that replaces them.
+    OldLanesRemovedFirst,
     /// A lane is written down before its facts are appended.
     SnapshotAheadOfFacts,
     /// 500 settles a delivery.
@@ -71,7 +73,7 @@ pub enum Fault {
 
 impl Fault {
     /// What the simulation finds.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::NoFsync,
         Self::FailedFsyncTrusted,
         Self::TablesAheadOfJournal,
@@ -91,6 +93,7 @@ impl Fault {
         Self::NewerClaimIgnored,
         Self::RefusedCaughtUp,
         Self::CheckpointBeforeLanes,
+        Self::OldLanesRemovedFirst,
         Self::SnapshotAheadOfFacts,
         Self::FailureSettles,
         Self::RetriesForgotten,

@@ -98,9 +98,17 @@ impl SimLog {
         at: Option<Instant>,
     ) -> Result<(), AppendError> {
         let at = at.ok_or_else(|| AppendError::Closed(Self::closed()))?;
-        sleep_until(at).await;
-        let written = self.shared.state.lock().put(self.process, table, partition, entries);
-        if written { Ok(()) } else { Err(AppendError::Closed(Self::closed())) }
+        // A crash between the two leaves a beginning, as on Kafka.
+        let (first, rest_at) = self.shared.state.lock().cut_put(entries.len(), at);
+        let mut entries = entries;
+        let rest = entries.split_off(first);
+        for (at, part) in [(at, entries), (rest_at, rest)] {
+            sleep_until(at).await;
+            if !self.shared.state.lock().put(self.process, table, partition, part) {
+                return Err(AppendError::Closed(Self::closed()));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,4 +1,5 @@
-//! Snapshots: lanes that changed, then the checkpoint that covers them, in one write.
+//! Snapshots: lanes that changed, then the checkpoint that covers them, then what that makes superfluous, in one write
+//! of which a crash leaves a beginning.
 
 use std::{ops::Range, pin::Pin, sync::Arc, task::Poll};
 
@@ -23,7 +24,7 @@ const IDLE: std::time::Duration = std::time::Duration::from_secs(20);
 pub(super) struct State {
     due: Instant,
     writing: Option<BoxFuture<'static, Result<(), AppendError>>>,
-    /// Of older epochs; removed by the first checkpoint.
+    /// Of older epochs; removed behind the first checkpoint.
     stale_keys: Vec<Bytes>,
     first: bool,
     last: Option<WorkerCheckpoint>,
@@ -75,10 +76,12 @@ impl<T: Transport> Worker<T> {
         }
         let now = self.steady.now();
         let mut entries = Vec::new();
-        if self.checkpoint.first {
-            entries.extend(self.checkpoint.stale_keys.drain(..).map(|key| (key, None)));
-        }
         let first = std::mem::take(&mut self.checkpoint.first);
+        let stale = std::mem::take(&mut self.checkpoint.stale_keys);
+        let mut stale: Vec<(Bytes, Option<Bytes>)> = stale.into_iter().map(|key| (key, None)).collect();
+        if planted(Fault::OldLanesRemovedFirst) {
+            entries.append(&mut stale);
+        }
         let mut gone = Vec::new();
         let wall = self.shared.options.clock.now();
         for (&number, slot) in &mut self.slots {
@@ -127,6 +130,8 @@ impl<T: Transport> Worker<T> {
             return Ok(());
         }
         entries.push(covering);
+        // Behind what replaces them: a crash in between must not leave the old checkpoint without its lanes.
+        entries.append(&mut stale);
         let (epoch, followed, written) = (self.epoch, self.followed, self.facts.written());
         self.checkpoint.writing = Some(Box::pin(async move {
             let facts = followed..written.await;

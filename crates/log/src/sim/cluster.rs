@@ -305,6 +305,12 @@ impl State {
         Some(self.draw_durable_at(frontier.map_or(now, |frontier| frontier.max(now))))
     }
 
+    /// How many entries of a put are durable first, and when the others are.
+    pub(super) fn cut_put(&mut self, entries: usize, at: Instant) -> (usize, Instant) {
+        let first = self.random.below(entries as u64 + 1);
+        (usize::try_from(first).expect("at most a length"), self.draw_durable_at(at))
+    }
+
     /// Gives whether the process was still there to write it.
     pub(super) fn put(
         &mut self,
