@@ -121,6 +121,8 @@ async fn freeze(broker: &Cluster) {
     broker.freeze().expect("it runs");
     sleep(Duration::from_millis(2_500)).await;
     broker.thaw().expect("it runs");
+    // What had gathered meanwhile becomes durable, so that the next kill is judged as any other.
+    sleep(Duration::from_secs(1)).await;
 }
 
 /// What was acknowledged and did not arrive within [`CATCH_UP`]; returns as soon as that is nothing.

@@ -88,6 +88,8 @@ pub(crate) struct Worker<T: Transport> {
 const PER_TURN: usize = 16;
 /// Tail records of one read.
 const TAIL_BYTES: usize = 256 << 10;
+/// For the last words of a worker that was replaced.
+const PARTING: Duration = Duration::from_millis(100);
 /// A probe that found no room is tried again after this.
 const PROBE_LATER: Duration = Duration::from_secs(1);
 /// Timers further away than this are looked at again then.
@@ -157,11 +159,15 @@ impl<T: Transport> Worker<T> {
                 order = Order::other_than_work(orders) => {
                     return match order {
                         Order::Drain(within) => self.drain(within).await,
-                        Order::Work | Order::Abandon => Ending::Abandoned,
+                        Order::Work | Order::Abandon => {
+                            self.part().await;
+                            Ending::Abandoned
+                        }
                     };
                 }
                 () = tokio::time::sleep_until(wake) => {
                     if let Err(ending) = self.on_time().await {
+                        self.part().await;
                         return ending;
                     }
                 }
@@ -507,6 +513,15 @@ impl<T: Transport> Worker<T> {
             self.sweep().await;
         }
         Ok(())
+    }
+
+    /// Tells the log what has come back, though the partition is somebody else's by now: what was delivered counts, of
+    /// whatever epoch, and is not sent again.
+    async fn part(&mut self) {
+        self.budget = 0;
+        while self.land_others() {}
+        // A log that takes nothing is told nothing.
+        drop(tokio::time::timeout(PARTING, self.facts.flush(Sync::Lazy)).await);
     }
 
     /// Starts nothing more, lets what is in flight finish until the deadline, and writes everything down.
