@@ -8,7 +8,6 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     actions::Actions,
-    alone,
     endpoints::{Endpoints, Wanted},
     installation::Installation,
     judge::{self, Disturbance, Findings, Kind},
@@ -42,7 +41,7 @@ pub(crate) struct Plan {
 #[cfg(not(feature = "planted"))]
 #[tokio::test(flavor = "multi_thread")]
 async fn chaos_loses_and_reorders_nothing() {
-    let _alone = alone().await;
+    let _alone = super::alone().await;
     let (seed, actions) = (super::setting("FANFARE_SEED", SEED), super::setting("FANFARE_ACTIONS", 10));
     println!("FANFARE_SEED={seed} FANFARE_ACTIONS={actions}");
     let broken = run(Plan { seed, actions, planted: None, broker: None }).await;
@@ -114,12 +113,13 @@ async fn fill(load: &Load) {
     .await;
 }
 
-/// A pause of the broker that nobody has to notice: shorter than a session, and than a publish may take.
+/// A pause of the broker that nobody has to notice: shorter than a publish may take, and than the two seconds after which
+/// its controller takes it for dead.
 async fn freeze(broker: &Cluster) {
     let broker = &broker.brokers()[0];
-    println!("           the broker pauses for 2.5 s");
+    println!("           the broker pauses for 1.5 s");
     broker.freeze().expect("it runs");
-    sleep(Duration::from_millis(2_500)).await;
+    sleep(Duration::from_millis(1_500)).await;
     broker.thaw().expect("it runs");
     // What had gathered meanwhile becomes durable, so that the next kill is judged as any other.
     sleep(Duration::from_secs(1)).await;
