@@ -92,7 +92,7 @@ struct Ledger {
 }
 
 impl Load {
-    /// Makes the applications with their endpoints. `paces`: of each application.
+    /// Makes the applications with their endpoints.
     pub(crate) async fn set_up(
         installation: &Installation,
         endpoints: &Endpoints,
