@@ -38,7 +38,9 @@ async fn every_planted_fault_is_found() {
             if let Some(first) = broken.first() {
                 found = Some(seed);
                 let first: String = first.chars().take(160).collect();
-                table.push(format!("{name:<24}{seed:>6}  {} broken: {first}", broken.len()));
+                let line = format!("{name:<24}{seed:>6}  {} broken: {first}", broken.len());
+                println!("{line}");
+                table.push(line);
                 break;
             }
         }
