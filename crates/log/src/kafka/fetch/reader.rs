@@ -162,7 +162,12 @@ impl Reader {
                     | Code::TopicAuthorizationFailed
                     | Code::BadMessage
                     | Code::BadCompression),
-                ) => Polled::Failed(client::words(code)),
+                ) => {
+                    // After a broker's absence librdkafka may know a topic without its partitions, for minutes unless
+                    // it is made to ask again.
+                    self.looked_up.clear();
+                    Polled::Failed(client::words(code))
+                }
                 // librdkafka tries again by itself.
                 _ => Polled::Nothing,
             },

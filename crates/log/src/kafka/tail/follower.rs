@@ -22,7 +22,7 @@ use super::{
     super::{
         client::{self, Events, Link},
         fetch, limits,
-        place::Place,
+        place::{Place, Source},
     },
     Mode, Shared,
 };
@@ -41,6 +41,8 @@ pub(super) struct Follower {
     queues: HashMap<usize, PartitionQueue<Events>>,
     /// Indexes of places that are assigned.
     assigned: Vec<usize>,
+    /// Topics whose partitions librdkafka was made to ask for.
+    looked_up: Vec<Source>,
     looked_at: Instant,
 }
 
@@ -60,6 +62,7 @@ impl Follower {
             link,
             queues: HashMap::new(),
             assigned: Vec::new(),
+            looked_up: Vec::new(),
             looked_at: Instant::now(),
         }
     }
@@ -211,6 +214,10 @@ impl Follower {
         self.unassign(index);
         let place = self.shared.layout.at(index);
         self.split(index, place)?;
+        if !self.looked_up.contains(&place.source) {
+            client::look_up(&self.consumer, self.shared.layout.name(place.source));
+            self.looked_up.push(place.source);
+        }
         let from = {
             let mut state = self.shared.tails[index].state.lock();
             state.mode = Mode::Following;
@@ -234,18 +241,14 @@ impl Follower {
         let mut queue = queue.ok_or_else(|| KafkaError::Subscription(format!("no queue for {name}")))?;
         let shared = Arc::clone(&self.shared);
         queue.set_nonempty_callback(move || shared.signals.raise(index));
-        let known = |index: &usize| self.shared.layout.at(*index).source == place.source;
-        if !self.queues.keys().any(known) {
-            client::look_up(&self.consumer, name);
-        }
         self.queues.insert(index, queue);
         Ok(())
     }
 
     /// Whoever waits reads, and hears what is wrong.
     fn fail(&mut self, index: usize, cause: &str) {
-        let place = self.shared.layout.show(self.shared.layout.at(index));
-        tracing::debug!(place, cause, "following ended");
+        let place = self.shared.layout.at(index);
+        tracing::debug!(place = self.shared.layout.show(place), cause, "following ended");
         let tail = &self.shared.tails[index];
         {
             let mut state = tail.state.lock();
@@ -255,6 +258,9 @@ impl Follower {
         }
         tail.changed.notify_waiters();
         self.unassign(index);
+        // After a broker's absence librdkafka may know a topic without its partitions, for minutes unless it is made
+        // to ask again.
+        self.looked_up.retain(|source| *source != place.source);
     }
 
     fn end_if_idle(&self, index: usize) {
