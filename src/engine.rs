@@ -99,10 +99,17 @@ pub(crate) fn kafka_options(
 async fn open_kafka(settings: &Settings, kafka: &crate::settings::Kafka) -> anyhow::Result<Engine> {
     use fanfare_log::kafka::{KafkaLog, topics::Level};
 
-    let options = kafka_options(settings, kafka);
+    let mut options = kafka_options(settings, kafka);
     let deadline = tokio::time::Instant::now() + kafka.wait;
     loop {
-        match KafkaLog::open(options.clone()).await {
+        let opened = match recorded(&options).await {
+            Ok(recorded) => {
+                options.recorded = recorded;
+                KafkaLog::open(options.clone()).await.map_err(Unopened::Log)
+            }
+            Err(error) => Err(error),
+        };
+        match opened {
             Ok(log) => {
                 for warning in log.checked().report.of(Level::Warning) {
                     tracing::warn!("{warning}");
@@ -116,6 +123,43 @@ async fn open_kafka(settings: &Settings, kafka: &crate::settings::Kafka) -> anyh
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Why there is no log on Kafka to work on.
+#[cfg(feature = "kafka")]
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unopened {
+    #[error(transparent)]
+    Log(#[from] fanfare_log::kafka::OpenError),
+    #[error("cannot read record 0 of `control`: {0}")]
+    Record(#[from] fanfare_control::RecordError),
+}
+
+#[cfg(feature = "kafka")]
+impl Unopened {
+    fn is_retryable(&self) -> bool {
+        matches!(self, Self::Log(error) if error.is_retryable())
+    }
+}
+
+/// What the installation was made with, if it is there already.
+#[cfg(feature = "kafka")]
+pub(crate) async fn recorded(
+    options: &fanfare_log::kafka::Options,
+) -> Result<Option<fanfare_log::kafka::topics::Recorded>, Unopened> {
+    use fanfare_control::{Command, Envelope, RecordError};
+    use fanfare_log::kafka::{OpenError, topics};
+
+    let first = topics::first_of_control(options).await.map_err(OpenError::Topics)?;
+    let Some(first) = first else { return Ok(None) };
+    let Command::Install(installation) = Envelope::decode(&first)?.command else {
+        return Err(RecordError::NotInstalled.into());
+    };
+    Ok(Some(topics::Recorded {
+        incarnations: installation.incarnations,
+        message_partitions: installation.message_partitions,
+        delivery_partitions: installation.delivery_partitions,
+    }))
 }
 
 #[cfg(not(feature = "kafka"))]

@@ -42,11 +42,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let options = engine::kafka_options(&settings, kafka);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(async {
-        match &args.task {
-            Task::Plan(_) => topics::plan(&options).await,
-            Task::Apply(_) => topics::apply(&options).await,
-            Task::Check(_) => topics::check(&options, None).await.map(|checked| checked.report),
-        }
+        anyhow::Ok(match &args.task {
+            Task::Plan(_) => topics::plan(&options).await?,
+            Task::Apply(_) => topics::apply(&options).await?,
+            Task::Check(_) => {
+                let recorded = engine::recorded(&options).await?;
+                topics::check(&options, recorded.as_ref()).await?.report
+            }
+        })
     })?;
     if common.json {
         println!("{}", serde_json::to_string(&report)?);

@@ -9,6 +9,7 @@ mod bad_input;
 mod command_line;
 mod first_message;
 mod full_disk;
+mod kafka_topics;
 mod keys;
 mod kill;
 mod official;

@@ -92,6 +92,11 @@ impl Server {
         self.expected = text;
     }
 
+    /// How many lines of its log say this.
+    pub(crate) fn said(&self, text: &str) -> usize {
+        self.log.tail(usize::MAX).lines().filter(|line| line.contains(text)).count()
+    }
+
     pub(crate) fn process(&self) -> u32 {
         self.child.id()
     }

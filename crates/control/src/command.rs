@@ -201,6 +201,23 @@ mod tests {
     }
 
     #[test]
+    fn numbers_for_incarnations_identify_nothing() {
+        let record = |incarnations: &str| {
+            let id = fanfare_core::InstallationId::from_bytes([7; 20]);
+            format!(
+                r#"{{"v":1,"at":0,"nonce":0,"command":{{"type":"install","id":"{id}","incarnations":{incarnations},
+                "message_partitions":1,"delivery_partitions":1,"secret_check":""}}}}"#
+            )
+        };
+        let read = |incarnations: &str| match Envelope::decode(record(incarnations).as_bytes()) {
+            Ok(Envelope { command: Command::Install(installation), .. }) => installation.incarnations,
+            other => panic!("{other:?}"),
+        };
+        assert!(read(r#"{"messages":12345,"control":7}"#).is_empty(), "as the first installations wrote");
+        assert_eq!(read(r#"{"messages":"an id"}"#)["messages"], "an id");
+    }
+
+    #[test]
     fn garbage_is_an_error() {
         for garbage in [
             &b""[..],

@@ -26,6 +26,12 @@ pub enum OpenError {
          changed"
     )]
     PartitionCount { topic: &'static str, given: u32, installed: u32 },
+    /// Whoever began anew here would find the records of an installation that nobody knows any more.
+    #[error(
+        "`control` is empty, but `{holding}` holds records: the control plane of this installation was lost, and no \
+         other may take its place; restore it, or begin a new installation elsewhere"
+    )]
+    ControlLost { holding: &'static str },
     #[error("cannot read record {offset} of `control`: {error}")]
     Record { offset: Offset, error: RecordError },
     #[error("cannot read `control`: {0}")]
@@ -40,7 +46,10 @@ impl OpenError {
         match self {
             Self::Read(error) => error.is_retryable(),
             Self::Append(error) => error.is_retryable(),
-            Self::OtherSecret { .. } | Self::PartitionCount { .. } | Self::Record { .. } => false,
+            Self::OtherSecret { .. }
+            | Self::PartitionCount { .. }
+            | Self::ControlLost { .. }
+            | Self::Record { .. } => false,
         }
     }
 }

@@ -89,8 +89,17 @@ async fn catch_up(log: &dyn Log, view: &mut View) -> Result<(), RunError> {
 /// `options` mean.
 pub(crate) async fn install_or_check(log: &dyn Log, options: &Options) -> Result<View, OpenError> {
     let mut view = replay(log).await?;
+    if view.installation().is_none()
+        && let Some(holding) = first_with_records(log).await?
+    {
+        // Another process may have been faster, and begun to work.
+        catch_up(log, &mut view).await?;
+        if view.installation().is_none() {
+            return Err(OpenError::ControlLost { holding: holding.as_str() });
+        }
+    }
     if view.installation().is_none() {
-        let envelope = installation_record(options);
+        let envelope = installation_record(log, options);
         let record = NewRecord::head(envelope.encode());
         let pending = log.append(Topic::Control, PARTITION, vec![record], Sync::Now).await?;
         pending.await?;
@@ -102,16 +111,27 @@ pub(crate) async fn install_or_check(log: &dyn Log, options: &Options) -> Result
     Ok(view)
 }
 
-fn installation_record(options: &Options) -> Envelope {
+/// A topic, beside `control`, that has or once had a record.
+async fn first_with_records(log: &dyn Log) -> Result<Option<Topic>, ReadError> {
+    for topic in Topic::ALL.into_iter().filter(|topic| *topic != Topic::Control) {
+        for partition in (0..log.partitions(topic)).map(Partition) {
+            if log.bounds(topic, partition).await?.end > Offset::ZERO {
+                return Ok(Some(topic));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn installation_record(log: &dyn Log, options: &Options) -> Envelope {
     let (now, entropy) = (options.clock.now(), &*options.entropy);
-    let incarnations = Topic::ALL.iter().map(|topic| (topic.as_str().to_owned(), entropy.u64())).collect();
     Envelope {
         at: now,
         nonce: entropy.u64(),
         key: None,
         command: Command::Install(Installation {
             id: Id::mint(now, entropy.bytes()),
-            incarnations,
+            incarnations: log.incarnations(),
             message_partitions: options.message_partitions,
             delivery_partitions: options.delivery_partitions,
             secret_check: options.main_secret.check_value(),

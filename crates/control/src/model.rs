@@ -6,7 +6,7 @@ use fanfare_core::{
     ApplicationId, EndpointId, EndpointNumber, InstallationId, Ordering, OrganizationId, Partition,
     RetrySchedule, Timestamp,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::secrets::Sealed;
 
@@ -15,12 +15,20 @@ use crate::secrets::Sealed;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Installation {
     pub id: InstallationId,
-    /// By topic: tells a topic from a later one of the same name.
-    pub incarnations: BTreeMap<String, u64>,
+    /// By topic: tells a topic from a later one of the same name. Empty where the log keeps its topics together.
+    #[serde(default, deserialize_with = "incarnations")]
+    pub incarnations: BTreeMap<String, String>,
     pub message_partitions: u32,
     pub delivery_partitions: u32,
     /// Derived from the main secret; tells whether another one is the same.
     pub secret_check: String,
+}
+
+/// Numbers that the first installations wrote identify nothing.
+fn incarnations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let all = BTreeMap::<String, serde_json::Value>::deserialize(deserializer)?;
+    let ids = all.into_iter().filter_map(|(topic, id)| Some((topic, id.as_str()?.to_owned())));
+    Ok(ids.collect())
 }
 
 /// A tenant's consumer; owns endpoints.

@@ -1,6 +1,6 @@
 //! The contract between Fanfare and whatever keeps its records.
 
-use std::{future::Future, ops::Range, pin::Pin, time::Duration};
+use std::{collections::BTreeMap, future::Future, ops::Range, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use fanfare_core::{Offset, Partition};
@@ -285,4 +285,10 @@ pub trait Log: Send + std::marker::Sync + 'static {
     ) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>, ReadError>>;
 
     fn claim(&self, group: Group) -> Box<dyn Claims>;
+
+    /// By topic what tells it from a later one of the same name, for the first record of `control` to keep. Empty
+    /// where topics cannot be removed one by one.
+    fn incarnations(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
 }

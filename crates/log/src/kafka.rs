@@ -69,7 +69,7 @@ impl KafkaLog {
     /// Makes topics that are missing, looks whether they can be worked with, and connects.
     pub async fn open(options: Options) -> Result<Arc<Self>, OpenError> {
         topics::create(&options).await?;
-        let checked = topics::check(&options, None).await?;
+        let checked = topics::check(&options, options.recorded.as_ref()).await?;
         if !checked.report.is_usable() {
             let cause: Vec<&str> = checked.report.of(Level::Error).collect();
             return Err(OpenError::Unusable { brokers: options.brokers, cause: cause.join("; ") });
@@ -235,5 +235,12 @@ impl Log for KafkaLog {
 
     fn claim(&self, group: Group) -> Box<dyn Claims> {
         Box::new(self.members.join(group))
+    }
+
+    fn incarnations(&self) -> topics::Incarnations {
+        let mut incarnations = self.checked.incarnations.clone();
+        // Its figures are of no use after a minute: whoever makes it anew does no harm.
+        incarnations.remove(Table::Load.as_str());
+        incarnations
     }
 }

@@ -66,6 +66,8 @@ pub struct Options {
     /// Settings of librdkafka by its names: TLS, authentication, whatever a cluster needs. They come before our
     /// choices, except for those on which the contract rests.
     pub properties: BTreeMap<String, String>,
+    /// What the installation was made with, where it is there already ([`topics::first_of_control`]).
+    pub recorded: Option<topics::Recorded>,
 }
 
 impl Options {
@@ -86,6 +88,7 @@ impl Options {
             append_timeout: Duration::from_secs(8),
             read_timeout: Duration::from_secs(5),
             properties: BTreeMap::new(),
+            recorded: None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! - [`apply`]: makes what is missing and changes settings; never removes, never adds partitions to what is there
 //! - [`create`]: makes what is missing at a first start, and refuses to fill a gap in an installation with records
 //! - [`check`]: whether the topics can be worked with, and how large a record may be
+//! - [`first_of_control`]: what the installation was made with, for the check to compare with
 //!
 //! The number of partitions is fixed when a topic is made: offsets and the places of applications and endpoints rest
 //! on it. A topic that was deleted and made again is another incarnation: same name, other id, its records gone.
@@ -11,6 +12,7 @@
 mod admin;
 mod check;
 mod error;
+mod first;
 mod found;
 mod plan;
 mod reach;
@@ -22,15 +24,31 @@ mod wanted;
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use self::{admin::Admin, plan::Plan, wanted::Wanted};
 pub use self::{
     error::Error,
     report::{Level, Line, Report},
 };
 use super::Options;
+use crate::contract::Topic;
+
+const CONTROL: &str = Topic::Control.as_str();
 
 /// Topic ids by the topics' short names (`messages`), as the first control record keeps them.
 pub type Incarnations = BTreeMap<String, String>;
+
+/// What the first record of `control` says of the topics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// None of a topic that is not to be checked.
+    pub incarnations: Incarnations,
+    /// Of `messages` and `dedup`.
+    pub message_partitions: u32,
+    /// Of `deliveries`, `attempts`, `lanes` and `load`.
+    pub delivery_partitions: u32,
+}
 
 /// What a check found.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -83,9 +101,23 @@ pub async fn create(options: &Options) -> Result<Report, Error> {
     .await
 }
 
+/// The head of the first record of `control`, by which the installation was made; `None` before that.
+pub async fn first_of_control(options: &Options) -> Result<Option<Bytes>, Error> {
+    let config = super::client::reader_config(options);
+    with_admin(options, move |admin, wanted| {
+        let control: Vec<Wanted> = wanted.iter().filter(|topic| topic.topic == CONTROL).cloned().collect();
+        let found = admin.find(&control)?;
+        match admin.first_with_records(&found)? {
+            Some(name) => first::read(&config, admin.brokers(), &name).map(Some),
+            None => Ok(None),
+        }
+    })
+    .await
+}
+
 /// Looks at the topics as they are. `recorded`: what the installation's first control record says of them, if it has
 /// one already.
-pub async fn check(options: &Options, recorded: Option<&Incarnations>) -> Result<Checked, Error> {
+pub async fn check(options: &Options, recorded: Option<&Recorded>) -> Result<Checked, Error> {
     let recorded = recorded.cloned();
     with_admin(options, move |admin, wanted| {
         let found = admin.find(wanted)?;

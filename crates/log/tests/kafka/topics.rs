@@ -8,7 +8,7 @@ use std::{
 
 use fanfare_log::kafka::{
     Options,
-    topics::{self, Checked, Error, Level, Report},
+    topics::{self, Checked, Error, Level, Recorded, Report},
 };
 use rdkafka::{
     ClientConfig,
@@ -98,7 +98,8 @@ async fn a_deleted_topic_is_not_made_again_behind_the_operators_back() {
 
     topics::apply(&options).await.unwrap();
     assert!(check(&options).await.report.is_usable(), "as a topic like any other");
-    let checked = topics::check(&options, Some(&before)).await.unwrap();
+    let recorded = Recorded { incarnations: before.clone(), message_partitions: 2, delivery_partitions: 3 };
+    let checked = topics::check(&options, Some(&recorded)).await.unwrap();
     let errors = lines(&checked.report, Level::Error);
     assert_eq!(errors.len(), 1);
     assert!(errors[0].contains("attempts was deleted and made again"), "{errors:?}");

@@ -146,7 +146,7 @@ impl Admin {
         self.requests.describe(&names)
     }
 
-    fn brokers(&self) -> String {
+    pub(super) fn brokers(&self) -> String {
         self.requests.brokers.clone()
     }
 }

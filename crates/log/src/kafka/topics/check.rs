@@ -1,16 +1,16 @@
 //! Whether the topics can be worked with, and what about them endangers records.
 
 use super::{
-    Checked, Incarnations,
+    Checked, Recorded,
     found::{Found, FoundTopics},
     plan::wrong_partitions,
-    report::{Level, Report, names},
+    report::{Level, Report, counted, names},
     wanted::{COPIES_SAFE, IN_SYNC_SAFE, Keep, Wanted},
 };
 
 type Pair<'a> = (&'a Wanted, &'a Found);
 
-pub(super) fn check(wanted: &[Wanted], found: &FoundTopics, recorded: Option<&Incarnations>) -> Checked {
+pub(super) fn check(wanted: &[Wanted], found: &FoundTopics, recorded: Option<&Recorded>) -> Checked {
     let mut report = Report::default();
     let missing: Vec<&Wanted> = wanted.iter().filter(|topic| !found.contains_key(&topic.name)).collect();
     if !missing.is_empty() {
@@ -23,11 +23,12 @@ pub(super) fn check(wanted: &[Wanted], found: &FoundTopics, recorded: Option<&In
     let pairs: Vec<Pair<'_>> =
         wanted.iter().filter_map(|topic| found.get(&topic.name).map(|found| (topic, found))).collect();
     for (wanted, found) in &pairs {
-        if found.partitions != wanted.partitions {
-            report.say(Level::Error, wrong_partitions(wanted, found));
-        }
         if let Some(line) = other_incarnation(wanted, found, recorded) {
             report.say(Level::Error, line);
+        } else if let Some(line) = other_partitions(wanted, found, recorded) {
+            report.say(Level::Error, line);
+        } else if found.partitions != wanted.partitions {
+            report.say(Level::Error, wrong_partitions(wanted, found));
         }
     }
     loses_what_is_kept(&pairs, &mut report);
@@ -38,16 +39,47 @@ pub(super) fn check(wanted: &[Wanted], found: &FoundTopics, recorded: Option<&In
     Checked { report, incarnations, record_bytes }
 }
 
-fn other_incarnation(wanted: &Wanted, found: &Found, recorded: Option<&Incarnations>) -> Option<String> {
-    let recorded = recorded?.get(wanted.topic)?;
+fn other_incarnation(wanted: &Wanted, found: &Found, recorded: Option<&Recorded>) -> Option<String> {
+    let recorded = recorded?.incarnations.get(wanted.topic)?;
     let name = &wanted.name;
     (found.id != *recorded).then(|| {
         format!(
             "topic {name} was deleted and made again: its id is {}, this installation was made with {recorded}, and \
-             the records of that one are gone",
+             the records of that one are gone; begin a new installation with another prefix",
             found.id
         )
     })
+}
+
+/// The number of partitions that was fixed when the installation was made is no more, or is not the one configured.
+fn other_partitions(wanted: &Wanted, found: &Found, recorded: Option<&Recorded>) -> Option<String> {
+    let recorded = recorded?.partitions(wanted.topic)?;
+    let name = &wanted.name;
+    let made_with = counted(recorded.into(), "partition");
+    if found.partitions != recorded {
+        let has = counted(found.partitions.into(), "partition");
+        return Some(format!(
+            "topic {name} has {has}, but this installation was made with {made_with}: Kafka does not take away what \
+             was added; begin a new installation with another prefix"
+        ));
+    }
+    (wanted.partitions != recorded).then(|| {
+        format!(
+            "topic {name} has {made_with}, not {}: the number was fixed when this installation was made, so \
+             configure that one",
+            wanted.partitions
+        )
+    })
+}
+
+impl Recorded {
+    fn partitions(&self, topic: &str) -> Option<u32> {
+        match topic {
+            "messages" | "dedup" => Some(self.message_partitions),
+            "deliveries" | "attempts" | "lanes" | "load" => Some(self.delivery_partitions),
+            _ => None,
+        }
+    }
 }
 
 /// Retention and compaction that remove what must stay.

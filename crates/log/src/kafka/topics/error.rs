@@ -17,10 +17,13 @@ pub enum Error {
     NotSeen { brokers: String, topics: String },
     #[error("Kafka at {brokers} does not change {setting} of topic {topic}: allow AlterConfigs on it")]
     Unchanged { brokers: String, topic: String, setting: &'static str },
+    #[error("Kafka at {brokers} does not give the first record of topic {topic}: {cause}")]
+    First { brokers: String, topic: String, cause: String },
     /// Part of an installation is gone.
     #[error(
-        "missing on Kafka: {missing}, while {holding} holds records: topics of this installation were deleted; \
-         `fanfare topics apply` makes them anew, without their records"
+        "missing on Kafka: {missing}, while {holding} holds records: topics of this installation were deleted, and \
+         their records are gone; begin a new installation with another prefix (only `load` may be made anew: \
+         `fanfare topics apply`)"
     )]
     Gap { missing: String, holding: String },
 }

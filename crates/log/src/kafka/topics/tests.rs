@@ -29,6 +29,11 @@ fn set(found: &mut FoundTopics, topic: &str, setting: &str, value: &str) {
     found.get_mut(topic).unwrap().settings.insert(setting.to_owned(), value.to_owned());
 }
 
+/// What an installation with these topics keeps of them.
+fn recorded(incarnations: Incarnations) -> Recorded {
+    Recorded { incarnations, message_partitions: 16, delivery_partitions: 32 }
+}
+
 fn lines(report: &Report, level: Level) -> Vec<&str> {
     report.of(level).collect()
 }
@@ -75,7 +80,8 @@ fn what_is_as_it_should_be_is_left_alone() {
     assert_eq!(checked.report.lines, Vec::<Line>::new());
     assert_eq!(checked.record_bytes, 12 << 20);
     assert_eq!(checked.incarnations["control"], "id of control");
-    assert_eq!(check::check(&wanted, &found, Some(&checked.incarnations)).report.lines, Vec::<Line>::new());
+    let recorded = recorded(checked.incarnations);
+    assert_eq!(check::check(&wanted, &found, Some(&recorded)).report.lines, Vec::<Line>::new());
 }
 
 #[test]
@@ -131,20 +137,50 @@ fn partitions_are_never_added() {
     assert!(plan.create.is_empty() && plan.change.is_empty());
     assert_eq!(lines(&plan.into_report(), Level::Error), [line]);
     assert_eq!(lines(&check::check(&wanted, &found, None).report, Level::Error), [line]);
+    // Once the installation is made, no other number is right.
+    let added = "topic t.deliveries has 33 partitions, but this installation was made with 32 partitions: Kafka does not \
+                 take away what was added; begin a new installation with another prefix";
+    let recorded = recorded(Incarnations::new());
+    assert_eq!(lines(&check::check(&wanted, &found, Some(&recorded)).report, Level::Error), [added]);
+}
+
+#[test]
+fn other_partitions_than_the_installation_was_made_with_are_not_advised() {
+    let wanted = wanted(1);
+    let recorded = Recorded { message_partitions: 15, ..recorded(Incarnations::new()) };
+    let mut found = found(&wanted);
+    // Added by hand, then configured.
+    let checked = check::check(&wanted, &found, Some(&recorded));
+    let errors = lines(&checked.report, Level::Error);
+    assert_eq!(errors.len(), 2);
+    assert!(
+        errors[0].starts_with("topic t.messages has 16 partitions, but this installation was made with 15")
+    );
+    // Configured only.
+    for topic in ["t.messages", "t.dedup"] {
+        found.get_mut(topic).unwrap().partitions = 15;
+    }
+    let checked = check::check(&wanted, &found, Some(&recorded));
+    let errors = lines(&checked.report, Level::Error);
+    assert_eq!(errors.len(), 2);
+    assert!(errors[1].ends_with(
+        "topic t.dedup has 15 partitions, not 16: the number was fixed when this installation was made, so configure \
+         that one"
+    ));
 }
 
 #[test]
 fn another_incarnation_is_told_from_the_recorded_one() {
     let wanted = wanted(1);
     let mut found = found(&wanted);
-    let recorded = check::check(&wanted, &found, None).incarnations;
+    let recorded = recorded(check::check(&wanted, &found, None).incarnations);
     found.get_mut("t.attempts").unwrap().id = "another".to_owned();
     let checked = check::check(&wanted, &found, Some(&recorded));
     assert_eq!(
         lines(&checked.report, Level::Error),
         [
             "topic t.attempts was deleted and made again: its id is another, this installation was made with id of \
-          attempts, and the records of that one are gone"
+             attempts, and the records of that one are gone; begin a new installation with another prefix"
         ]
     );
 }
