@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 pub(crate) mod demo;
+pub(crate) mod health;
 pub(crate) mod inspect;
 pub(crate) mod serve;
 pub(crate) mod token;

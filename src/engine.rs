@@ -114,6 +114,7 @@ async fn open_kafka(settings: &Settings, kafka: &crate::settings::Kafka) -> anyh
                 for warning in log.checked().report.of(Level::Warning) {
                     tracing::warn!("{warning}");
                 }
+                telemetry::observe_kafka(&log);
                 return Ok(Engine::Kafka(log));
             }
             Err(error) if error.is_retryable() && tokio::time::Instant::now() < deadline => {

@@ -26,6 +26,8 @@ struct Cli {
 enum Command {
     /// Run the broker.
     Serve(Box<cmd::serve::Args>),
+    /// Tell whether the server of this machine is ready.
+    Health(cmd::health::Args),
     /// Print a bearer token for the API.
     Token(cmd::token::Args),
     /// Check the signature of a request that was received.
@@ -45,6 +47,7 @@ fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Serve(args) => cmd::serve::run(*args),
+        Command::Health(args) => cmd::health::run(&args),
         Command::Token(args) => cmd::token::run(&args),
         Command::Verify(args) => cmd::verify::run(&args),
         Command::Inspect(args) => cmd::inspect::run(&args),

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use fanfare_core::{Ordering, Policy, limits};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 pub(crate) const DATA_DIR: &str = "./fanfare-data";
 const LISTEN: &str = "127.0.0.1:8071";
@@ -52,8 +52,10 @@ pub(crate) struct Options {
     /// Brokers that keep each record, for topics that are made [default: 1].
     #[arg(long, env = "FANFARE_KAFKA_REPLICATION")]
     pub(crate) kafka_replication: Option<u32>,
-    /// Settings of librdkafka as NAME=VALUE, comma separated: TLS, SASL and whatever else a cluster needs.
-    #[arg(long, env = "FANFARE_KAFKA_PROPERTIES", value_delimiter = ',')]
+    /// Settings of librdkafka as NAME=VALUE, comma separated: TLS, SASL and whatever else a cluster needs. Those with
+    /// passwords belong into the file or the environment: a command line is seen by everybody on the machine.
+    #[arg(long, env = "FANFARE_KAFKA_PROPERTIES", value_delimiter = ',', hide_env_values = true)]
+    #[serde(deserialize_with = "unshown_list")]
     pub(crate) kafka_properties: Option<Vec<String>>,
     /// Seconds to wait for Kafka at the start before giving up [default: 60].
     #[arg(long, env = "FANFARE_KAFKA_WAIT_SECS")]
@@ -168,10 +170,7 @@ impl Options {
 
     pub(crate) fn check(self) -> anyhow::Result<Settings> {
         let dev = self.dev.unwrap_or(false);
-        let listen = self.listen.unwrap_or_else(|| LISTEN.to_owned());
-        let listen = listen
-            .parse()
-            .with_context(|| format!("listen: `{listen}` is not an address and port such as {LISTEN}"))?;
+        let listen = listen(self.listen.as_deref())?;
         let networks = self.allow_networks.unwrap_or_default();
         let allow_networks = networks
             .iter()
@@ -256,6 +255,18 @@ pub(crate) fn main_secret_path(data_dir: &Path) -> PathBuf {
 
 impl Roles {
     const ALL: Self = Self { ingest: true, router: true, delivery: true, api: true };
+}
+
+pub(crate) fn listen(text: Option<&str>) -> anyhow::Result<SocketAddr> {
+    let text = text.unwrap_or(LISTEN);
+    text.parse().with_context(|| format!("listen: `{text}` is not an address and port such as {LISTEN}"))
+}
+
+/// What is no list would be shown by the parser's error, and a password may stand in it.
+fn unshown_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    Vec::deserialize(deserializer)
+        .map(Some)
+        .map_err(|_| D::Error::custom("kafka_properties is a list such as [\"security.protocol=ssl\"]"))
 }
 
 fn roles(names: Option<&[String]>) -> anyhow::Result<Roles> {

@@ -39,31 +39,25 @@ pub(crate) fn start_metrics() -> anyhow::Result<Arc<dyn Fn() -> String + Send + 
 }
 
 /// Name, description, and how to read it.
-type Figure = (&'static str, &'static str, fn(&Stats) -> u64);
+type Figure<S> = (&'static str, &'static str, fn(&S) -> u64);
 
-/// Shows what the log counts itself.
+/// Shows what the embedded log counts itself.
 pub(crate) fn observe_log(log: &Arc<EmbeddedLog>) {
-    let meter = opentelemetry::global::meter("fanfare_log");
-    let counters: [Figure; 5] = [
+    let counters: [Figure<Stats>; 5] = [
         ("fanfare_log_appended_records_total", "Records appended", |stats| stats.appended_records),
         ("fanfare_log_appended_bytes_total", "Heads and payloads appended", |stats| stats.appended_bytes),
         ("fanfare_log_written_bytes_total", "Bytes of the journal written", |stats| stats.written_bytes),
         ("fanfare_log_syncs_total", "Commit groups made durable", |stats| stats.syncs),
         ("fanfare_log_sync_failures_total", "Writes or syncs that failed", |stats| stats.sync_failures),
     ];
-    for (name, description, read) in counters {
-        let log = Arc::downgrade(log);
-        let observe = move |observer: &dyn opentelemetry::metrics::AsyncInstrument<u64>| {
-            if let Some(log) = log.upgrade() {
-                observer.observe(read(&log.stats()), &[]);
-            }
-        };
-        // The provider keeps the callback; the handle is of no further use.
-        let _ =
-            meter.u64_observable_counter(name).with_description(description).with_callback(observe).build();
-    }
+    let gauges: [Figure<Stats>; 3] = [
+        ("fanfare_log_unsynced_bytes", "Bytes appended and not yet durable", |stats| stats.unsynced_bytes),
+        ("fanfare_log_free_bytes", "Room left on the device", |stats| stats.free_bytes),
+        ("fanfare_log_segments", "Files of the journal", |stats| stats.segments),
+    ];
+    show(log, EmbeddedLog::stats, &counters, &gauges);
     let sync_log = Arc::downgrade(log);
-    let _ = meter
+    let _ = opentelemetry::global::meter("fanfare_log")
         .f64_observable_counter("fanfare_log_sync_seconds_total")
         .with_description("Time spent writing and syncing commit groups")
         .with_unit("s")
@@ -74,26 +68,62 @@ pub(crate) fn observe_log(log: &Arc<EmbeddedLog>) {
             }
         })
         .build();
-    let gauges: [Figure; 3] = [
-        ("fanfare_log_unsynced_bytes", "Bytes appended and not yet durable", |stats| stats.unsynced_bytes),
-        ("fanfare_log_free_bytes", "Room left on the device", |stats| stats.free_bytes),
-        ("fanfare_log_segments", "Files of the journal", |stats| stats.segments),
-    ];
-    for (name, description, read) in gauges {
-        let observe = observing(log, read);
-        let _ = meter.u64_observable_gauge(name).with_description(description).with_callback(observe).build();
-    }
 }
 
-/// A log that is gone shows nothing.
-fn observing(
-    log: &Arc<EmbeddedLog>,
-    read: fn(&Stats) -> u64,
-) -> impl Fn(&dyn opentelemetry::metrics::AsyncInstrument<u64>) + Send + Sync + 'static {
-    let log = Arc::downgrade(log);
-    move |observer| {
-        if let Some(log) = log.upgrade() {
-            observer.observe(read(&log.stats()), &[]);
+/// Shows what the log on Kafka counts itself.
+#[cfg(feature = "kafka")]
+pub(crate) fn observe_kafka(log: &Arc<fanfare_log::kafka::KafkaLog>) {
+    use fanfare_log::kafka::{KafkaLog, Stats};
+
+    let counters: [Figure<Stats>; 8] = [
+        ("fanfare_log_appended_records_total", "Records appended", |stats| stats.appended_records),
+        ("fanfare_log_appended_bytes_total", "Keys, heads and payloads appended", |stats| {
+            stats.appended_bytes
+        }),
+        ("fanfare_log_failed_records_total", "Records not known to be durable", |stats| stats.failed_records),
+        ("fanfare_log_sessions_broken_total", "Producers begun anew", |stats| stats.sessions_broken),
+        ("fanfare_log_tail_reads_total", "Reads answered from memory", |stats| stats.tail_reads),
+        ("fanfare_log_broker_reads_total", "Reads answered by brokers", |stats| stats.broker_reads),
+        ("fanfare_log_sequential_reads_total", "Of these, reads that went on", |stats| {
+            stats.sequential_reads
+        }),
+        ("fanfare_log_bounds_asked_total", "Questions for ends of partitions", |stats| stats.bounds_asked),
+    ];
+    let gauges: [Figure<Stats>; 4] = [
+        ("fanfare_log_unsynced_bytes", "Bytes appended and not yet durable", |stats| stats.undurable_bytes),
+        ("fanfare_log_tail_bytes", "Newest records in memory", |stats| stats.tail_bytes),
+        ("fanfare_log_tails_followed", "Partitions whose newest records are followed", |stats| {
+            stats.tails_followed
+        }),
+        ("fanfare_log_brokers_reachable", "1, or 0 while no broker answers", |stats| {
+            u64::from(stats.is_reachable)
+        }),
+    ];
+    show(log, KafkaLog::stats, &counters, &gauges);
+}
+
+/// A log that is gone shows nothing. The provider keeps the callbacks; the handles are of no further use.
+fn show<L: Send + Sync + 'static, S: 'static>(
+    log: &Arc<L>,
+    stats: fn(&L) -> S,
+    counters: &[Figure<S>],
+    gauges: &[Figure<S>],
+) {
+    let meter = opentelemetry::global::meter("fanfare_log");
+    let observing = |read: fn(&S) -> u64| {
+        let log = Arc::downgrade(log);
+        move |observer: &dyn opentelemetry::metrics::AsyncInstrument<u64>| {
+            if let Some(log) = log.upgrade() {
+                observer.observe(read(&stats(&log)), &[]);
+            }
         }
+    };
+    for (name, description, read) in counters {
+        let counter = meter.u64_observable_counter(*name).with_description(*description);
+        let _ = counter.with_callback(observing(*read)).build();
+    }
+    for (name, description, read) in gauges {
+        let gauge = meter.u64_observable_gauge(*name).with_description(*description);
+        let _ = gauge.with_callback(observing(*read)).build();
     }
 }

@@ -41,6 +41,9 @@ pub enum Error {
     Request { code: RDKafkaErrorCode, reason: String },
     #[error("topic {topic}: {reason}")]
     Topic { topic: String, reason: String },
+    /// This user may not know of it.
+    #[error("topic {topic} may not be described by this user")]
+    Denied { topic: String },
     #[error("`{0}` cannot be the name of a topic")]
     Name(String),
 }

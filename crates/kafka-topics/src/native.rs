@@ -18,6 +18,7 @@ use crate::{Error, Topic};
 
 /// Names that the library gives to its errors.
 const UNKNOWN_TOPIC: &str = "UNKNOWN_TOPIC_OR_PART";
+const DENIED: &str = "TOPIC_AUTHORIZATION_FAILED";
 const NO_ERROR: &str = "NO_ERROR";
 /// The library notices its own timeout first.
 const GRACE: Duration = Duration::from_secs(1);
@@ -159,6 +160,9 @@ unsafe fn read(topic: *const rd::rd_kafka_TopicDescription_t) -> Result<Option<(
         let code = unsafe { text(rd::rd_kafka_error_name(error)) };
         if code == UNKNOWN_TOPIC {
             return Ok(None);
+        }
+        if code == DENIED {
+            return Err(Error::Denied { topic: name });
         }
         if code != NO_ERROR {
             // SAFETY: as above.

@@ -54,6 +54,7 @@ use crate::contract::{
 pub struct KafkaLog {
     checked: Checked,
     layout: Arc<Layout>,
+    link: Arc<Link>,
     counters: Arc<Counters>,
     front: Arc<Producer>,
     pipeline: Arc<Producer>,
@@ -95,7 +96,19 @@ impl KafkaLog {
         let tails = Tails::open(options, &layout, &link)?;
         let members = Members::new(options, &layout, &link);
         let dedup_turns = (0..options.message_partitions).map(|_| Arc::default()).collect();
-        Ok(Self { checked, layout, counters, front, pipeline, dedup_turns, ends, readers, tails, members })
+        Ok(Self {
+            checked,
+            layout,
+            link,
+            counters,
+            front,
+            pipeline,
+            dedup_turns,
+            ends,
+            readers,
+            tails,
+            members,
+        })
     }
 
     /// What was found of the topics when the log was opened.
@@ -129,8 +142,13 @@ impl KafkaLog {
     }
 
     pub fn stats(&self) -> Stats {
-        let undurable_bytes = self.front.undurable_bytes() + self.pipeline.undurable_bytes();
-        self.counters.read(undurable_bytes, self.tails.size_bytes(), self.tails.followed())
+        Stats {
+            undurable_bytes: (self.front.undurable_bytes() + self.pipeline.undurable_bytes()) as u64,
+            tail_bytes: self.tails.size_bytes() as u64,
+            tails_followed: self.tails.followed() as u64,
+            is_reachable: self.link.is_reachable(),
+            ..self.counters.read()
+        }
     }
 
     fn producer(&self, topic: Topic) -> &Arc<Producer> {

@@ -23,9 +23,11 @@ mod distribution;
 mod ports;
 mod probe;
 mod properties;
+mod security;
 mod shared;
 
 pub use broker::Broker;
 pub use cluster::{Cluster, Settings};
 pub use distribution::{Distribution, VERSION};
+pub use security::Security;
 pub use shared::{ADDRESS_VARIABLE, TOOLS_VARIABLE, shared, tools};

@@ -10,6 +10,7 @@ use crate::{report::Report, test::Suite, workspace::Workspace};
 mod bench;
 mod checks;
 mod command;
+mod dist;
 mod kafka;
 mod layers;
 mod report;
@@ -54,6 +55,8 @@ enum Task {
     Kafka(kafka::Action),
     /// Simulates whole installations with faults, a seed each; or plants faults to see that they are found.
     Sim(sim::Options),
+    /// The program to hand out: a release without symbols, and its checksum, in target/dist.
+    Dist(dist::Options),
     /// Measures a release build on this machine, beside a bare HTTP loop.
     Bench(bench::Options),
 }
@@ -90,6 +93,7 @@ fn run(task: Task, workspace: &Workspace, report: &mut Report) -> Result<()> {
         Task::Tools => tools::install(workspace, report),
         Task::Kafka(action) => kafka::run(workspace, report, &action),
         Task::Sim(options) => sim::run(workspace, report, &options),
+        Task::Dist(options) => dist::run(workspace, report, &options),
         Task::Bench(options) => bench::run(workspace, report, &options),
     }
 }

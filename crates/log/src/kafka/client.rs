@@ -104,6 +104,10 @@ impl Link {
         Arc::new(Self { brokers: brokers.to_owned(), is_down, trouble })
     }
 
+    pub(super) fn is_reachable(&self) -> bool {
+        !self.is_down.load(Ordering::Relaxed)
+    }
+
     /// A broker answered.
     pub(super) fn is_up(&self) {
         if self.is_down.load(Ordering::Relaxed) && self.is_down.swap(false, Ordering::Relaxed) {

@@ -25,6 +25,8 @@ pub struct Stats {
     /// Newest records held in memory, and of how many partitions.
     pub tail_bytes: u64,
     pub tails_followed: u64,
+    /// Not so while no broker answers.
+    pub is_reachable: bool,
 }
 
 #[derive(Debug, Default)]
@@ -66,19 +68,17 @@ impl Counters {
         self.bounds_asked.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn read(&self, undurable_bytes: usize, tail_bytes: usize, tails_followed: usize) -> Stats {
+    pub(super) fn read(&self) -> Stats {
         Stats {
             appended_records: self.appended_records.load(Relaxed),
             appended_bytes: self.appended_bytes.load(Relaxed),
             failed_records: self.failed_records.load(Relaxed),
             sessions_broken: self.sessions_broken.load(Relaxed),
-            undurable_bytes: undurable_bytes as u64,
             tail_reads: self.tail_reads.load(Relaxed),
             broker_reads: self.broker_reads.load(Relaxed),
             sequential_reads: self.sequential_reads.load(Relaxed),
             bounds_asked: self.bounds_asked.load(Relaxed),
-            tail_bytes: tail_bytes as u64,
-            tails_followed: tails_followed as u64,
+            ..Stats::default()
         }
     }
 }

@@ -1,7 +1,6 @@
 //! One broker: a process that can be stopped, killed, frozen and started again on its port and data.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -13,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
 use super::{
-    Distribution, probe,
+    Distribution, Security, Settings, probe,
     properties::{self, Node},
 };
 use crate::{
@@ -56,6 +55,16 @@ impl Broker {
 
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.node.port)
+    }
+
+    /// Where it asks for a name and a password, within TLS; with [`Security`](super::Security) alone.
+    pub fn sasl_address(&self) -> Option<String> {
+        self.node.secure.map(|ports| format!("127.0.0.1:{}", ports.sasl_ssl))
+    }
+
+    /// Where it asks for a certificate; with [`Security`](super::Security) alone.
+    pub fn tls_address(&self) -> Option<String> {
+        self.node.secure.map(|ports| format!("127.0.0.1:{}", ports.ssl))
     }
 
     /// All that it printed since its directory was made.
@@ -121,21 +130,19 @@ impl Broker {
     }
 
     /// Writes its settings and makes its data directory one of the cluster.
-    pub(super) fn format(
-        &self,
-        cluster: &str,
-        nodes: &[Node],
-        over: &BTreeMap<String, String>,
-    ) -> Result<()> {
+    pub(super) fn format(&self, cluster: &str, nodes: &[Node], given: &Settings) -> Result<()> {
         fs::create_dir_all(&self.directory)
             .with_context(|| format!("cannot create {}", self.directory.display()))?;
-        let settings = properties::server(&self.node, nodes, &self.directory.join("data"), over);
+        let data = self.directory.join("data");
+        let security = given.security.as_ref();
+        let settings = properties::server(&self.node, nodes, &data, security, &given.properties);
         write(&self.settings(), &settings)?;
         write(&self.log_settings(), properties::LOG)?;
         let mut format = self.java(Lifetime::WithParent);
         format.args(self.distribution.class_options());
         format.args(["kafka.tools.StorageTool", "format", "--ignore-formatted"]);
         format.args(["--cluster-id", cluster, "--config"]).arg(self.settings());
+        format.args(security.map(Security::format_options).unwrap_or_default());
         self.print_to_log(&mut format)?;
         let status =
             Lifetime::WithParent.spawn(format)?.wait().context("cannot wait for the format of a broker")?;

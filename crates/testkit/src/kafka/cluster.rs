@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, net::TcpListener, path::PathBuf, thread};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Broker, Distribution, directory::Directory, ports, properties::Node, tools};
+use super::{
+    Broker, Distribution, Security, directory::Directory, ports, properties::Node, security::Ports, tools,
+};
 use crate::process::Lifetime;
 
 /// Another program may take a port between our look and the broker's start.
@@ -20,6 +22,8 @@ pub struct Settings {
     pub port: Option<u16>,
     /// Added to each broker's `server.properties`.
     pub properties: BTreeMap<String, String>,
+    /// Listeners that ask who comes, beside the open one.
+    pub security: Option<Security>,
     pub heap_mib: u32,
     /// Where Apache Kafka is installed, or will be.
     pub tools: PathBuf,
@@ -34,6 +38,7 @@ impl Settings {
             brokers,
             port: None,
             properties: BTreeMap::new(),
+            security: None,
             heap_mib: 256,
             tools: tools(),
             directory: None,
@@ -94,7 +99,7 @@ impl Cluster {
 
     fn bring_up(&self, settings: &Settings, nodes: &[Node], reserved: Vec<TcpListener>) -> Result<()> {
         thread::scope(|scope| {
-            let format = |broker: &'_ Broker| broker.format(CLUSTER, nodes, &settings.properties);
+            let format = |broker: &'_ Broker| broker.format(CLUSTER, nodes, settings);
             let formats: Vec<_> =
                 self.brokers.iter().map(|broker| scope.spawn(move || format(broker))).collect();
             formats.into_iter().try_for_each(|format| format.join().expect("no panic in it"))
@@ -153,11 +158,18 @@ fn nodes(settings: &Settings) -> Result<(Vec<Node>, Vec<TcpListener>)> {
         None => ports::reserve(count)?,
     };
     held.extend(ports::reserve(count)?);
+    if settings.security.is_some() {
+        held.extend(ports::reserve(2 * count)?);
+    }
     let ports: Vec<u16> =
         held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect::<Result<_>>()?;
-    let (brokers, controllers) = ports.split_at(count);
+    let (brokers, others) = ports.split_at(count);
+    let (controllers, secure) = others.split_at(count);
+    let mut secure = secure.chunks_exact(2).map(|ports| Ports { sasl_ssl: ports[0], ssl: ports[1] });
     let nodes = (1..).zip(brokers.iter().zip(controllers));
-    let nodes = nodes.map(|(id, (&port, &controller_port))| Node { id, port, controller_port }).collect();
+    let nodes = nodes
+        .map(|(id, (&port, &controller_port))| Node { id, port, controller_port, secure: secure.next() })
+        .collect();
     Ok((nodes, held))
 }
 

@@ -2,16 +2,26 @@
 
 use std::{collections::BTreeMap, fmt::Write, path::Path};
 
+use super::security::{Ports, Security};
+
 /// What the brokers of one cluster know of each other.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) id: u32,
     pub(super) port: u16,
     pub(super) controller_port: u16,
+    /// Where it asks who comes, if it does.
+    pub(super) secure: Option<Ports>,
 }
 
 /// Small enough for tests, otherwise as Kafka comes. `over` wins.
-pub(super) fn server(node: &Node, nodes: &[Node], data: &Path, over: &BTreeMap<String, String>) -> String {
+pub(super) fn server(
+    node: &Node,
+    nodes: &[Node],
+    data: &Path,
+    security: Option<&Security>,
+    over: &BTreeMap<String, String>,
+) -> String {
     let voters: Vec<String> =
         nodes.iter().map(|node| format!("{}@127.0.0.1:{}", node.id, node.controller_port)).collect();
     let copies = nodes.len().min(3);
@@ -62,6 +72,10 @@ pub(super) fn server(node: &Node, nodes: &[Node], data: &Path, over: &BTreeMap<S
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect();
+    if let (Some(security), Some(ports)) = (security, node.secure) {
+        let open = properties["listeners"].clone();
+        properties.extend(security.properties(ports, &open));
+    }
     properties.extend(over.clone());
     properties.iter().fold(String::new(), |mut text, (name, value)| {
         writeln!(text, "{name}={}", escaped(value)).expect("a String takes all");
@@ -93,13 +107,14 @@ mod tests {
 
     #[test]
     fn brokers_know_each_other_and_settings_of_a_test_win() {
-        let nodes: Vec<Node> =
-            (1..=3_u16).map(|id| Node { id: id.into(), port: 100 + id, controller_port: 200 + id }).collect();
+        let nodes: Vec<Node> = (1..=3_u16)
+            .map(|id| Node { id: id.into(), port: 100 + id, controller_port: 200 + id, secure: None })
+            .collect();
         let over = BTreeMap::from([
             ("num.io.threads".to_owned(), "8".to_owned()),
             ("key".to_owned(), "a\\b\nc".to_owned()),
         ]);
-        let text = server(&nodes[1], &nodes, Path::new("/data"), &over);
+        let text = server(&nodes[1], &nodes, Path::new("/data"), None, &over);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines.contains(&"controller.quorum.voters=1@127.0.0.1:201,2@127.0.0.1:202,3@127.0.0.1:203"));
         assert!(lines.contains(&"node.id=2"));

@@ -9,6 +9,9 @@ pub enum Error {
     Setting { setting: String, cause: String },
     #[error("Kafka at {brokers} cannot be asked for topics: {cause}")]
     Ask { brokers: String, cause: String },
+    /// It knows who asks, or not; another try gets the same answer.
+    #[error("Kafka at {brokers} refuses this user: {cause}")]
+    Refused { brokers: String, cause: String },
     #[error("Kafka at {brokers} tells no settings of topic {topic}: allow DescribeConfigs on it")]
     Hidden { brokers: String, topic: String },
     #[error("Kafka at {brokers} does not create topic {topic}: {cause}")]

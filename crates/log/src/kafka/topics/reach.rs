@@ -35,9 +35,14 @@ pub(super) fn reach(config: &ClientConfig, brokers: &str, limit: Duration) -> Re
             break;
         }
     }
-    let met = client.context().last.lock().take();
-    let cause = met.unwrap_or_else(|| format!("no answer within {} s", limit.as_secs()));
-    Err(Error::Ask { brokers: brokers.to_owned(), cause })
+    let brokers = brokers.to_owned();
+    match client.context().last.lock().take() {
+        Some(Met { code: Some(Code::Authentication | Code::SSL), reason: cause }) => {
+            Err(Error::Refused { brokers, cause })
+        }
+        Some(Met { reason: cause, .. }) => Err(Error::Ask { brokers, cause }),
+        None => Err(Error::Ask { brokers, cause: format!("no answer within {} s", limit.as_secs()) }),
+    }
 }
 
 /// A client could not be made.
@@ -52,8 +57,13 @@ pub(super) fn refused(brokers: &str, error: KafkaError) -> Error {
 /// What went wrong.
 #[derive(Default)]
 struct Trouble {
-    last: Mutex<Option<String>>,
+    last: Mutex<Option<Met>>,
     all_failed: AtomicBool,
+}
+
+struct Met {
+    code: Option<Code>,
+    reason: String,
 }
 
 impl ClientContext for Trouble {
@@ -68,7 +78,8 @@ impl ClientContext for Trouble {
         }
         // How often and how long into which state is of no use to an operator.
         let reason = reason.split_once(" (after ").map_or(reason, |(reason, _)| reason);
-        *self.last.lock() = Some(reason.to_owned());
+        let code = error.rdkafka_error_code();
+        *self.last.lock() = Some(Met { code, reason: reason.to_owned() });
     }
 }
 

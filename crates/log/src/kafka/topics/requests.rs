@@ -22,7 +22,7 @@ use super::{
     Error,
     reach::{reach, refused},
 };
-use crate::kafka::Options;
+use crate::kafka::{Options, client::words};
 
 /// The first contact, with whoever of the brokers answers.
 const CONTACT: Duration = Duration::from_secs(10);
@@ -45,8 +45,18 @@ pub(super) struct Requests {
 /// Why a request failed.
 struct Failure {
     cause: String,
-    /// Another try may do better.
-    is_passing: bool,
+    /// What another try may do.
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Better, at once.
+    Passing,
+    /// Better, perhaps, later.
+    Lasting,
+    /// No better, before an operator allows it.
+    Denied,
 }
 
 impl Requests {
@@ -108,7 +118,7 @@ impl Requests {
     fn ask<T>(&self, request: impl Fn(&Client) -> Result<T, Failure>) -> Result<T, Error> {
         for _ in 1..TRIES {
             match request(&self.client.borrow()) {
-                Err(failure) if failure.is_passing => {}
+                Err(failure) if failure.kind == Kind::Passing => {}
                 result => return result.map_err(|failure| self.failed(failure)),
             }
             self.client.replace(create_client(&self.config, &self.brokers)?);
@@ -121,7 +131,9 @@ impl Requests {
     }
 
     fn failed(&self, failure: Failure) -> Error {
-        Error::Ask { brokers: self.brokers.clone(), cause: failure.cause }
+        let Failure { cause, kind } = failure;
+        let brokers = self.brokers.clone();
+        if kind == Kind::Denied { Error::Refused { brokers, cause } } else { Error::Ask { brokers, cause } }
     }
 }
 
@@ -137,7 +149,7 @@ impl From<Code> for Failure {
     fn from(code: Code) -> Self {
         match code {
             Code::OperationTimedOut | Code::RequestTimedOut => {
-                Self { cause: format!("no answer within {} s", REQUEST.as_secs()), is_passing: true }
+                Self { cause: format!("no answer within {} s", REQUEST.as_secs()), kind: Kind::Passing }
             }
             Code::AllBrokersDown
             | Code::BrokerNotAvailable
@@ -145,8 +157,11 @@ impl From<Code> for Failure {
             | Code::LeaderNotAvailable
             | Code::NetworkException
             | Code::NotController
-            | Code::NotLeaderForPartition => Self { cause: code.to_string(), is_passing: true },
-            code => Self { cause: code.to_string(), is_passing: false },
+            | Code::NotLeaderForPartition => Self { cause: code.to_string(), kind: Kind::Passing },
+            Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+                Self { cause: words(code), kind: Kind::Denied }
+            }
+            code => Self { cause: code.to_string(), kind: Kind::Lasting },
         }
     }
 }
@@ -158,7 +173,7 @@ impl From<KafkaError> for Failure {
             KafkaError::AdminOp(code) => Some(*code),
             error => error.rdkafka_error_code(),
         };
-        code.map_or_else(|| Self { cause: error.to_string(), is_passing: false }, Self::from)
+        code.map_or_else(|| Self { cause: error.to_string(), kind: Kind::Lasting }, Self::from)
     }
 }
 
@@ -167,8 +182,9 @@ impl From<native::Error> for Failure {
         match error {
             native::Error::Timeout(_) => Code::OperationTimedOut.into(),
             native::Error::Request { code, .. } => code.into(),
+            native::Error::Denied { .. } => Self { cause: error.to_string(), kind: Kind::Denied },
             native::Error::Topic { .. } | native::Error::Name(_) => {
-                Self { cause: error.to_string(), is_passing: false }
+                Self { cause: error.to_string(), kind: Kind::Lasting }
             }
         }
     }

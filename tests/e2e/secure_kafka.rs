@@ -1,0 +1,202 @@
+//! A Kafka that asks who comes: passwords within TLS, certificates of clients, and those who may not.
+
+use std::{fs, path::PathBuf};
+
+use fanfare_testkit::kafka::{Cluster, Security, Settings};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::{
+    Installation, Recorder,
+    installation::{Finished, finish},
+    wait,
+};
+
+const PASSWORD: &str = "correct-horse-battery";
+const WRONG: &str = "another-password";
+
+struct Secured {
+    cluster: Cluster,
+    directory: TempDir,
+}
+
+/// A certificate with its key, both in PEM.
+struct Identity {
+    certificate: String,
+    key: String,
+}
+
+fn authority() -> (Issuer<'static, KeyPair>, String) {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "authority of tests");
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap().pem();
+    (Issuer::new(params, key), certificate)
+}
+
+fn identity(authority: &Issuer<'_, KeyPair>, name: &str) -> Identity {
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, authority).unwrap().pem();
+    Identity { certificate, key: key.serialize_pem() }
+}
+
+impl Secured {
+    fn start() -> Self {
+        let (issuer, authority) = authority();
+        let broker = identity(&issuer, "broker");
+        let client = identity(&issuer, "fanfare");
+        let security = Security {
+            certificate: broker.certificate,
+            key: broker.key,
+            authority: authority.clone(),
+            users: ["fanfare", "nobody"].map(|name| (name.to_owned(), PASSWORD.to_owned())).into(),
+            superusers: vec!["fanfare".to_owned(), "CN=fanfare".to_owned()],
+        };
+        let settings = Settings { security: Some(security), ..Settings::new(1) };
+        let cluster = tokio::task::block_in_place(|| Cluster::start(&settings)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &str| fs::write(directory.path().join(name), content).unwrap();
+        write("authority.pem", &authority);
+        write("client.pem", &client.certificate);
+        write("client.key", &client.key);
+        write("stranger.pem", &self::authority().1);
+        Self { cluster, directory }
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.directory.path().join(name).to_str().expect("it is UTF-8").to_owned()
+    }
+
+    fn by_password(&self, mechanism: &str, user: &str, password: &str) -> Vec<String> {
+        vec![
+            "security.protocol=sasl_ssl".to_owned(),
+            format!("ssl.ca.location={}", self.file("authority.pem")),
+            format!("sasl.mechanism={mechanism}"),
+            format!("sasl.username={user}"),
+            format!("sasl.password={password}"),
+        ]
+    }
+
+    fn by_certificate(&self) -> Vec<String> {
+        vec![
+            "security.protocol=ssl".to_owned(),
+            format!("ssl.ca.location={}", self.file("authority.pem")),
+            format!("ssl.certificate.location={}", self.file("client.pem")),
+            format!("ssl.key.location={}", self.file("client.key")),
+        ]
+    }
+
+    /// A configuration file: as docs/configuration.md shows it.
+    fn configuration(&self, name: &str, address: &str, properties: &[String]) -> PathBuf {
+        let path = self.directory.path().join(format!("{name}.toml"));
+        let mut text = format!("kafka = {address:?}\nkafka_prefix = \"{name}.\"\n");
+        text += "message_partitions = 1\ndelivery_partitions = 2\nkafka_wait_secs = 5\n";
+        text += &format!("main_secret_file = {:?}\n", self.file("main-secret"));
+        text += &format!("kafka_properties = {properties:?}\n");
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn sasl(&self) -> String {
+        self.cluster.brokers()[0].sasl_address().expect("it asks")
+    }
+
+    fn tls(&self) -> String {
+        self.cluster.brokers()[0].tls_address().expect("it asks")
+    }
+
+    async fn serve_in_vain(&self, name: &str, address: &str, properties: &[String]) -> Finished {
+        let installation = Installation::new();
+        let mut command = installation.command(&["serve", "--listen", "127.0.0.1:0", "--config"]);
+        command.arg(self.configuration(name, address, properties)).env("RUST_LOG", "debug");
+        let finished = finish(&mut command).await;
+        assert!(!finished.status.success(), "{finished:?}");
+        for secret in [PASSWORD, WRONG, "correct-horse"] {
+            assert!(!finished.stderr.contains(secret) && !finished.stdout.contains(secret), "{finished:?}");
+        }
+        finished
+    }
+}
+
+/// Whoever is refused now is refused later, too.
+#[track_caller]
+fn refused_at_once(finished: &Finished, words: &[&str]) {
+    assert!(!finished.stderr.contains("trying again"), "{}", finished.stderr);
+    last_line_says(finished, words);
+}
+
+#[track_caller]
+fn last_line_says(finished: &Finished, words: &[&str]) {
+    let line = finished.stderr.lines().last().unwrap_or_default();
+    println!("{line}");
+    assert!(line.starts_with("fanfare: "), "{}", finished.stderr);
+    for word in words {
+        assert!(line.contains(word), "no `{word}` in: {line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_and_certificates_let_in_who_may_and_nobody_else() {
+    let secured = Secured::start();
+    let maker = Installation::new();
+    assert!(maker.start().await.terminate().await.success());
+    fs::copy(maker.data().join("main-secret"), secured.file("main-secret")).unwrap();
+
+    let recorder = Recorder::start().await;
+    for (name, address, properties) in [
+        ("plain", secured.sasl(), secured.by_password("PLAIN", "fanfare", PASSWORD)),
+        ("scram", secured.sasl(), secured.by_password("SCRAM-SHA-512", "fanfare", PASSWORD)),
+        ("certificate", secured.tls(), secured.by_certificate()),
+    ] {
+        let installation = Installation::new();
+        let configuration = secured.configuration(name, &address, &properties);
+        let configuration = configuration.to_str().unwrap();
+        let mut server = installation.spawn(&["--dev", "--config", configuration]);
+        server.ready().await;
+        let token = installation.token(&["--main-secret-file", &secured.file("main-secret")]).await;
+        let client = installation.client_with(Some(&token));
+        let application = client.application(name).await;
+        client.endpoint(&application, &recorder.url(&format!("/{name}")), &json!({})).await;
+        let body = json!({ "eventType": "a.b", "payload": {} }).to_string();
+        let id = client.publish(&application, &[], &body).await.id(202);
+        wait::until("the message arrives", wait::PATIENCE * 2, async || {
+            recorder.receipts().iter().any(|receipt| receipt.header("webhook-id") == id).then_some(())
+        })
+        .await;
+        assert_eq!(server.said(PASSWORD), 0);
+        assert!(server.terminate().await.success());
+    }
+
+    let wrong = secured.by_password("SCRAM-SHA-512", "fanfare", WRONG);
+    refused_at_once(
+        &secured.serve_in_vain("wrong", &secured.sasl(), &wrong).await,
+        &[&secured.sasl(), "refuses this user", "Authentication failed"],
+    );
+    let nobody = secured.by_password("PLAIN", "nobody", PASSWORD);
+    refused_at_once(
+        &secured.serve_in_vain("nobody", &secured.sasl(), &nobody).await,
+        &[&secured.sasl(), "refuses this user", "nobody.control"],
+    );
+    let mut stranger = secured.by_password("PLAIN", "fanfare", PASSWORD);
+    stranger[1] = format!("ssl.ca.location={}", secured.file("stranger.pem"));
+    refused_at_once(
+        &secured.serve_in_vain("stranger", &secured.sasl(), &stranger).await,
+        &[&secured.sasl(), "certificate verify failed"],
+    );
+    let mut bare = secured.by_certificate();
+    bare.truncate(2);
+    last_line_says(&secured.serve_in_vain("bare", &secured.tls(), &bare).await, &[&secured.tls()]);
+
+    // A mistake in the file does not show what stands there.
+    let mistaken = secured.file("mistaken.toml");
+    fs::write(&mistaken, format!("kafka_properties = \"sasl.password={PASSWORD}\"\n")).unwrap();
+    let mut command = maker.command(&["serve", "--config", &mistaken]);
+    let finished = finish(&mut command).await;
+    last_line_says(&finished, &["kafka_properties is a list"]);
+    assert!(!finished.stderr.contains("correct-horse"), "{finished:?}");
+}
