@@ -35,6 +35,25 @@ impl Engine {
         Ok(Self::Embedded(log))
     }
 
+    /// For looking only, beside the processes that write; it has as many partitions as are there.
+    pub(crate) async fn open_for_reading(settings: &Settings) -> anyhow::Result<Self> {
+        match &settings.kafka {
+            None => {
+                let options = EmbeddedOptions::new(&settings.data_dir, 1, 1);
+                let log = EmbeddedLog::open(EmbeddedOptions { read_only: true, ..options })?;
+                Ok(Self::Embedded(log))
+            }
+            #[cfg(feature = "kafka")]
+            Some(kafka) => {
+                let options = kafka_options(settings, kafka);
+                let options = fanfare_log::kafka::Options { read_only: true, ..options };
+                Ok(Self::Kafka(fanfare_log::kafka::KafkaLog::open(options).await?))
+            }
+            #[cfg(not(feature = "kafka"))]
+            Some(kafka) => open_kafka(settings, kafka).await,
+        }
+    }
+
     pub(crate) fn log(&self) -> Arc<dyn Log> {
         match self {
             Self::Embedded(log) => Arc::clone(log) as Arc<dyn Log>,

@@ -32,7 +32,7 @@ enum Command {
     Token(cmd::token::Args),
     /// Check the signature of a request that was received.
     Verify(cmd::verify::Args),
-    /// Show what a data directory holds: topics, lanes, attempts, dead letters.
+    /// Show what a data directory, or an installation on Kafka, holds: topics, lanes, attempts, dead letters.
     Inspect(cmd::inspect::Args),
     /// Show, make and check the topics on Apache Kafka.
     #[cfg(feature = "kafka")]

@@ -1,29 +1,23 @@
-//! `fanfare inspect`: what a data directory holds, server running or not. Reads only.
+//! `fanfare inspect`: what a data directory, or an installation on Kafka, holds; servers running or not. Reads only.
 
 mod report;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    io::IsTerminal as _,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use fanfare_control::{Endpoint, View};
-use fanfare_core::{Clock as _, Ordering, Partition, Policy, SystemClock};
+use fanfare_core::{Clock as _, Partition, SystemClock};
 use fanfare_delivery::inspect::{self, InspectError, Query};
-use fanfare_log::{
-    Log, ReadError, Topic,
-    embedded::{EmbeddedLog, OpenError, Options as LogOptions},
-};
+use fanfare_log::{Log, ReadError, Topic, embedded::OpenError};
 
-use self::report::Report;
-use crate::settings;
+use self::report::{Place, Report};
+use crate::{
+    engine::Engine,
+    settings::{self, Options, Settings},
+};
 
 /// Beside a running server a file may go away, or a copy of the tables be torn, while we look.
 const TRIES: usize = 5;
@@ -34,6 +28,15 @@ pub(crate) struct Args {
     /// Data directory to look at; its server may be running.
     #[arg(long, env = "FANFARE_DATA_DIR", default_value = settings::DATA_DIR)]
     data_dir: PathBuf,
+    /// Brokers of Apache Kafka as HOST:PORT, comma separated: look there instead of into a data directory.
+    #[arg(long, env = "FANFARE_KAFKA")]
+    kafka: Option<String>,
+    /// Begins the names of the topics on Kafka [default: fanfare.].
+    #[arg(long, env = "FANFARE_KAFKA_PREFIX")]
+    kafka_prefix: Option<String>,
+    /// Settings of librdkafka as NAME=VALUE, comma separated: TLS, SASL and whatever else a cluster needs.
+    #[arg(long, env = "FANFARE_KAFKA_PROPERTIES", value_delimiter = ',')]
+    kafka_properties: Option<Vec<String>>,
     /// Only this endpoint, by id (`ep_…`) or uid.
     #[arg(long)]
     endpoint: Option<String>,
@@ -56,8 +59,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let settings = settings(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = runtime.block_on(look(args)).map_err(plain)?;
+    let report = runtime.block_on(look(args, &settings)).map_err(plain)?;
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
@@ -66,14 +70,26 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn look(args: &Args) -> anyhow::Result<Report> {
+fn settings(args: &Args) -> anyhow::Result<Settings> {
+    let options = Options {
+        data_dir: Some(args.data_dir.clone()),
+        kafka: args.kafka.clone(),
+        kafka_prefix: args.kafka_prefix.clone(),
+        kafka_properties: args.kafka_properties.clone(),
+        ordering: Some(args.ordering.clone()),
+        ..Options::default()
+    };
+    options.check()
+}
+
+async fn look(args: &Args, settings: &Settings) -> anyhow::Result<Report> {
     for _ in 1..TRIES {
-        match read(args).await {
+        match open_and_read(args, settings).await {
             Err(error) if is_passing(&error) => tokio::time::sleep(PAUSE).await,
             result => return result,
         }
     }
-    read(args).await
+    open_and_read(args, settings).await
 }
 
 /// The message of such an error holds its causes.
@@ -95,12 +111,18 @@ fn is_passing(error: &anyhow::Error) -> bool {
     }
 }
 
-async fn read(args: &Args) -> anyhow::Result<Report> {
-    // The numbers of partitions are read from the directory.
-    let log = EmbeddedLog::open(LogOptions { read_only: true, ..LogOptions::new(&args.data_dir, 1, 1) })?;
-    let view = fanfare_control::replay(&*log).await?;
+async fn open_and_read(args: &Args, settings: &Settings) -> anyhow::Result<Report> {
+    let engine = Engine::open_for_reading(settings).await?;
+    let report = read(args, settings, &*engine.log()).await;
+    engine.close().await;
+    report
+}
+
+async fn read(args: &Args, settings: &Settings, log: &dyn Log) -> anyhow::Result<Report> {
+    let view = fanfare_control::replay(log).await?;
     let now = SystemClock.now();
-    let mut report = Report::new(&args.data_dir, &view, now);
+    let place = Place::of(settings);
+    let mut report = Report::new(&place, &view, now);
     for topic in Topic::ALL {
         if args.topic.as_deref().is_none_or(|only| only == topic.as_str()) {
             for partition in (0..log.partitions(topic)).map(Partition) {
@@ -111,12 +133,12 @@ async fn read(args: &Args) -> anyhow::Result<Report> {
     if args.topic.is_some() {
         return Ok(report);
     }
-    let only = args.endpoint.as_deref().map(|id| find(&view, id, &args.data_dir)).transpose()?;
+    let only = args.endpoint.as_deref().map(|id| find(&view, id, &place)).transpose()?;
     let query = Query {
         endpoint: only.as_ref().map(|endpoint| endpoint.number),
         attempts: args.last,
         items: args.limit,
-        policy: Policy { ordering: ordering(&args.ordering), ..Policy::default() },
+        policy: settings.policy.clone(),
         now,
     };
     let partitions = log.partitions(Topic::Deliveries);
@@ -125,29 +147,18 @@ async fn read(args: &Args) -> anyhow::Result<Report> {
             continue;
         }
         show_progress(Some((partition, partitions)));
-        let state = inspect::partition(&*log, &view, partition, &query).await;
+        let state = inspect::partition(log, &view, partition, &query).await;
         show_progress(None);
         report.add_partition(partition, &state?, &view, &query);
     }
     Ok(report)
 }
 
-fn find(view: &View, id: &str, data_dir: &Path) -> anyhow::Result<Arc<Endpoint>> {
+fn find(view: &View, id: &str, place: &Place) -> anyhow::Result<Arc<Endpoint>> {
     let is_it = |endpoint: &&Arc<Endpoint>| {
         endpoint.id.to_string() == id || endpoint.settings.uid.as_deref() == Some(id)
     };
-    view.endpoints()
-        .find(is_it)
-        .cloned()
-        .with_context(|| format!("there is no endpoint `{id}` in {}", data_dir.display()))
-}
-
-fn ordering(text: &str) -> Ordering {
-    match text {
-        "keyed" => Ordering::Keyed,
-        "unordered" => Ordering::Unordered,
-        _ => Ordering::Strict,
-    }
+    view.endpoints().find(is_it).cloned().with_context(|| format!("there is no endpoint `{id}` in {place}"))
 }
 
 /// A large log takes a while; whoever waits at a terminal sees how far it is.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Client, Installation, Recorder};
+use crate::support::{Answer, Client, Engine, Installation, Recorder, on_every_engine};
 
 /// One wrong request. `{app}` in a path stands for an application that exists.
 struct Wrong {
@@ -203,9 +203,15 @@ const TABLE: &[Wrong] = &[
     Wrong { name: "page too long", path: "/api/v1/app?limit=251", field: "limit", remedy: "250", ..GET },
 ];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn is_refused_with_field_and_remedy_and_nothing_is_written() {
-    let world = World::new().await;
+on_every_engine! {
+    is_refused_with_field_and_remedy_and_nothing_is_written,
+    oversize_bodies_are_refused_before_they_are_read,
+    tokens_open_what_they_are_for,
+    without_dev_only_public_https_endpoints_are_taken,
+}
+
+async fn is_refused_with_field_and_remedy_and_nothing_is_written(engine: Engine) {
+    let world = World::new(&engine).await;
     let before = world.written().await;
     let mut failures = Vec::new();
     for wrong in TABLE {
@@ -221,9 +227,8 @@ async fn is_refused_with_field_and_remedy_and_nothing_is_written() {
     world.nothing_was_published().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn oversize_bodies_are_refused_before_they_are_read() {
-    let world = World::new().await;
+async fn oversize_bodies_are_refused_before_they_are_read(engine: Engine) {
+    let world = World::new(&engine).await;
     let path = format!("/api/v1/app/{}/msg", world.application);
     let body = format!(r#"{{"eventType":"a","payload":{{"pad":"{}"}}}}"#, "x".repeat(1 << 20));
     let answer = world.client.send("POST", &path, &[], &body).await;
@@ -232,9 +237,8 @@ async fn oversize_bodies_are_refused_before_they_are_read() {
     world.nothing_was_published().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn tokens_open_what_they_are_for() {
-    let world = World::new().await;
+async fn tokens_open_what_they_are_for(engine: Engine) {
+    let world = World::new(&engine).await;
     let path = format!("/api/v1/app/{}", world.application);
     for token in [None, Some("garbage"), Some("eyJhbGciOiJub25lIn0.eyJzdWIiOiJvcmdfMSJ9.")] {
         let answer = world.installation.client_with(token).get(&path).await;
@@ -243,7 +247,7 @@ async fn tokens_open_what_they_are_for() {
         assert!(!body["detail"].as_str().unwrap().is_empty());
     }
     // A token of another installation is signed with another secret.
-    let elsewhere = Installation::new().token(&[]).await;
+    let elsewhere = Installation::on(&engine).token(&[]).await;
     world.installation.client_with(Some(&elsewhere)).get(&path).await.json(401);
 
     let another = world.client.application("another").await;
@@ -254,9 +258,8 @@ async fn tokens_open_what_they_are_for() {
     assert_eq!(narrow.post("/api/v1/app", &json!({ "name": "mine" })).await.status, 403);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn without_dev_only_public_https_endpoints_are_taken() {
-    let installation = Installation::new();
+async fn without_dev_only_public_https_endpoints_are_taken(engine: Engine) {
+    let installation = Installation::on(&engine);
     let mut server = installation.spawn(&[]);
     server.ready().await;
     let client = installation.client().await;
@@ -292,8 +295,8 @@ struct World {
 }
 
 impl World {
-    async fn new() -> Self {
-        let installation = Installation::new();
+    async fn new(engine: &Engine) -> Self {
+        let installation = Installation::on(engine);
         let server = installation.start().await;
         let client = installation.client().await;
         let application = client.application("careless").await;

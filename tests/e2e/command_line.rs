@@ -8,8 +8,9 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Installation, Receipt, Recorder, Reply,
+    Engine, Installation, Receipt, Recorder, Reply,
     installation::{Finished, fanfare, finish},
+    on_every_engine,
     wait::{self, PATIENCE},
 };
 
@@ -64,10 +65,14 @@ async fn the_demo_refuses_what_it_cannot_do_in_one_line() {
     assert_eq!(finished.stderr.lines().count(), 1, "{finished:?}");
 }
 
+on_every_engine! {
+    inspect_shows_lanes_and_dead_letters,
+    verify_tells_a_delivery_from_a_forgery,
+}
+
 /// One endpoint refuses the third message for good, one cannot be reached.
-#[tokio::test(flavor = "multi_thread")]
-async fn inspect_shows_lanes_and_dead_letters() {
-    let installation = Installation::new();
+async fn inspect_shows_lanes_and_dead_letters(engine: Engine) {
+    let installation = Installation::on(&engine);
     let server = installation.start().await;
     let client = installation.client().await;
     let poisoned = |receipt: &Receipt| receipt.body.ends_with(b"3}");
@@ -135,9 +140,8 @@ async fn inspect_refuses_what_is_no_data_directory() {
     assert!(!installation.data().exists(), "looking makes nothing");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn verify_tells_a_delivery_from_a_forgery() {
-    let installation = Installation::new();
+async fn verify_tells_a_delivery_from_a_forgery(engine: Engine) {
+    let installation = Installation::on(&engine);
     let server = installation.start().await;
     let client = installation.client().await;
     let recorder = Recorder::start().await;

@@ -7,6 +7,7 @@ mod support;
 
 mod bad_input;
 mod command_line;
+mod engines;
 mod first_message;
 mod full_disk;
 mod image;

@@ -4,12 +4,21 @@ use std::{
     collections::HashSet,
     hash::{BuildHasher as _, RandomState},
     path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
+};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{Client, Installation, Receipt, Recorder, Server, wait};
+use crate::support::{Client, Engine, Installation, Receipt, Recorder, Reply, Server, wait};
 
 /// One installation: a prefix on the broker that all tests share, and the main secret of all its processes.
 struct Shared {
@@ -179,4 +188,91 @@ async fn topics_are_planned_made_and_checked() {
         !other.status.success() && other.stdout.contains("partitions"),
         "their number is fixed: {other:?}"
     );
+}
+
+/// Nobody listens there: which address and why, again and again until the time is up.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_broker_at_the_start() {
+    let installation = Installation::on(&Engine::kafka_at("127.0.0.1:1"));
+    let serve = ["serve", "--dev", "--listen", "127.0.0.1:0", "--kafka-wait-secs", "3"];
+    let finished = installation.run(&serve).await;
+    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+    let (log, said): (Vec<&str>, Vec<&str>) = finished.stderr.lines().partition(|line| line.starts_with('{'));
+    let [line] = said.as_slice() else { panic!("not one line: {finished:?}") };
+    assert!(line.contains("Kafka at 127.0.0.1:1 ") && line.contains("refused"), "{line}");
+    let tries = log.iter().filter(|line| line.contains("trying again")).collect::<Vec<_>>();
+    assert!(!tries.is_empty() && tries.iter().all(|line| line.contains("127.0.0.1:1")), "{finished:?}");
+    assert!(!finished.stdout.contains("listening"), "it was ready for nobody: {finished:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inspect_needs_topics() {
+    let installation = Installation::on(&Engine::kafka());
+    for _ in 0..2 {
+        let finished = installation.run(&["inspect"]).await;
+        assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+        assert_eq!(finished.stderr.lines().count(), 1, "{finished:?}");
+        assert!(finished.stderr.contains("missing on Kafka"), "looking makes nothing: {finished:?}");
+    }
+}
+
+/// Kafka removes records that an endpoint still waits for: they end as expired, and what comes later is delivered.
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_past_a_cursor_is_no_silent_skip() {
+    let engine = Engine::kafka();
+    let installation = Installation::on(&engine);
+    let server = installation.start().await;
+    let client = installation.client().await;
+    let is_down = Arc::new(AtomicBool::new(true));
+    let recorder = Recorder::behaving({
+        let is_down = Arc::clone(&is_down);
+        move |_| Reply::Status(if is_down.load(Ordering::Relaxed) { 500 } else { 204 })
+    })
+    .await;
+    let application = client.application("late").await;
+    client.endpoint(&application, &recorder.url("/late"), &json!({})).await;
+    let publish = async |n: u32| {
+        let body = json!({ "eventType": "number.counted", "payload": { "n": n } }).to_string();
+        client.publish(&application, &[], &body).await.id(202)
+    };
+    for n in 0..LATE {
+        publish(n).await;
+    }
+    wait::until("all wait for the endpoint", wait::PATIENCE, async || {
+        let report = installation.inspect().await;
+        (report["lanes"][0]["pending"] == LATE).then_some(())
+    })
+    .await;
+    assert!(server.terminate().await.success());
+    let failed = recorder.receipts().len();
+    remove_records(&engine).await;
+    is_down.store(false, Ordering::Relaxed);
+
+    let server = installation.start().await;
+    let last = publish(LATE).await;
+    let receipts = recorder.received(failed + 1).await;
+    assert_eq!(receipts[failed].header("webhook-id"), last, "the others are gone");
+    let metrics = client.get("/metrics").await;
+    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+    let expired = metrics.lines().find(|line| {
+        line.starts_with("fanfare_delivery_settled_total{") && line.contains(r#"reason="expired""#)
+    });
+    let expired = expired.and_then(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+    assert_eq!(expired, Some(f64::from(LATE)), "{metrics}");
+    assert!(server.terminate().await.success());
+}
+
+const LATE: u32 = 10;
+
+/// All deliveries, as retention would.
+async fn remove_records(engine: &Engine) {
+    let Engine::Kafka(topics) = engine else { panic!("{engine:?} has no topics") };
+    let mut below = TopicPartitionList::new();
+    for partition in 0..4 {
+        let topic = format!("{}deliveries", topics.prefix);
+        below.add_partition_offset(&topic, partition, Offset::End).unwrap();
+    }
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &topics.brokers).create().unwrap();
+    admin.delete_records(&below, &AdminOptions::new()).await.unwrap();
 }

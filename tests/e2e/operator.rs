@@ -2,14 +2,19 @@
 
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _};
 
-use crate::support::{
-    Installation,
-    installation::{Finished, finish},
-};
+use crate::support::{Engine, Installation, installation::Finished, on_every_engine};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_port_is_in_use() {
-    let installation = Installation::new();
+on_every_engine! {
+    the_port_is_in_use,
+    the_main_secret_is_readable_by_others,
+    the_main_secret_is_no_secret,
+    the_main_secret_cannot_be_read,
+    the_main_secret_is_another_installations,
+    an_option_is_wrong,
+}
+
+async fn the_port_is_in_use(engine: Engine) {
+    let installation = Installation::on(&engine);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let finished = installation.run(&["serve", "--dev", "--listen", &address]).await;
@@ -38,10 +43,9 @@ async fn the_data_directory_is_of_another_version() {
     refused(&finished, &["format"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_main_secret_is_readable_by_others() {
-    let installation = Installation::new();
-    let secret = installation.data().join("main-secret");
+async fn the_main_secret_is_readable_by_others(engine: Engine) {
+    let installation = Installation::on(&engine);
+    let secret = installation.main_secret();
     assert!(installation.start().await.terminate().await.success());
     assert_eq!(fs::metadata(&secret).unwrap().permissions().mode() & 0o777, 0o600);
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
@@ -49,40 +53,36 @@ async fn the_main_secret_is_readable_by_others() {
     refused(&finished, &[secret.to_str().unwrap(), "600"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_main_secret_is_no_secret() {
-    let installation = Installation::new();
-    let secret = installation.data().join("main-secret");
+async fn the_main_secret_is_no_secret(engine: Engine) {
+    let installation = Installation::on(&engine);
+    let secret = installation.main_secret();
     assert!(installation.start().await.terminate().await.success());
     fs::write(&secret, "too short\n").unwrap();
     let finished = installation.run(&["serve", "--dev", "--listen", "127.0.0.1:0"]).await;
     refused(&finished, &[secret.to_str().unwrap()]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_main_secret_cannot_be_read() {
-    let installation = Installation::new();
+async fn the_main_secret_cannot_be_read(engine: Engine) {
+    let installation = Installation::on(&engine);
     let missing = installation.data().join("nowhere").join("secret");
-    let mut command = installation.command(&["serve", "--dev", "--listen", "127.0.0.1:0"]);
-    command.arg("--main-secret-file").arg(&missing);
-    refused(&finish(&mut command).await, &[missing.to_str().unwrap()]);
+    let missing = missing.to_str().unwrap();
+    let serve = ["serve", "--dev", "--listen", "127.0.0.1:0", "--main-secret-file", missing];
+    refused(&installation.run(&serve).await, &[missing]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_main_secret_is_another_installations() {
-    let installation = Installation::new();
-    let another = Installation::new();
+async fn the_main_secret_is_another_installations(engine: Engine) {
+    let installation = Installation::on(&engine);
+    let another = Installation::on(&engine.another());
     for each in [&installation, &another] {
         assert!(each.start().await.terminate().await.success());
     }
-    fs::copy(another.data().join("main-secret"), installation.data().join("main-secret")).unwrap();
+    fs::copy(another.main_secret(), installation.main_secret()).unwrap();
     let finished = installation.run(&["serve", "--dev", "--listen", "127.0.0.1:0"]).await;
     refused(&finished, &["secret"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_option_is_wrong() {
-    let installation = Installation::new();
+async fn an_option_is_wrong(engine: Engine) {
+    let installation = Installation::on(&engine);
     let finished = installation.run(&["serve", "--listen", "nowhere"]).await;
     assert!(!finished.status.success(), "{finished:?}");
     assert!(finished.stderr.contains("listen"), "{finished:?}");

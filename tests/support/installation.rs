@@ -1,4 +1,4 @@
-//! A data directory, and the commands that work on it.
+//! A data directory, perhaps with topics on Kafka, and the commands that work on it.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::{
     client::{Address, Client},
+    engine::Engine,
     server::Server,
     wait::{self, PATIENCE},
 };
@@ -16,8 +17,17 @@ use super::{
 /// A data directory that outlives the servers started on it.
 pub(crate) struct Installation {
     directory: TempDir,
+    engine: Engine,
     address: Address,
 }
+
+/// Subcommands that work on the log, and so have to be told where it is.
+const ON_LOG: [&str; 2] = ["serve", "inspect"];
+
+/// Subcommands that an installation on Kafka gives its main secret.
+const NEED_SECRET: [&str; 2] = ["serve", "token"];
+/// Who was killed is missed sooner than in production.
+const SESSION: &str = "session.timeout.ms=6000,heartbeat.interval.ms=500";
 
 /// How a command ended.
 #[derive(Debug)]
@@ -28,9 +38,14 @@ pub(crate) struct Finished {
 }
 
 impl Installation {
+    /// On the embedded engine.
     pub(crate) fn new() -> Self {
+        Self::on(&Engine::Embedded)
+    }
+
+    pub(crate) fn on(engine: &Engine) -> Self {
         let directory = tempfile::tempdir().expect("there is room for a temporary directory");
-        Self { directory, address: Address::default() }
+        Self { directory, engine: engine.clone(), address: Address::default() }
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -88,7 +103,7 @@ impl Installation {
         finished.stdout.trim().to_owned()
     }
 
-    /// `fanfare inspect --json` of a server that is stopped.
+    /// `fanfare inspect --json`, server running or not.
     pub(crate) async fn inspect(&self) -> serde_json::Value {
         let finished = self.run(&["inspect", "--json"]).await;
         assert!(finished.status.success(), "{finished:?}");
@@ -96,7 +111,7 @@ impl Installation {
             .unwrap_or_else(|error| panic!("{error} in {}", finished.stdout))
     }
 
-    /// Runs `fanfare ARGUMENTS --data-dir …` to its end.
+    /// Runs `fanfare ARGUMENTS --data-dir …` to its end, on the installation's engine.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Finished {
         finish(&mut self.command(arguments)).await
     }
@@ -104,7 +119,39 @@ impl Installation {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = fanfare(self.directory.path());
         command.args(arguments).arg("--data-dir").arg(self.data());
+        if let (Engine::Kafka(topics), Some(subcommand)) = (&self.engine, arguments.first())
+            && ON_LOG.contains(subcommand)
+        {
+            command.args(["--kafka", &topics.brokers, "--kafka-prefix", &topics.prefix]);
+            if *subcommand == "serve" {
+                command.args(["--message-partitions", "2", "--delivery-partitions", "4"]);
+                command.args(["--kafka-properties", SESSION]);
+            }
+        }
+        let secret = "--main-secret-file";
+        if self.engine.is_kafka() && NEED_SECRET.contains(&arguments[0]) && !arguments.contains(&secret) {
+            self.make_main_secret();
+            command.arg(secret).arg(self.main_secret());
+        }
         command
+    }
+
+    /// On the embedded engine the first start makes it; on Kafka all processes are given it.
+    pub(crate) fn main_secret(&self) -> PathBuf {
+        match self.engine {
+            Engine::Embedded => self.data().join("main-secret"),
+            Engine::Kafka(_) => self.directory.path().join("main-secret"),
+        }
+    }
+
+    /// As an operator does for an installation on Kafka.
+    fn make_main_secret(&self) {
+        if self.main_secret().exists() {
+            return;
+        }
+        let mut token = fanfare(self.directory.path());
+        token.args(["token", "--data-dir"]).arg(self.directory.path()).stdout(Stdio::null());
+        assert!(token.status().expect("the binary was built").success());
     }
 }
 

@@ -4,6 +4,7 @@
 //! No test sleeps for something to happen: it waits until it has, with a deadline ([`wait`]).
 
 pub(crate) mod client;
+pub(crate) mod engine;
 pub(crate) mod installation;
 pub(crate) mod log;
 pub(crate) mod random;
@@ -12,6 +13,7 @@ pub(crate) mod server;
 pub(crate) mod wait;
 
 pub(crate) use client::{Answer, Client};
+pub(crate) use engine::{Engine, on_every_engine};
 pub(crate) use installation::Installation;
 pub(crate) use recorder::{Receipt, Recorder, Reply};
 pub(crate) use server::Server;

@@ -36,6 +36,8 @@ pub(crate) struct Receipt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
     Status(u16),
+    /// The same, after a while.
+    After(Duration, u16),
     /// No answer while the sender waits.
     Silence,
 }
@@ -129,7 +131,10 @@ async fn record(
         receipts.len() - 1
     };
     match reply {
-        Reply::Status(status) => {
+        Reply::Status(status) | Reply::After(_, status) => {
+            if let Reply::After(delay, _) = reply {
+                tokio::time::sleep(delay).await;
+            }
             lock(&receipts)[index].answered = Some((Instant::now(), status));
             Ok(answer(status))
         }

@@ -68,8 +68,12 @@ pub struct KafkaLog {
 
 impl KafkaLog {
     /// Makes topics that are missing, looks whether they can be worked with, and connects.
-    pub async fn open(options: Options) -> Result<Arc<Self>, OpenError> {
-        topics::create(&options).await?;
+    pub async fn open(mut options: Options) -> Result<Arc<Self>, OpenError> {
+        if options.read_only {
+            options = topics::as_found(options).await?;
+        } else {
+            topics::create(&options).await?;
+        }
         let checked = topics::check(&options, options.recorded.as_ref()).await?;
         if !checked.report.is_usable() {
             let cause: Vec<&str> = checked.report.of(Level::Error).collect();

@@ -11,6 +11,7 @@ mod bench;
 mod checks;
 mod command;
 mod dist;
+mod engines;
 mod kafka;
 mod layers;
 mod report;

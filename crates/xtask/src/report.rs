@@ -4,10 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::engines::Engines;
+
 #[derive(Default)]
 pub(crate) struct Report {
     steps: Vec<(String, Duration, bool)>,
     tests: Vec<(String, Tally)>,
+    pub(crate) engines: Engines,
 }
 
 /// How the tests of one binary ended.
@@ -32,7 +35,7 @@ impl Report {
         self.tests.push((binary, tally));
     }
 
-    /// Seconds per step, then tests per binary; the last line is the sum.
+    /// Seconds per step, tests per engine, tests per binary; the last line is the sum.
     pub(crate) fn print(&self) {
         println!();
         for (name, took, done) in &self.steps {
@@ -42,6 +45,7 @@ impl Report {
         if self.tests.is_empty() {
             return;
         }
+        self.engines.print();
         println!();
         for (binary, tally) in self.tests.iter().filter(|(_, tally)| tally.passed + tally.failed > 0) {
             println!("{:>5} passed, {} failed: {binary}", tally.passed, tally.failed);

@@ -11,7 +11,7 @@ use fanfare_testkit::kafka::{ADDRESS_VARIABLE, Cluster, TOOLS_VARIABLE};
 use serde_json::Value;
 
 use crate::{
-    command, kafka,
+    command, engines, kafka,
     report::{Report, Tally},
     system, tools,
     workspace::Workspace,
@@ -37,6 +37,14 @@ struct Setup<'a> {
     workspace: &'a Workspace,
     /// One broker for all; it ends with this value, or with this process.
     kafka: Option<Cluster>,
+}
+
+/// What a test binary said.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Said {
+    tally: Tally,
+    /// The names of the tests that it ran, well or not.
+    ran: Vec<String>,
 }
 
 /// A built test binary.
@@ -72,6 +80,8 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report, suites: &[Suite]) 
     if !failed.is_empty() {
         bail!("tests failed in: {}", failed.join(", "));
     }
+    let differences = report.engines.differences();
+    ensure!(differences.is_empty(), "not the same tests on every engine:\n{}", differences.join("\n"));
     Ok(())
 }
 
@@ -114,15 +124,18 @@ fn built(line: &str) -> Option<Binary> {
 fn unit(setup: &Setup<'_>, report: &mut Report, binaries: &[Binary]) -> Result<Vec<String>> {
     let mut failed = Vec::new();
     for binary in binaries.iter().filter(|binary| binary.target != END_TO_END) {
-        let tally = report.step(&binary.name, || execute(setup, binary, &[]))?;
-        if tally.failed > 0 {
+        let said = report.step(&binary.name, || execute(setup, binary, &[]))?;
+        if said.tally.failed > 0 {
             failed.push(binary.name.clone());
         }
-        report.tests(binary.name.clone(), tally);
+        if engines::SHARED.contains(&&*binary.target) {
+            report.engines.add(&binary.target, &said.ran);
+        }
+        report.tests(binary.name.clone(), said.tally);
     }
     let mut doc = command::cargo(&setup.workspace.root);
     doc.args(["test", "--workspace", "--locked", "--doc"]);
-    let tally = report.step("documentation", || count(&mut doc))?;
+    let Said { tally, .. } = report.step("documentation", || count(&mut doc))?;
     if tally.failed > 0 {
         failed.push("documentation".to_owned());
     }
@@ -139,12 +152,13 @@ fn end_to_end(
 ) -> Result<Vec<String>> {
     let binary = binaries.iter().find(|binary| binary.target == END_TO_END);
     let binary = binary.context("cargo built no end-to-end tests")?;
-    let tally = report.step(name, || execute(setup, binary, arguments))?;
+    let Said { tally, ran } = report.step(name, || execute(setup, binary, arguments))?;
+    report.engines.add(&binary.target, &ran);
     report.tests(name.to_owned(), tally);
     Ok(if tally.failed > 0 { vec![name.to_owned()] } else { Vec::new() })
 }
 
-fn execute(setup: &Setup<'_>, binary: &Binary, arguments: &[&str]) -> Result<Tally> {
+fn execute(setup: &Setup<'_>, binary: &Binary, arguments: &[&str]) -> Result<Said> {
     let mut command = Command::new(&binary.program);
     command.current_dir(&binary.directory).args(arguments);
     command.env("CARGO_MANIFEST_DIR", &binary.directory).env(TOOLS_VARIABLE, setup.workspace.tools());
@@ -155,27 +169,35 @@ fn execute(setup: &Setup<'_>, binary: &Binary, arguments: &[&str]) -> Result<Tal
 }
 
 /// Runs tests, shows their output, and counts what it says.
-fn count(command: &mut Command) -> Result<Tally> {
+fn count(command: &mut Command) -> Result<Said> {
     let shown = command::shown(command);
     let mut child =
         command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {shown}"))?;
     let output = child.stdout.take().context("the output was piped")?;
-    let mut tally = Tally::default();
+    let mut said = Said::default();
     for line in BufReader::new(output).split(b'\n') {
         let mut line = line.context("cannot read the output of tests")?;
-        if let Some(counted) = std::str::from_utf8(&line).ok().and_then(tallied) {
-            tally.passed += counted.passed;
-            tally.failed += counted.failed;
+        if let Ok(text) = std::str::from_utf8(&line) {
+            let counted = tallied(text).unwrap_or_default();
+            said.tally.passed += counted.passed;
+            said.tally.failed += counted.failed;
+            said.ran.extend(ran(text).map(str::to_owned));
         }
         line.push(b'\n');
         std::io::stdout().write_all(&line).context("cannot write to stdout")?;
     }
     let status = child.wait()?;
-    if !status.success() && tally.failed == 0 {
+    if !status.success() && said.tally.failed == 0 {
         eprintln!("{shown}: {status}");
-        tally.failed = 1;
+        said.tally.failed = 1;
     }
-    Ok(tally)
+    Ok(said)
+}
+
+/// Reads `test lane::tests::order ... ok`: the name of a test that ran.
+fn ran(line: &str) -> Option<&str> {
+    let (name, result) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    matches!(result, "ok" | "FAILED").then_some(name)
 }
 
 /// Reads `test result: ok. 12 passed; 0 failed; …`.
@@ -203,10 +225,18 @@ mod tests {
     }
 
     #[test]
+    fn tests_that_ran_are_named() {
+        assert_eq!(ran("test lane::tests::order ... ok"), Some("lane::tests::order"));
+        assert_eq!(ran("test lane::tests::order ... FAILED"), Some("lane::tests::order"));
+        assert_eq!(ran("test lane::tests::order ... ignored, takes long"), None);
+        assert_eq!(ran("test result: ok. 12 passed; 0 failed"), None);
+    }
+
+    #[test]
     fn a_binary_that_dies_without_a_result_counts_as_failed() {
         let mut dies = Command::new("sh");
         dies.args(["-c", "exit 3"]);
-        assert_eq!(count(&mut dies).unwrap(), Tally { passed: 0, failed: 1 });
+        assert_eq!(count(&mut dies).unwrap().tally, Tally { passed: 0, failed: 1 });
     }
 
     #[test]

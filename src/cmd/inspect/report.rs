@@ -1,6 +1,6 @@
 //! What `inspect` found, as its JSON says it.
 
-use std::path::Path;
+use std::{fmt, path::PathBuf};
 
 use fanfare_control::{Endpoint, View};
 use fanfare_core::{
@@ -10,10 +10,25 @@ use fanfare_delivery::inspect::{LaneState, PartitionState, Query};
 use fanfare_log::{Bounds, Topic};
 use serde::Serialize;
 
+use crate::settings::Settings;
+
+/// Where it was looked.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    DataDir(PathBuf),
+    Kafka { brokers: String, prefix: String },
+}
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Report {
-    pub(crate) data_dir: String,
+    /// This or [`Self::kafka`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) data_dir: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kafka: Option<KafkaOut>,
+    #[serde(skip)]
+    pub(super) place: String,
     pub(crate) at: String,
     /// What this view of a running server can miss.
     pub(crate) note: &'static str,
@@ -26,6 +41,13 @@ pub(crate) struct Report {
     /// Oldest first.
     pub(crate) dead_letters: Vec<DeadLetterOut>,
     pub(crate) dead_letter_count: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct KafkaOut {
+    pub(crate) brokers: String,
+    pub(crate) prefix: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -146,8 +168,26 @@ pub(crate) struct DeadLetterOut {
     pub(super) order: Timestamp,
 }
 
+impl Place {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        match &settings.kafka {
+            None => Self::DataDir(settings.data_dir.clone()),
+            Some(kafka) => Self::Kafka { brokers: kafka.brokers.clone(), prefix: kafka.prefix.clone() },
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DataDir(path) => write!(f, "{}", path.display()),
+            Self::Kafka { brokers, prefix } => write!(f, "topics {prefix}* on Kafka at {brokers}"),
+        }
+    }
+}
+
 impl Report {
-    pub(crate) fn new(data_dir: &Path, view: &View, now: Timestamp) -> Self {
+    pub(crate) fn new(place: &Place, view: &View, now: Timestamp) -> Self {
         let installation = view.installation().map(|installation| InstallationOut {
             id: installation.id.to_string(),
             message_partitions: installation.message_partitions,
@@ -155,10 +195,22 @@ impl Report {
             applications: view.application_count(),
             endpoints: view.endpoint_count(),
         });
+        let (data_dir, kafka, note) = match place {
+            Place::DataDir(path) => {
+                let note = "as written to disk; a running server is some milliseconds ahead of it";
+                (Some(path.display().to_string()), None, note)
+            }
+            Place::Kafka { brokers, prefix } => {
+                let note = "as the brokers have it; running processes are some milliseconds ahead of it";
+                (None, Some(KafkaOut { brokers: brokers.clone(), prefix: prefix.clone() }), note)
+            }
+        };
         Self {
-            data_dir: data_dir.display().to_string(),
+            data_dir,
+            kafka,
+            place: place.to_string(),
             at: now.to_string(),
-            note: "as written to disk; a running server is some milliseconds ahead of it",
+            note,
             installation,
             topics: Vec::new(),
             partitions: Vec::new(),

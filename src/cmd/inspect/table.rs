@@ -8,7 +8,7 @@ use super::report::{AttemptOut, LaneOut, Report};
 const RETRIES: usize = 5;
 
 pub(crate) fn render(report: &Report) -> String {
-    let mut out = format!("{} at {}\n({})\n", report.data_dir, short(&report.at), report.note);
+    let mut out = format!("{} at {}\n({})\n", report.place, short(&report.at), report.note);
     if let Some(installation) = &report.installation {
         let (applications, endpoints) = (installation.applications, installation.endpoints);
         line(

@@ -14,7 +14,8 @@ fn message() -> MessageId {
 }
 
 fn report() -> Report {
-    let mut report = Report::new(Path::new("/data"), &View::default(), Timestamp::from_secs(1_000));
+    let mut report =
+        Report::new(&Place::DataDir("/data".into()), &View::default(), Timestamp::from_secs(1_000));
     let bounds = Bounds { start: fanfare_core::Offset(3), ..Bounds::default() };
     report.add_topic(Topic::Messages, Partition(2), bounds);
     report.partitions.push(report::PartitionOut { partition: 0, checkpoint: None });

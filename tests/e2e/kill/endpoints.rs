@@ -149,6 +149,11 @@ impl Endpoints {
             .collect()
     }
 
+    /// That came to all endpoints so far.
+    pub(super) fn requests(&self) -> u64 {
+        self.state.memory.iter().map(|memory| memory.lock().expect("no holder panics").requests).sum()
+    }
+
     /// Deliveries whose signature or content was wrong.
     pub(super) fn forged(&self, target: Target) -> Vec<String> {
         self.state.memory[target as usize].lock().expect("no holder panics").forged.clone()
@@ -174,9 +179,11 @@ impl Endpoints {
     }
 
     /// (endpoint, message, reason), sorted.
-    pub(super) fn expected_dead_letters(&self, published: &Published) -> Vec<(String, String, String)> {
+    pub(super) fn expected_dead_letters(&self) -> Vec<(String, String, String)> {
         let rejected = self.rejected().expect("one message was rejected");
-        let message = published.id(0, rejected).expect("it was published until acknowledged");
+        let arrivals = self.arrivals(Target::Strict);
+        let arrival = arrivals.iter().find(|arrival| arrival.stamp.seq == rejected);
+        let message = arrival.expect("it was rejected").receipt.header("webhook-id").to_owned();
         let id = |target: Target| self.ids[target as usize].get().expect("it was created").clone();
         let mut letters: Vec<_> =
             Target::PARKING.map(|target| (id(target), message.clone(), "rejected".to_owned())).into();

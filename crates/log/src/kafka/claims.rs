@@ -279,12 +279,14 @@ impl State {
 fn config(options: &Options, group: &str) -> rdkafka::ClientConfig {
     let mut config = client::reader_config(options);
     config.remove("group.instance.id");
+    // A cluster may allow others only; the epochs guard what a member does that is taken for dead.
+    client::set_default(&mut config, "session.timeout.ms", &millis(options.session_timeout));
+    client::set_default(&mut config, "heartbeat.interval.ms", &millis(options.heartbeat));
+    let poll = options.session_timeout.max(Duration::from_mins(1));
+    client::set_default(&mut config, "max.poll.interval.ms", &millis(poll));
     config
         .set("group.id", format!("{}{group}", options.prefix))
         .set("partition.assignment.strategy", "cooperative-sticky")
-        .set("session.timeout.ms", millis(options.session_timeout))
-        .set("heartbeat.interval.ms", millis(options.heartbeat))
-        .set("max.poll.interval.ms", millis(options.session_timeout.max(Duration::from_mins(1))))
         // Should a record come in before a partition is paused.
         .set("fetch.message.max.bytes", "1");
     config

@@ -63,6 +63,9 @@ pub struct Options {
     pub append_timeout: Duration,
     /// A read that got no answer after this has failed.
     pub read_timeout: Duration,
+    /// Only looks: makes no topics, takes no appends, and has as many partitions as there are, whatever is said above.
+    /// Not for claims.
+    pub read_only: bool,
     /// Settings of librdkafka by its names: TLS, authentication, whatever a cluster needs. They come before our
     /// choices, except for those on which the contract rests.
     pub properties: BTreeMap<String, String>,
@@ -87,6 +90,7 @@ impl Options {
             drain: limits::DRAIN,
             append_timeout: Duration::from_secs(8),
             read_timeout: Duration::from_secs(5),
+            read_only: false,
             properties: BTreeMap::new(),
             recorded: None,
         }

@@ -124,11 +124,13 @@ impl Producer {
                 began_at: None,
                 next_number: 0,
                 value: Vec::new(),
-                closed: false,
+                closed: options.read_only,
             }),
         };
-        let first = producer.begin()?;
-        producer.sending.lock().session = Some(first);
+        if !options.read_only {
+            let first = producer.begin()?;
+            producer.sending.lock().session = Some(first);
+        }
         Ok(producer)
     }
 
@@ -227,7 +229,8 @@ impl Producer {
     /// The session as it is, or a new one in place of one that broke.
     fn session(&self, sending: &mut Sending) -> Result<Session, AppendError> {
         if sending.closed {
-            return Err(AppendError::Closed("the log is shut down".to_owned()));
+            let cause = "the log is shut down, or was opened for reading only";
+            return Err(AppendError::Closed(cause.to_owned()));
         }
         if let Some(session) = sending.session.take_if(|session| session.context().is_broken()) {
             tracing::warn!(

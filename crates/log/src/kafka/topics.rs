@@ -126,6 +126,18 @@ pub async fn check(options: &Options, recorded: Option<&Recorded>) -> Result<Che
     .await
 }
 
+/// The options with the numbers of partitions that the topics have. What is missing is for [`check`] to tell.
+pub(super) async fn as_found(options: Options) -> Result<Options, Error> {
+    let found = with_admin(&options, |admin, wanted| admin.find(wanted)).await?;
+    let partitions = |topic: Topic| {
+        let name = format!("{}{}", options.prefix, topic.as_str());
+        found.get(&name).map(|topic| topic.partitions)
+    };
+    let message_partitions = partitions(Topic::Messages).unwrap_or(options.message_partitions);
+    let delivery_partitions = partitions(Topic::Deliveries).unwrap_or(options.delivery_partitions);
+    Ok(Options { message_partitions, delivery_partitions, ..options })
+}
+
 /// The client for Kafka blocks, also when it is dropped.
 async fn with_admin<T: Send + 'static>(
     options: &Options,
