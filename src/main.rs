@@ -4,6 +4,7 @@ mod cmd;
 mod engine;
 mod process;
 mod run;
+mod scaling;
 mod settings;
 mod telemetry;
 

@@ -1,6 +1,11 @@
 //! What the process asks of the operating system.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::time::Duration;
+
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    time::{ClockId, clock_gettime},
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Connections in and out each take a file descriptor: allow as many as the system lets us.
@@ -10,6 +15,12 @@ pub(crate) fn raise_file_limit() {
     if setrlimit(Resource::Nofile, raised).is_err() {
         tracing::warn!(limit = ?limit.current, "the limit of open files could not be raised");
     }
+}
+
+/// Processor time that all threads of the process have used.
+pub(crate) fn processor_time() -> Duration {
+    // It fails only on systems that do not have this clock.
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }
 
 /// The allocator reads its settings before `main`: the process starts itself anew, once, with those that a server wants.

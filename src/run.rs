@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use fanfare_control::{Control, MainSecret, default_organization};
 use fanfare_core::{Clock, Entropy, KnownClaims, SystemClock, SystemEntropy, guard::Guard, limits};
+use fanfare_delivery::load::Board;
 use fanfare_http::{Gate, Listener, Memory, Probes, Surface};
 use fanfare_log::{Log, Topic};
 use tokio::time::{Instant, sleep};
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     engine::Engine,
-    process,
+    process, scaling,
     settings::{self, Kafka, Settings},
     telemetry,
 };
@@ -74,6 +75,8 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
         prefixes: settings.prefixes.clone(),
         ..fanfare_delivery::send::Options::default()
     })?;
+    // One process that has all partitions tells itself; a table would cost a sync every second.
+    let board = if engine.is_shared() { Board::Table(Arc::clone(&log)) } else { Board::in_memory() };
     let delivery = fanfare_delivery::Service::new(
         fanfare_delivery::Options {
             log: Arc::clone(&log),
@@ -81,12 +84,18 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
             retention: settings.retention,
-            in_flight: limits::IN_FLIGHT,
+            in_flight: settings.in_flight,
             drain: limits::DRAIN,
+            board: board.clone(),
+            drain_target: settings.scaling.drain_target,
+            processor_time: Some(process::processor_time),
         },
         transport,
     );
-    let surface = surface(&settings, &log, &control, &clock, &entropy, known_claims, metrics);
+    let scaling =
+        scaling::start(settings.scaling, Arc::clone(&log), board, Arc::clone(&clock), stop.child_token());
+    let gate = Gate::new(control.clone(), Arc::clone(&clock), Memory::default());
+    let surface = surface(&settings, &log, gate, &entropy, known_claims, scaling, metrics);
 
     let address = listener.address();
     let roles = settings.roles;
@@ -145,20 +154,19 @@ async fn open_control(
 fn surface(
     settings: &Settings,
     log: &Arc<dyn Log>,
-    control: &Control,
-    clock: &Arc<dyn Clock>,
+    gate: Gate,
     entropy: &Arc<dyn Entropy>,
     known_claims: Option<Arc<dyn KnownClaims>>,
+    scaling: scaling::Scaling,
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
 ) -> Surface {
-    let gate = Gate::new(control.clone(), Arc::clone(clock), Memory::default());
     let ingest = fanfare_ingest::Ingest::new(fanfare_ingest::Options {
         log: Arc::clone(log),
         known_claims,
-        clock: Arc::clone(clock),
+        clock: Arc::clone(gate.clock()),
         entropy: Arc::clone(entropy),
     });
-    let mut routes = axum::Router::new();
+    let mut routes = scaling::routes(gate.clone(), scaling);
     if settings.roles.ingest {
         let state = fanfare_ingest::State { gate: gate.clone(), ingest, body_bytes: settings.body_bytes };
         routes = routes.merge(fanfare_ingest::routes(state));

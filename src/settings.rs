@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use fanfare_core::{Ordering, Policy, limits};
+use fanfare_core::{Ordering, Policy, limits, scaling};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 pub(crate) const DATA_DIR: &str = "./fanfare-data";
@@ -78,6 +78,15 @@ pub(crate) struct Options {
     /// Ordering of endpoints that do not say: strict, keyed or unordered [default: strict].
     #[arg(long, env = "FANFARE_ORDERING")]
     pub(crate) ordering: Option<String>,
+    /// Deliveries in flight at once in this process [default: 2048].
+    #[arg(long, env = "FANFARE_IN_FLIGHT")]
+    pub(crate) in_flight: Option<usize>,
+    /// Seconds after which a backlog is to be gone: what the scaling hint reckons with [default: 60].
+    #[arg(long, env = "FANFARE_DRAIN_TARGET_SECS")]
+    pub(crate) drain_target_secs: Option<u32>,
+    /// Delivery workers that the scaling hint names at least [default: 1].
+    #[arg(long, env = "FANFARE_MIN_WORKERS")]
+    pub(crate) min_workers: Option<u32>,
     /// Header names of signed requests: webhook, svix, both, or a prefix of your own [default: webhook].
     #[arg(long, env = "FANFARE_HEADER_PREFIX")]
     pub(crate) header_prefix: Option<String>,
@@ -102,6 +111,8 @@ pub(crate) struct Settings {
     pub(crate) retention: Duration,
     pub(crate) body_bytes: usize,
     pub(crate) policy: Policy,
+    pub(crate) in_flight: usize,
+    pub(crate) scaling: scaling::Settings,
     pub(crate) prefixes: Vec<fanfare_delivery::send::HeaderPrefix>,
     pub(crate) log_json: Option<bool>,
 }
@@ -163,6 +174,9 @@ impl Options {
             retention_hours: self.retention_hours.or(file.retention_hours),
             body_bytes: self.body_bytes.or(file.body_bytes),
             ordering: self.ordering.or(file.ordering),
+            in_flight: self.in_flight.or(file.in_flight),
+            drain_target_secs: self.drain_target_secs.or(file.drain_target_secs),
+            min_workers: self.min_workers.or(file.min_workers),
             header_prefix: self.header_prefix.or(file.header_prefix),
             log_format: self.log_format.or(file.log_format),
         })
@@ -187,6 +201,18 @@ impl Options {
         );
         let hours = self.retention_hours.unwrap_or(168);
         ensure!((1..=24 * 365).contains(&hours), "retention_hours: {hours} is not between 1 and 8760");
+        let in_flight = self.in_flight.unwrap_or(limits::IN_FLIGHT);
+        ensure!(
+            (1..=limits::IN_FLIGHT).contains(&in_flight),
+            "in_flight: {in_flight} is not between 1 and {}",
+            limits::IN_FLIGHT
+        );
+        let target = self.drain_target_secs.unwrap_or(60);
+        ensure!(
+            (1..=limits::DRAIN_TARGET_SECS_MAX).contains(&target),
+            "drain_target_secs: {target} is not between 1 and {}",
+            limits::DRAIN_TARGET_SECS_MAX
+        );
         let log_json = match self.log_format.as_deref() {
             None => None,
             Some("json") => Some(true),
@@ -232,6 +258,11 @@ impl Options {
             retention: Duration::from_secs(u64::from(hours) * 3_600),
             body_bytes,
             policy: Policy { ordering: ordering(self.ordering.as_deref())?, ..Policy::default() },
+            in_flight,
+            scaling: scaling::Settings {
+                drain_target: Duration::from_secs(target.into()),
+                min_workers: self.min_workers.unwrap_or(1),
+            },
             prefixes: prefixes(self.header_prefix.as_deref())?,
             log_json,
         })

@@ -19,9 +19,14 @@ const ONE_ENGINE: &[(&str, &str)] = &[
     // What needs several processes, or brokers that are treated badly.
     ("on_kafka", "roles as processes, topics, brokers that cannot be reached"),
     ("kill::broker", "kills the broker"),
+    ("topics_on_kafka", "topics on Kafka, made, checked and damaged"),
+    ("secure_kafka", "TLS and authentication between processes and brokers"),
+    ("scaling", "how many processes share the load; the embedded engine has one"),
+    ("image", "the image and the compose file, whose processes are on Kafka"),
     // No engine makes a difference.
     ("command_line::the_demo", "the demo is on the embedded engine"),
     ("official", "what a signature covers does not depend on the log"),
+    ("options", "options against the configuration, before a log is opened"),
     ("engines", "this list"),
     ("support", "what the tests stand on"),
     ("kill::judge", "what the tests stand on"),

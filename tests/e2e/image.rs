@@ -62,7 +62,7 @@ async fn healthy(container: &Container<'_>, server: &mut Server) {
     .await;
 }
 
-fn run<'a>(container: &Container<'a>, command: Option<&[String]>, address: &Address) -> Server {
+fn run(container: &Container<'_>, command: Option<&[String]>, address: &Address) -> Server {
     let mut all = container.image.entrypoint.clone();
     all.extend_from_slice(command.unwrap_or(&container.image.command));
     Server::spawn(&mut container.command(&all), address.clone())

@@ -11,11 +11,13 @@ mod engines;
 mod first_message;
 mod full_disk;
 mod image;
-mod kafka_topics;
+
 mod keys;
 mod kill;
 mod official;
 mod on_kafka;
 mod operator;
 mod options;
+mod scaling;
 mod secure_kafka;
+mod topics_on_kafka;

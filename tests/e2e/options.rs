@@ -101,7 +101,7 @@ async fn what_is_told_of_is_there() {
             }
         }
     }
-    assert!(told > 50, "only {told} were found");
+    assert!(told >= 40, "only {told} were found");
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn the_table_of_options_is_complete() {
         named.insert(variable);
         options.insert(option);
     }
-    assert_eq!(options, serve.options.iter().cloned().filter(|name| name != "version").collect());
+    assert_eq!(options, serve.options);
     assert_eq!(named, serve.variables);
 }
 

@@ -94,10 +94,11 @@ impl Secured {
     /// A configuration file: as docs/configuration.md shows it.
     fn configuration(&self, name: &str, address: &str, properties: &[String]) -> PathBuf {
         let path = self.directory.path().join(format!("{name}.toml"));
-        let mut text = format!("kafka = {address:?}\nkafka_prefix = \"{name}.\"\n");
-        text += "message_partitions = 1\ndelivery_partitions = 2\nkafka_wait_secs = 5\n";
-        text += &format!("main_secret_file = {:?}\n", self.file("main-secret"));
-        text += &format!("kafka_properties = {properties:?}\n");
+        let secret = self.file("main-secret");
+        let text = format!(
+            "kafka = {address:?}\nkafka_prefix = \"{name}.\"\nkafka_properties = {properties:?}\n\
+             message_partitions = 1\ndelivery_partitions = 2\nkafka_wait_secs = 5\nmain_secret_file = {secret:?}\n"
+        );
         fs::write(&path, text).unwrap();
         path
     }
@@ -112,8 +113,8 @@ impl Secured {
 
     async fn serve_in_vain(&self, name: &str, address: &str, properties: &[String]) -> Finished {
         let installation = Installation::new();
-        let mut command = installation.command(&["serve", "--listen", "127.0.0.1:0", "--config"]);
-        command.arg(self.configuration(name, address, properties)).env("RUST_LOG", "debug");
+        let mut command = installation.command(&["serve", "--listen", "127.0.0.1:0"]);
+        command.arg("--config").arg(self.configuration(name, address, properties)).env("RUST_LOG", "debug");
         let finished = finish(&mut command).await;
         assert!(!finished.status.success(), "{finished:?}");
         for secret in [PASSWORD, WRONG, "correct-horse"] {

@@ -145,6 +145,9 @@ impl Surroundings {
                 retention: limits::RETENTION,
                 in_flight: 64,
                 drain: limits::DRAIN,
+                board: fanfare_delivery::load::Board::in_memory(),
+                drain_target: limits::DRAIN_TARGET,
+                processor_time: None,
             },
             Network { receivers: Arc::clone(&self.receivers), dead: dead.clone() },
         );

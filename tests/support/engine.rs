@@ -45,6 +45,7 @@ impl Engine {
 
 /// Instantiates test functions, each of which takes its engine, once for every engine: under the same names, in modules
 /// that are called as the engines. `cargo xtask test` compares them.
+#[allow(unused_macros, reason = "of the end-to-end tests")]
 macro_rules! on_every_engine {
     ($($test:ident),+ $(,)?) => {
         mod embedded {

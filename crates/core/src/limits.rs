@@ -141,6 +141,26 @@ pub const FACT_FLUSH: Duration = Duration::from_millis(15);
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 pub const DRAIN: Duration = Duration::from_millis(1_500);
 
+// Load and scaling.
+/// A worker tells its load this often.
+pub const LOAD_EVERY: Duration = Duration::from_secs(1);
+/// The arrival rate is the median of so many of these: a burst is a backlog, and no rate that lasts.
+pub const LOAD_ARRIVALS: usize = 9;
+/// Load figures older than this do not count: their worker may be gone.
+pub const LOAD_FRESH: Duration = Duration::from_secs(10);
+/// Partitions whose figures are read at once.
+pub const LOAD_READS: usize = 8;
+/// A backlog is to be gone after this, by default; and the most that an operator may set.
+pub const DRAIN_TARGET: Duration = Duration::from_mins(1);
+pub const DRAIN_TARGET_SECS_MAX: u32 = 3_600;
+/// The scaling hint is made anew when somebody asks for it, no sooner than so long after the one before, ...
+pub const SCALING_PAUSE: Duration = Duration::from_secs(1);
+/// ... and this often for so long after it was asked for last.
+pub const SCALING_EVERY: Duration = Duration::from_secs(5);
+pub const SCALING_ASKED: Duration = Duration::from_mins(2);
+/// How long a request waits for a hint.
+pub const SCALING_WAIT: Duration = Duration::from_secs(5);
+
 // Retries.
 pub const RETRY_DELAYS: usize = 32;
 pub const RETRY_DELAY_SECS: u32 = 7 * 24 * 3_600;

@@ -11,6 +11,7 @@ mod contents;
 mod facts;
 mod flight;
 pub mod inspect;
+pub mod load;
 mod meters;
 mod partition;
 mod recover;

@@ -27,9 +27,10 @@ use self::catch_up::Run;
 use crate::{
     facts::FactLog,
     flight::{self, Landed},
+    load,
     recover::{self, RecoverError},
     send::Transport,
-    service::{Order, Shared, budget},
+    service::{Order, Shared},
     slot::{Slot, Slots, Unsendable},
     steady::Steady,
     turns::Turns,
@@ -82,6 +83,7 @@ pub(crate) struct Worker<T: Transport> {
     facts: FactLog,
     checkpoint: checkpoint::State,
     sweep: sweep::State,
+    load: load::Meter,
 }
 
 /// Landed attempts and tail batches taken per turn of the loop before it looks round.
@@ -90,6 +92,8 @@ const PER_TURN: usize = 16;
 const TAIL_BYTES: usize = 256 << 10;
 /// For the last words of a worker that was replaced.
 const PARTING: Duration = Duration::from_millis(100);
+/// Between two tries to read the tail.
+const TAIL_RETRY: Duration = Duration::from_secs(1);
 /// A probe that found no room is tried again after this.
 const PROBE_LATER: Duration = Duration::from_secs(1);
 /// Timers further away than this are looked at again then.
@@ -115,7 +119,7 @@ impl<T: Transport> Worker<T> {
         let unsettled: u64 = recovered.slots.values().map(Slot::backlog).sum();
         tracing::info!(%partition, %epoch, lanes = recovered.slots.len(), unsettled, "partition taken over");
         Ok(Self {
-            budget: budget(&shared),
+            budget: shared.room.first_share(),
             partition,
             epoch,
             steady,
@@ -138,6 +142,7 @@ impl<T: Transport> Worker<T> {
             facts: FactLog::new(log, partition, epoch),
             checkpoint: checkpoint::State::new(recovered.stale_keys),
             sweep: sweep::State::new(),
+            load: load::Meter::new(),
             shared,
         })
     }
@@ -276,6 +281,7 @@ impl<T: Transport> Worker<T> {
         }
         let slot = self.slots.get_mut(&number).expect("it was put there if it was missing");
         slot.dirty = true;
+        slot.arrived = slot.arrived.saturating_add(1);
         if slot.behind {
             // Records it knows from before a restart are seen again by the tail.
             slot.above += u64::from(offset >= slot.lane.next());
@@ -388,6 +394,7 @@ impl<T: Transport> Worker<T> {
                 self.shared.meters.attempt(answer.error);
                 if answer.error.is_none() {
                     self.shared.meters.settled(Settlement::Delivered, 1);
+                    self.load.delivered(answer.duration);
                     if let Some(latency) = flight::latency(landed, answer) {
                         self.shared.meters.latency(latency);
                     }
@@ -574,10 +581,19 @@ fn read_tail(
 ) -> BoxFuture<'static, Result<Batch, fanfare_log::ReadError>> {
     Box::pin(async move {
         loop {
-            log.wait(Topic::Deliveries, partition, from).await?;
-            let batch = log.fetch(Topic::Deliveries, partition, from, TAIL_BYTES).await?;
-            if batch.next > from {
-                return Ok(batch);
+            let read = async {
+                log.wait(Topic::Deliveries, partition, from).await?;
+                log.fetch(Topic::Deliveries, partition, from, TAIL_BYTES).await
+            };
+            match read.await {
+                Ok(batch) if batch.next > from => return Ok(batch),
+                Ok(_) => {}
+                // What was read before goes out meanwhile.
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(%partition, %error, "deliveries cannot be read now; trying on");
+                    tokio::time::sleep(TAIL_RETRY).await;
+                }
+                Err(error) => return Err(error),
             }
         }
     })

@@ -234,7 +234,19 @@ fn parse_key(key: &[u8]) -> Option<(Offset, LaneKey)> {
     Some((Offset(u64::from_be_bytes(*epoch)), key))
 }
 
-fn newest_checkpoint(entries: &[(Bytes, Bytes)]) -> Result<Option<WorkerCheckpoint>, RecoverError> {
+/// Of each lane of an epoch: what is above its `next`, and its snapshot.
+pub(crate) fn lanes_of(entries: &[(Bytes, Bytes)], epoch: Offset) -> impl Iterator<Item = (u64, &[u8])> {
+    entries.iter().filter_map(move |(key, value)| match parse_key(key) {
+        Some((of, LaneKey::Lane(_))) if of == epoch => {
+            decode_lane(value).ok().map(|(_, above, snapshot)| (above, snapshot))
+        }
+        _ => None,
+    })
+}
+
+pub(crate) fn newest_checkpoint(
+    entries: &[(Bytes, Bytes)],
+) -> Result<Option<WorkerCheckpoint>, RecoverError> {
     let newest = entries
         .iter()
         .filter_map(|(key, value)| match parse_key(key) {

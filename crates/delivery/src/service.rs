@@ -4,15 +4,16 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use fanfare_control::Control;
 use fanfare_core::{
-    Clock, Entropy, Partition, limits,
+    Clock, Entropy, Partition,
     planted::{Fault, planted},
 };
-use fanfare_log::{ClaimEvent, Group, Log};
+use fanfare_log::{ClaimEvent, Group, Log, Topic};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     contents::Contents,
+    load::{Board, Processor, Room},
     meters::Meters,
     partition::{Ending, Worker},
     send::Transport,
@@ -31,6 +32,12 @@ pub struct Options {
     pub in_flight: usize,
     /// How long a partition that is given up may finish what is in flight.
     pub drain: Duration,
+    /// Where load figures are shown.
+    pub board: Board,
+    /// A backlog is to be gone after this; what is workable of it is reckoned by this.
+    pub drain_target: Duration,
+    /// Processor time that the process has used; without it the processor is never taken for the limit.
+    pub processor_time: Option<fn() -> Duration>,
 }
 
 /// What all partitions of the process share.
@@ -39,6 +46,8 @@ pub(crate) struct Shared<T> {
     pub(crate) transport: T,
     pub(crate) contents: Contents,
     pub(crate) meters: Meters,
+    pub(crate) room: Room,
+    pub(crate) processor: Processor,
     /// Names this process in its claims.
     pub(crate) owner: u128,
 }
@@ -73,7 +82,9 @@ impl<T: Transport> Service<T> {
     pub fn new(options: Options, transport: T) -> Self {
         let owner = u128::from_ne_bytes(options.entropy.bytes());
         let contents = Contents::new(Arc::clone(&options.log));
-        let shared = Shared { options, transport, contents, meters: Meters::new(), owner };
+        let room = Room::new(options.in_flight, options.log.partitions(Topic::Deliveries));
+        let processor = Processor::new(options.processor_time);
+        let shared = Shared { options, transport, contents, meters: Meters::new(), room, processor, owner };
         Self { shared: Arc::new(shared) }
     }
 
@@ -83,6 +94,7 @@ impl<T: Transport> Service<T> {
         let mut held: BTreeMap<Partition, Held> = BTreeMap::new();
         let mut workers = JoinSet::new();
         loop {
+            self.shared.room.holds(held.len());
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
@@ -177,10 +189,4 @@ async fn supervise<T: Transport>(
         }
         pause = (pause * 2).min(RESTART_MAX);
     }
-}
-
-/// Deliveries in flight in one partition, of the process's [`limits::IN_FLIGHT`].
-pub(crate) fn budget<T>(shared: &Shared<T>) -> usize {
-    let partitions = shared.options.log.partitions(fanfare_log::Topic::Deliveries).max(1) as usize;
-    (shared.options.in_flight / partitions).clamp(1, limits::IN_FLIGHT)
 }

@@ -24,6 +24,8 @@ pub(crate) struct Slot {
     pub(crate) behind: bool,
     /// Records at and above the lane's `next`, as far as the tail saw them.
     pub(crate) above: u64,
+    /// Records shown to it since the last report.
+    pub(crate) arrived: u32,
     /// Changed since its last snapshot.
     pub(crate) dirty: bool,
     /// When the partition's timer for it fires.
@@ -62,6 +64,7 @@ impl Slot {
             application,
             behind: false,
             above: 0,
+            arrived: 0,
             dirty: true,
             wake: None,
             queued: false,

@@ -119,8 +119,9 @@ impl Image {
         let cargo = || Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         // What was copied is a whole workspace.
         let mut metadata = cargo();
-        metadata.args(["metadata", "--locked", "--offline", "--format-version", "1"]);
+        metadata.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
         succeed(metadata.current_dir(&copied).stdout(std::process::Stdio::null()));
+        assert!(copied.join("Cargo.lock").exists());
         let mut dist = cargo();
         dist.args(["xtask", "dist"]);
         if env::var("FANFARE_IMAGE").is_ok_and(|form| form == RELEASE) {

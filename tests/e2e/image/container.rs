@@ -60,12 +60,11 @@ impl<'a> Container<'a> {
             let (host, inside) = (Path::new("/").join(name), root.join(name));
             match fs::read_link(&host) {
                 Ok(target) if fs::symlink_metadata(&inside).is_err() => symlink(target, &inside).unwrap(),
-                Ok(_) => {}
                 Err(_) if host.is_dir() => {
                     fs::create_dir_all(&inside).unwrap();
                     binds.push((host, format!("/{name}"), "rw"));
                 }
-                Err(_) => {}
+                _ => {}
             }
         }
         for volume in &self.volumes {

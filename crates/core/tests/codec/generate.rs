@@ -7,6 +7,8 @@ use fanfare_core::{
     ApplicationId, Attempt, AttemptError, AttemptRecord, ClaimEntry, Content, Delivery, EndpointNumber, Fact,
     Fingerprint, Identity, Message, MessageId, Offset, OrganizationId, Outcome, Partition, RouterCheckpoint,
     Settlement, Source, Timestamp, Trigger, WorkerCheckpoint,
+    lane::HeldBy,
+    load::{Capacity, Limit, PartitionLoad, Rate},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -108,6 +110,37 @@ pub(crate) fn worker_checkpoint() -> impl Strategy<Value = WorkerCheckpoint> {
             }
         },
     )
+}
+
+pub(crate) fn partition_load() -> impl Strategy<Value = PartitionLoad> {
+    let who = (timestamp(), any::<u128>(), offset(), any::<u32>(), offset());
+    let limit = select(vec![Limit::Room, Limit::Processor]);
+    let capacity = option::of((rate(), limit).prop_map(|(rate, limit)| Capacity { rate, limit }));
+    let held = vec((select(HeldBy::ALL.to_vec()), any::<u64>()), FEW);
+    let what = (any::<u64>(), any::<u64>(), held, micros(), option::of(timestamp()));
+    (who, (rate(), rate(), capacity), what).prop_map(|(who, (arrival, delivered, capacity), what)| {
+        let (at, owner, epoch, partitions_held, tail) = who;
+        let (in_flight, workable, held, oldest_workable, next_due) = what;
+        PartitionLoad {
+            at,
+            owner,
+            epoch,
+            partitions_held,
+            tail,
+            arrival,
+            delivered,
+            capacity,
+            in_flight,
+            workable,
+            held,
+            oldest_workable,
+            next_due,
+        }
+    })
+}
+
+fn rate() -> impl Strategy<Value = Rate> {
+    any::<u64>().prop_map(Rate)
 }
 
 fn fact() -> impl Strategy<Value = Fact> {

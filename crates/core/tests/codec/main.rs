@@ -9,18 +9,20 @@ use bytes::Bytes;
 use fanfare_core::{
     AttemptRecord, Delivery, Message, RouterCheckpoint, WorkerCheckpoint,
     codec::{Malformed, Reader, Writer},
+    load::PartitionLoad,
 };
 use proptest::{collection::vec, prelude::*};
 
 type Decode = fn(&[u8]) -> Result<Bytes, Malformed>;
 
 /// Every decoder, each with the encoder of what it gives.
-const DECODERS: [(&str, Decode); 5] = [
+const DECODERS: [(&str, Decode); 6] = [
     ("message", |bytes| Message::decode(bytes).map(|record| record.encode())),
     ("delivery", |bytes| Delivery::decode(bytes).map(|record| record.encode())),
     ("attempts", |bytes| AttemptRecord::decode(bytes).map(|record| record.encode())),
     ("router checkpoint", |bytes| RouterCheckpoint::decode(bytes).map(|record| record.encode())),
     ("worker checkpoint", |bytes| WorkerCheckpoint::decode(bytes).map(|record| record.encode())),
+    ("partition load", |bytes| PartitionLoad::decode(bytes).map(|record| record.encode())),
 ];
 
 /// Any record of any kind as bytes, and the place of its decoder in [`DECODERS`].
@@ -31,6 +33,7 @@ fn any_record() -> impl Strategy<Value = (usize, Bytes)> {
         generate::attempts().prop_map(|record| (2, record.encode())),
         generate::router_checkpoint().prop_map(|record| (3, record.encode())),
         generate::worker_checkpoint().prop_map(|record| (4, record.encode())),
+        generate::partition_load().prop_map(|record| (5, record.encode())),
     ]
 }
 
@@ -51,6 +54,11 @@ proptest! {
     #[test]
     fn message_reads_back(record in generate::message()) {
         prop_assert_eq!(Message::decode(&record.encode()), Ok(record));
+    }
+
+    #[test]
+    fn partition_load_reads_back(record in generate::partition_load()) {
+        prop_assert_eq!(PartitionLoad::decode(&record.encode()), Ok(record));
     }
 
     #[test]

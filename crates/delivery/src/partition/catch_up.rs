@@ -77,7 +77,8 @@ impl<T: Transport> Worker<T> {
         }
         let batch = match run.batch {
             Ok(batch) => batch,
-            Err(ReadError::Truncated { start, .. }) => return self.truncated(start),
+            // Retention has passed over records that lanes still needed: they can only be dead letters.
+            Err(ReadError::Truncated { start, .. }) => return self.expire_below(start),
             Err(error) => {
                 // The sweep tries again; a log that stays unreadable ends the worker at its tail.
                 tracing::warn!(partition = %self.partition, %error, "deliveries cannot be read");
@@ -183,9 +184,9 @@ impl<T: Transport> Worker<T> {
         }
     }
 
-    /// Retention has passed over records that lanes still needed: they can only be dead letters.
-    fn truncated(&mut self, start: Offset) {
-        let above = self.wanted.split_off(&start);
+    /// Nothing below `boundary` is to be started any more.
+    pub(super) fn want_nothing_below(&mut self, boundary: Offset) {
+        let above = self.wanted.split_off(&boundary);
         for (offset, wanted) in std::mem::replace(&mut self.wanted, above) {
             for want in wanted {
                 let (Wanted::Start(number, _) | Wanted::Key(number)) = want;
@@ -195,7 +196,6 @@ impl<T: Transport> Worker<T> {
                 }
             }
         }
-        self.expire_below(start);
     }
 }
 

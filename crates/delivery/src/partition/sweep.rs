@@ -9,14 +9,17 @@ use fanfare_core::{
     planted::{Fault, planted},
 };
 use fanfare_log::{Log, ReadError, Topic};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{Ending, Worker};
-use crate::{recover, send::Transport};
+use crate::{load, recover, send::Transport};
 
 const EVERY: Duration = Duration::from_secs(1);
 /// What was asked for by name comes this soon.
 const SOON: Duration = Duration::from_millis(20);
+/// How long everything waits for what others appended; longer each time that there was no answer.
+const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE_MAX: Duration = Duration::from_secs(2);
 const EXPIRE_EVERY: Duration = Duration::from_mins(1);
 /// Share of retention after which what is unsettled becomes a dead letter: while it can still be read and named.
 const EXPIRE_AT: f64 = 0.9;
@@ -32,12 +35,13 @@ pub(super) struct State {
     control: Offset,
     /// Wall clock minus steady clock, in microseconds, and since when.
     skew: Option<(i64, Instant)>,
+    patience: Duration,
 }
 
 impl State {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        Self { due: now, expire_due: now, control: Offset::ZERO, skew: None }
+        Self { due: now, expire_due: now, control: Offset::ZERO, skew: None, patience: PATIENCE }
     }
 
     pub(super) fn due(&self) -> Instant {
@@ -85,14 +89,24 @@ impl<T: Transport> Worker<T> {
     }
 
     /// Reads what was appended to `attempts`: late facts of a former owner count if something was delivered; a newer
-    /// claim ends this worker.
+    /// claim ends this worker. A log that does not answer now is asked again with the next round: what was read before
+    /// goes out meanwhile.
     pub(super) async fn follow(&mut self) -> Result<(), Ending> {
         loop {
             let log = &self.shared.options.log;
-            let batch = log
-                .fetch(Topic::Attempts, self.partition, self.followed, limits::CATCH_UP_RUN_BYTES)
-                .await
-                .map_err(|error| Ending::Failed(error.to_string()))?;
+            let fetch = log.fetch(Topic::Attempts, self.partition, self.followed, limits::CATCH_UP_RUN_BYTES);
+            let batch = match timeout(self.sweep.patience, fetch).await {
+                Ok(Ok(batch)) => batch,
+                Ok(Err(error)) if !error.is_retryable() => return Err(Ending::Failed(error.to_string())),
+                unanswered => {
+                    if let Ok(Err(error)) = unanswered {
+                        tracing::debug!(partition = %self.partition, %error, "`attempts` cannot be read now");
+                    }
+                    self.sweep.patience = (self.sweep.patience * 2).min(PATIENCE_MAX);
+                    return Ok(());
+                }
+            };
+            self.sweep.patience = PATIENCE;
             for record in &batch.records {
                 match AttemptRecord::decode(&record.head) {
                     Ok(AttemptRecord::Claim { .. })
@@ -237,6 +251,7 @@ impl<T: Transport> Worker<T> {
     }
 
     pub(super) fn expire_below(&mut self, boundary: Offset) {
+        self.want_nothing_below(boundary);
         let now = self.steady.now();
         let numbers: Vec<EndpointNumber> = self.slots.keys().copied().collect();
         for number in numbers {
@@ -274,11 +289,21 @@ impl<T: Transport> Worker<T> {
     fn report(&mut self) {
         let start = self.window_start();
         self.rule.truncate(start);
+        self.budget = self.shared.room.share(self.budget);
+        let contended = !self.turns.is_empty();
+        let mut tally = if self.load.is_due() {
+            Some(self.load.tally(self.budget, contended, self.shared.options.drain_target))
+        } else {
+            None
+        };
         let mut held: HashMap<&'static str, u64> =
             fanfare_core::lane::HeldBy::ALL.into_iter().map(|by| (by.as_str(), 0)).collect();
         held.insert("workable", 0);
         let mut oldest: Option<Timestamp> = None;
-        for slot in self.slots.values() {
+        for slot in self.slots.values_mut() {
+            if let Some(tally) = &mut tally {
+                tally.lane(slot);
+            }
             let by = slot.lane.held_by().map_or("workable", fanfare_core::lane::HeldBy::as_str);
             *held.entry(by).or_default() += slot.backlog();
             if by == "workable"
@@ -294,6 +319,18 @@ impl<T: Transport> Worker<T> {
         }
         let age = oldest.map_or(Duration::ZERO, |at| self.shared.options.clock.now().since(at));
         self.shared.meters.oldest_age(self.partition.0, age);
+        let Some(tally) = tally else { return };
+        let clock = &*self.shared.options.clock;
+        let about = load::About {
+            at: clock.now(),
+            owner: self.shared.owner,
+            epoch: self.epoch,
+            tail: self.tail,
+            oldest_workable: age,
+            next_due: self.timers.first().map(|&(at, _)| self.steady.by_wall(at, clock)),
+        };
+        let load = tally.finish(&mut self.load, about, &self.shared.room, &self.shared.processor);
+        self.load.show(&self.shared.options.board, self.partition, load);
     }
 
     /// Refusals below this need not be remembered: no lane will read there again.

@@ -128,7 +128,7 @@ pub async fn check(options: &Options, recorded: Option<&Recorded>) -> Result<Che
 
 /// The options with the numbers of partitions that the topics have. What is missing is for [`check`] to tell.
 pub(super) async fn as_found(options: Options) -> Result<Options, Error> {
-    let found = with_admin(&options, |admin, wanted| admin.find(wanted)).await?;
+    let found = with_admin(&options, Admin::find).await?;
     let partitions = |topic: Topic| {
         let name = format!("{}{}", options.prefix, topic.as_str());
         found.get(&name).map(|topic| topic.partitions)

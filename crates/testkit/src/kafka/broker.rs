@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -170,7 +171,11 @@ impl Broker {
                 *process = None;
                 bail!("broker {} ended with {status}", self.node.id);
             }
-            Ok(probe::brokers(self.node.port).is_ok_and(|brokers| brokers >= alive).then_some(()))
+            let is_ready = probe::brokers(self.node.port).is_ok_and(|brokers| brokers >= alive);
+            // Listeners open one after the other.
+            let is_open = |port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+            let all_open = self.node.secure.is_none_or(|ports| is_open(ports.sasl_ssl) && is_open(ports.ssl));
+            Ok((is_ready && all_open).then_some(()))
         });
         ready.with_context(|| format!("Apache Kafka does not start: {}", self.last_lines()))
     }

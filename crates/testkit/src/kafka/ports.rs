@@ -1,6 +1,10 @@
 //! Ports that stay free while a broker is down: the kernel gives none of them to outgoing connections.
 
-use std::{fs, net::TcpListener};
+use std::{
+    fs,
+    net::TcpListener,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use anyhow::{Result, ensure};
 
@@ -8,17 +12,20 @@ const FIRST: u16 = 12_000;
 /// Where the kernel's own range begins if it does not say.
 const EPHEMERAL: u16 = 32_768;
 const TRIES: u32 = 1_000;
+/// Ports that this process has tried. None is tried again soon: whose broker is down now wants it back.
+static TRIED: AtomicU32 = AtomicU32::new(0);
 
 /// So many ports on which nobody listens. They are held until the returned listeners are dropped.
 pub(super) fn reserve(count: usize) -> Result<Vec<TcpListener>> {
     let end = first_ephemeral();
+    let span = u32::from(end - FIRST);
     let mut reserved = Vec::with_capacity(count);
-    let mut port = start(end);
     for _ in 0..TRIES {
         if reserved.len() == count {
             break;
         }
-        port = if port + 1 < end { port + 1 } else { FIRST };
+        let place = start(span).wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed)) % span;
+        let port = FIRST + u16::try_from(place).expect("less than the span, which is less than 65,536");
         if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
             reserved.push(listener);
         }
@@ -28,10 +35,8 @@ pub(super) fn reserve(count: usize) -> Result<Vec<TcpListener>> {
 }
 
 /// Processes that look at the same moment begin at different places.
-fn start(end: u16) -> u16 {
-    let span = u32::from(end - FIRST);
-    let start = std::process::id().wrapping_mul(97) % span;
-    FIRST + u16::try_from(start).expect("less than the span, which is less than 65,536")
+fn start(span: u32) -> u32 {
+    std::process::id().wrapping_mul(97) % span
 }
 
 fn first_ephemeral() -> u16 {

@@ -78,8 +78,9 @@ impl Log for MemoryLog {
         true
     }
 
-    fn bounds(&self, _: Topic, _: Partition) -> BoxFuture<'_, Result<Bounds, ReadError>> {
-        let end = Offset(self.inner.lock().end);
+    fn bounds(&self, topic: Topic, _: Partition) -> BoxFuture<'_, Result<Bounds, ReadError>> {
+        // Of the others there is nothing.
+        let end = if topic == Topic::Control { Offset(self.inner.lock().end) } else { Offset::ZERO };
         Box::pin(async move {
             // What was true when it was asked may be so no more when the answer is there.
             tokio::task::yield_now().await;

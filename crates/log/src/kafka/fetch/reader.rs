@@ -98,6 +98,7 @@ impl Reader {
         // However long it has waited for its turn, it is tried.
         let deadline = job.deadline.max(Instant::now() + STEP);
         let mut gap_at = None;
+        let mut unknown = None;
         let mut run = Run { records: Vec::new(), next: job.from };
         let mut size_bytes = 0;
         while run.next < job.end {
@@ -112,7 +113,17 @@ impl Reader {
                         break;
                     }
                     Polled::Nothing if Instant::now() < deadline => continue,
-                    Polled::Nothing => return Answer::Failed(self.unavailable("no answer in time")),
+                    Polled::Nothing => {
+                        let cause = unknown.as_deref().unwrap_or("no answer in time");
+                        return Answer::Failed(self.unavailable(cause));
+                    }
+                    // After a broker's absence librdkafka may know a topic without its partitions, for minutes unless
+                    // it is made to ask again.
+                    Polled::Unknown(cause) if Instant::now() < deadline => {
+                        unknown = Some(cause);
+                        client::look_up(&self.consumer, self.layout.name(job.place.source));
+                        continue;
+                    }
                     // Below an end that is known: a new leader has not heard of it yet, or there is a gap.
                     Polled::End => {
                         if job.may_be_gap {
@@ -122,7 +133,9 @@ impl Reader {
                     }
                     Polled::OutOfRange if run.records.is_empty() => return Answer::OutOfRange,
                     Polled::OutOfRange => break,
-                    Polled::Failed(error) => return Answer::Failed(self.unavailable(&error)),
+                    Polled::Unknown(cause) | Polled::Failed(cause) => {
+                        return Answer::Failed(self.unavailable(&cause));
+                    }
                 },
             };
             size_bytes += raw.size_bytes();
@@ -156,16 +169,9 @@ impl Reader {
             Some(Err(error)) => match error.rdkafka_error_code() {
                 Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => Polled::OutOfRange,
                 Some(
-                    code @ (Code::UnknownTopicOrPartition
-                    | Code::UnknownTopic
-                    | Code::UnknownPartition
-                    | Code::TopicAuthorizationFailed
-                    | Code::BadMessage
-                    | Code::BadCompression),
-                ) => {
-                    // After a broker's absence librdkafka may know a topic without its partitions, for minutes unless
-                    // it is made to ask again.
-                    self.looked_up.clear();
+                    code @ (Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition),
+                ) => Polled::Unknown(client::words(code)),
+                Some(code @ (Code::TopicAuthorizationFailed | Code::BadMessage | Code::BadCompression)) => {
                     Polled::Failed(client::words(code))
                 }
                 // librdkafka tries again by itself.
@@ -209,6 +215,8 @@ enum Polled {
     /// Of the partition, as the broker sees it now.
     End,
     OutOfRange,
+    /// The client knows no such partition, for this reason.
+    Unknown(String),
     Failed(String),
 }
 

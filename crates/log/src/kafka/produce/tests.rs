@@ -38,7 +38,7 @@ impl World {
     }
 
     fn sessions_broken(&self) -> u64 {
-        self.counters.read(0, 0, 0).sessions_broken
+        self.counters.read().sessions_broken
     }
 }
 

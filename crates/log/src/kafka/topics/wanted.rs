@@ -25,6 +25,8 @@ const TABLE_DIRTY_RATIO: &str = "0.25";
 const TABLE_COMPACTION: Duration = Duration::from_hours(1);
 /// How long a tombstone stays: longer than any scan takes.
 const TABLE_TOMBSTONES: Duration = Duration::from_hours(1);
+/// Load figures come every second and are read from the start: few old ones may be left.
+const LOAD_COMPACTION: Duration = Duration::from_mins(1);
 /// Load figures are of no use for longer.
 const LOAD_RETENTION: Duration = Duration::from_hours(1);
 /// With so many copies one may be missing without a record being refused.
@@ -125,6 +127,8 @@ fn table_settings(table: Table) -> BTreeMap<&'static str, String> {
     if table == Table::Load {
         settings.insert("cleanup.policy", "compact,delete".to_owned());
         settings.insert("retention.ms", LOAD_RETENTION.as_millis().to_string());
+        settings.insert("segment.ms", LOAD_COMPACTION.as_millis().to_string());
+        settings.insert("max.compaction.lag.ms", LOAD_COMPACTION.as_millis().to_string());
         settings.insert("segment.bytes", SMALL_SEGMENT_BYTES.to_string());
     }
     settings

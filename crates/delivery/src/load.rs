@@ -1,0 +1,251 @@
+//! Load figures: measured by each worker, shown where whoever computes the scaling hint finds them.
+//!
+//! **Capacity** is what a partition would deliver if there were enough to do, from what limits it:
+//! - Room. While starts wait for room in the partition's budget, it is the rate reached. Otherwise the budget over the
+//!   mean time of a delivery: that holds at any load, where the rate at low load says nothing.
+//! - The processor, once the process keeps it busy for more than half of the time: deliveries over that share.
+//!
+//! Lanes whose own windows are full are no limit of the worker: what waits behind them is held, for no other worker
+//! would deliver it sooner. Only while the worker's room is what they wait for in turns, what their windows could take
+//! within the drain target is workable.
+
+mod board;
+mod room;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::VecDeque, time::Duration};
+
+use fanfare_core::{
+    Offset, Partition, Timestamp,
+    lane::HeldBy,
+    limits,
+    load::{Capacity, Limit, PartitionLoad, Rate},
+};
+use tokio::{task::JoinHandle, time::Instant};
+
+pub use self::board::Board;
+use self::room::BUSY;
+pub(crate) use self::room::{Processor, Room};
+use crate::slot::Slot;
+
+/// What one worker counts between two reports.
+pub(crate) struct Meter {
+    since: Instant,
+    delivered: u64,
+    /// Time of the deliveries.
+    spent: Duration,
+    /// Mean time of a delivery, over the last seconds in which there were any.
+    mean_secs: Option<f64>,
+    /// The rate reached while starts wait for room.
+    reached: Option<f64>,
+    was_contended: bool,
+    budget: usize,
+    /// Of the last seconds, the newest last.
+    arrivals: VecDeque<Rate>,
+    showing: Option<JoinHandle<()>>,
+}
+
+impl Meter {
+    pub(crate) fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            delivered: 0,
+            spent: Duration::ZERO,
+            mean_secs: None,
+            reached: None,
+            was_contended: false,
+            budget: 0,
+            arrivals: VecDeque::from([Rate(0); limits::LOAD_ARRIVALS]),
+            showing: None,
+        }
+    }
+
+    pub(crate) fn delivered(&mut self, took: Duration) {
+        self.delivered += 1;
+        self.spent += took;
+    }
+
+    /// Whether it is time to report: a worker may make its rounds sooner.
+    pub(crate) fn is_due(&self) -> bool {
+        self.since.elapsed() > limits::LOAD_EVERY / 2
+    }
+
+    /// Begins a report: `contended` if starts wait for room in the budget.
+    pub(crate) fn tally(&mut self, budget: usize, contended: bool, drain_target: Duration) -> Tally {
+        let time = self.since.elapsed();
+        self.since = Instant::now();
+        let delivered = std::mem::take(&mut self.delivered);
+        let spent = std::mem::take(&mut self.spent);
+        let rate = as_float(delivered) / time.as_secs_f64().max(1e-3);
+        if delivered > 0 {
+            let mean = spent.as_secs_f64() / as_float(delivered);
+            self.mean_secs = Some(smooth(self.mean_secs, mean).max(1e-6));
+        }
+        // Only a whole second without free room shows what is reached.
+        if contended && self.was_contended && budget == self.budget {
+            self.reached = Some(smooth(self.reached, rate));
+        } else {
+            self.reached = None;
+        }
+        (self.was_contended, self.budget) = (contended, budget);
+        Tally {
+            time,
+            rate,
+            delivered: Rate::of(delivered, time),
+            mean_secs: self.mean_secs,
+            reached: self.reached,
+            contended,
+            budget,
+            drain_target,
+            arrived: 0,
+            workable: 0,
+            in_flight: 0,
+            held: [0; HeldBy::ALL.len()],
+        }
+    }
+
+    /// The rate at which deliveries keep coming. A burst counts by the backlog that it leaves; were it taken for a rate
+    /// too, it would count twice.
+    fn arrival(&mut self, newest: Rate) -> Rate {
+        self.arrivals.pop_front();
+        self.arrivals.push_back(newest);
+        let mut sorted: Vec<Rate> = self.arrivals.iter().copied().collect();
+        sorted.sort_unstable();
+        sorted[sorted.len() / 2]
+    }
+
+    /// Shows the figures, unless the ones before are still on their way.
+    pub(crate) fn show(&mut self, board: &Board, partition: Partition, load: PartitionLoad) {
+        if self.showing.as_ref().is_some_and(|showing| !showing.is_finished()) {
+            return;
+        }
+        self.showing = board.show(partition, load);
+    }
+}
+
+/// A report in the making.
+pub(crate) struct Tally {
+    time: Duration,
+    rate: f64,
+    delivered: Rate,
+    mean_secs: Option<f64>,
+    reached: Option<f64>,
+    contended: bool,
+    budget: usize,
+    drain_target: Duration,
+    arrived: u64,
+    workable: u64,
+    in_flight: u64,
+    held: [u64; HeldBy::ALL.len()],
+}
+
+/// What a report says beside the lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct About {
+    pub(crate) at: Timestamp,
+    pub(crate) owner: u128,
+    pub(crate) epoch: Offset,
+    pub(crate) tail: Offset,
+    pub(crate) oldest_workable: Duration,
+    pub(crate) next_due: Option<Timestamp>,
+}
+
+impl Tally {
+    pub(crate) fn lane(&mut self, slot: &mut Slot) {
+        let arrived = u64::from(std::mem::take(&mut slot.arrived));
+        let in_flight = slot.lane.in_flight() as u64;
+        let waiting = slot.backlog().saturating_sub(in_flight);
+        self.in_flight += in_flight;
+        match slot.lane.held_by() {
+            None => {
+                self.arrived += arrived;
+                self.workable += waiting;
+            }
+            Some(HeldBy::Window) => {
+                let window = slot.lane.policy().window();
+                self.arrived += arrived.min(self.within(window, self.time));
+                let workable =
+                    if self.contended { waiting.min(self.within(window, self.drain_target)) } else { 0 };
+                self.workable += workable;
+                self.hold(HeldBy::Window, waiting - workable);
+            }
+            Some(by) => self.hold(by, waiting),
+        }
+    }
+
+    fn hold(&mut self, by: HeldBy, count: u64) {
+        let place = HeldBy::ALL.iter().position(|&one| one == by);
+        self.held[place.expect("all of them are listed")] += count;
+    }
+
+    /// Deliveries that so many at once make in this time.
+    fn within(&self, window: usize, time: Duration) -> u64 {
+        let Some(mean_secs) = self.mean_secs else { return u64::MAX };
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it saturates, and is positive"
+        )]
+        let count = (as_float(window as u64) * time.as_secs_f64() / mean_secs).ceil() as u64;
+        count
+    }
+
+    pub(crate) fn finish(
+        self,
+        meter: &mut Meter,
+        about: About,
+        room: &Room,
+        processor: &Processor,
+    ) -> PartitionLoad {
+        let held = HeldBy::ALL.into_iter().zip(self.held).filter(|&(_, count)| count > 0).collect();
+        PartitionLoad {
+            at: about.at,
+            owner: about.owner,
+            epoch: about.epoch,
+            partitions_held: u32::try_from(room.held()).unwrap_or(u32::MAX),
+            tail: about.tail,
+            arrival: meter.arrival(Rate::of(self.arrived, self.time)),
+            delivered: self.delivered,
+            capacity: self.capacity(processor.share()),
+            in_flight: self.in_flight,
+            workable: self.workable,
+            held,
+            oldest_workable: about.oldest_workable,
+            next_due: about.next_due,
+        }
+    }
+
+    /// See the module's documentation.
+    fn capacity(&self, processor_share: f64) -> Option<Capacity> {
+        let mean_secs = self.mean_secs?;
+        let budget = as_float(self.budget as u64);
+        let room_share = self.rate * mean_secs / budget;
+        if processor_share > BUSY && processor_share > room_share && self.delivered.0 > 0 {
+            return Some(Capacity { rate: rate(self.rate / processor_share), limit: Limit::Processor });
+        }
+        let possible = budget / mean_secs;
+        let reached = self.reached.map_or(possible, |reached| reached.min(possible));
+        Some(Capacity { rate: rate(reached), limit: Limit::Room })
+    }
+}
+
+fn rate(per_sec: f64) -> Rate {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it saturates, and is positive"
+    )]
+    let thousandths = (per_sec * 1e3).round() as u64;
+    Rate(thousandths)
+}
+
+/// Half of what was, half of what is.
+fn smooth(before: Option<f64>, now: f64) -> f64 {
+    before.map_or(now, |before| f64::midpoint(before, now))
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts of a second")]
+fn as_float(count: u64) -> f64 {
+    count as f64
+}
