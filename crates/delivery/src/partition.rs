@@ -6,6 +6,7 @@
 
 mod catch_up;
 mod checkpoint;
+mod ending;
 mod sweep;
 
 use std::{
@@ -90,8 +91,6 @@ pub(crate) struct Worker<T: Transport> {
 const PER_TURN: usize = 16;
 /// Tail records of one read.
 const TAIL_BYTES: usize = 256 << 10;
-/// For the last words of a worker that was replaced.
-const PARTING: Duration = Duration::from_millis(100);
 /// Between two tries to read the tail.
 const TAIL_RETRY: Duration = Duration::from_secs(1);
 /// A probe that found no room is tried again after this.
@@ -520,49 +519,6 @@ impl<T: Transport> Worker<T> {
             self.sweep().await;
         }
         Ok(())
-    }
-
-    /// Tells the log what has come back, though the partition is somebody else's by now: what was delivered counts, of
-    /// whatever epoch, and is not sent again.
-    async fn part(&mut self) {
-        self.budget = 0;
-        while self.land_others() {}
-        // A log that takes nothing is told nothing.
-        drop(tokio::time::timeout(PARTING, self.facts.flush(Sync::Lazy)).await);
-    }
-
-    /// Starts nothing more, lets what is in flight finish until the deadline, and writes everything down.
-    async fn drain(mut self, within: Duration) -> Ending {
-        let deadline = Instant::now() + within;
-        while !self.flights.is_empty() {
-            tokio::select! {
-                biased;
-                Some(landed) = self.flights.next() => {
-                    self.budget = 0;
-                    self.landed(&landed);
-                }
-                () = tokio::time::sleep_until(deadline) => {
-                    let in_flight = self.flights.len();
-                    self.shared.meters.late.add(in_flight as u64);
-                    tracing::warn!(partition = %self.partition, in_flight,
-                        "drain is over before all answers came; their messages may arrive twice");
-                    break;
-                }
-            }
-        }
-        let written = async {
-            self.facts.finish().await?;
-            self.checkpoint.finish().await?;
-            self.write_checkpoint().await?;
-            self.checkpoint.finish().await
-        };
-        match written.await {
-            Ok(()) => Ending::Drained,
-            Err(error) => {
-                tracing::warn!(partition = %self.partition, %error, "drain could not be written down");
-                Ending::Abandoned
-            }
-        }
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) fn reader_config(options: &Options) -> ClientConfig {
 }
 
 /// Lets a client know the leaders of a topic's partitions, once it knows that there is such a topic. By itself it would
-/// ask a second later.
+/// ask a second later; and after a broker's absence it may know a topic without its partitions for minutes.
 pub(super) fn look_up<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) {
     // If nobody answers now, it finds out by itself.
     drop(consumer.fetch_metadata(Some(topic), limits::LOOK_UP));

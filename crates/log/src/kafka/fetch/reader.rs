@@ -117,8 +117,6 @@ impl Reader {
                         let cause = unknown.as_deref().unwrap_or("no answer in time");
                         return Answer::Failed(self.unavailable(cause));
                     }
-                    // After a broker's absence librdkafka may know a topic without its partitions, for minutes unless
-                    // it is made to ask again.
                     Polled::Unknown(cause) if Instant::now() < deadline => {
                         unknown = Some(cause);
                         client::look_up(&self.consumer, self.layout.name(job.place.source));

@@ -258,8 +258,6 @@ impl Follower {
         }
         tail.changed.notify_waiters();
         self.unassign(index);
-        // After a broker's absence librdkafka may know a topic without its partitions, for minutes unless it is made
-        // to ask again.
         self.looked_up.retain(|source| *source != place.source);
     }
 
