@@ -88,6 +88,29 @@ impl Engine {
     }
 }
 
+/// Begins to read the topic whose records become messages.
+#[cfg(feature = "kafka")]
+pub(crate) async fn open_from_topic(
+    settings: &Settings,
+    engine: &Engine,
+    ingest: fanfare_ingest::Ingest,
+    control: fanfare_control::Control,
+) -> anyhow::Result<Option<fanfare_ingest::from_topic::FromTopic>> {
+    use fanfare_ingest::from_topic::{FromTopic, Mapping, Options};
+
+    let (Some(wanted), Engine::Kafka(log)) = (&settings.from_topic, engine) else { return Ok(None) };
+    let opened = FromTopic::open(Options {
+        ingest,
+        control,
+        log: Arc::clone(log),
+        topic: wanted.topic.clone(),
+        dead_letters: wanted.dead_letters.clone(),
+        mapping: Mapping::parse(&wanted.map).context("from_topic_map")?,
+        body_bytes: settings.body_bytes,
+    });
+    Ok(Some(opened.await.context("from_topic")?))
+}
+
 /// Head of a message and what Kafka puts around a record.
 #[cfg(feature = "kafka")]
 const BESIDE_BODY_BYTES: usize = 16 << 10;

@@ -95,7 +95,16 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     let scaling =
         scaling::start(settings.scaling, Arc::clone(&log), board, Arc::clone(&clock), stop.child_token());
     let gate = Gate::new(control.clone(), Arc::clone(&clock), Memory::default());
-    let surface = surface(&settings, &log, gate, &entropy, known_claims, scaling, metrics);
+    let ingest = fanfare_ingest::Ingest::new(fanfare_ingest::Options {
+        log: Arc::clone(&log),
+        known_claims,
+        clock: Arc::clone(&clock),
+        entropy: Arc::clone(&entropy),
+    });
+    #[cfg(feature = "kafka")]
+    let from_topic =
+        crate::engine::open_from_topic(&settings, &engine, ingest.clone(), control.clone()).await?;
+    let surface = surface(&settings, &log, gate, &entropy, ingest, scaling, metrics);
 
     let address = listener.address();
     let roles = settings.roles;
@@ -110,6 +119,8 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     };
     let delivery = roles.delivery.then(|| tokio::spawn(delivery.run(stop.child_token())));
     let http_stop = CancellationToken::new();
+    #[cfg(feature = "kafka")]
+    let from_topic = from_topic.map(|reading| tokio::spawn(reading.run(http_stop.clone())));
     let http = tokio::spawn(listener.serve(surface, http_stop.clone(), HTTP_DRAIN));
     announce(&settings, address, &control, &*clock);
 
@@ -121,6 +132,10 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     // Nothing more comes in, then what is in goes on to where it is safe.
     http_stop.cancel();
     let _ = http.await;
+    #[cfg(feature = "kafka")]
+    if let Some(from_topic) = from_topic {
+        let _ = from_topic.await;
+    }
     stop.cancel();
     if let Some(delivery) = delivery {
         let _ = delivery.await;
@@ -156,16 +171,10 @@ fn surface(
     log: &Arc<dyn Log>,
     gate: Gate,
     entropy: &Arc<dyn Entropy>,
-    known_claims: Option<Arc<dyn KnownClaims>>,
+    ingest: fanfare_ingest::Ingest,
     scaling: scaling::Scaling,
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
 ) -> Surface {
-    let ingest = fanfare_ingest::Ingest::new(fanfare_ingest::Options {
-        log: Arc::clone(log),
-        known_claims,
-        clock: Arc::clone(gate.clock()),
-        entropy: Arc::clone(entropy),
-    });
     let mut routes = scaling::routes(gate.clone(), scaling);
     if settings.roles.ingest {
         let state = fanfare_ingest::State { gate: gate.clone(), ingest, body_bytes: settings.body_bytes };

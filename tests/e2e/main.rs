@@ -9,9 +9,9 @@ mod bad_input;
 mod command_line;
 mod engines;
 mod first_message;
+mod from_topic;
 mod full_disk;
 mod image;
-
 mod keys;
 mod kill;
 mod official;

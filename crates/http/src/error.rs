@@ -168,6 +168,11 @@ impl ApiError {
         self.status
     }
 
+    /// Of a 422: all that is wrong.
+    pub fn fields(&self) -> &[FieldError] {
+        &self.fields
+    }
+
     pub fn code(&self) -> &'static str {
         self.code
     }

@@ -42,16 +42,16 @@ pub struct Options {
 
 /// Takes messages in. A cheap handle.
 #[derive(Clone)]
-pub struct Ingest(Arc<Inner>);
+pub struct Ingest(pub(crate) Arc<Inner>);
 
-struct Inner {
-    log: Arc<dyn Log>,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    claims: Arc<Claims>,
+pub(crate) struct Inner {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) claims: Arc<Claims>,
     starts: Box<[Start]>,
     turns: Arc<Semaphore>,
-    metrics: Metrics,
+    pub(crate) metrics: Metrics,
 }
 
 /// Of one partition: what stood in it when this process began may hold claims that only its routing tells.
@@ -62,6 +62,7 @@ struct Start {
 }
 
 /// One message to be taken in.
+#[derive(Clone)]
 pub struct Publish {
     pub application: Arc<Application>,
     pub message: MessageIn,
@@ -168,24 +169,7 @@ impl Inner {
             }
             Some(Verdict::Conflict(conflict)) => return Err(conflict.into()),
         };
-        let retention = Duration::from_secs(u64::from(message.payload_retention_days) * 24 * 3_600);
-        let head = Message {
-            id,
-            organization: application.organization,
-            application: application.id,
-            event_type: message.event_type,
-            event_id: message.event_id,
-            channels: message.channels,
-            ordering_key: message.ordering_key,
-            tags: message.tags,
-            accepted_at: now,
-            deliver_at: None,
-            payload_expires_at: Some(now + retention),
-            traceparent,
-            identity,
-            due_of: None,
-        };
-        let record = NewRecord { head: head.encode(), payload: message.payload };
+        let record = record(&application, message, identity, traceparent, (id, now));
         let log = Arc::clone(&self.log);
         let began = Instant::now();
         let append = append(log, application.partition, record, reservation, (turn, memory));
@@ -195,7 +179,7 @@ impl Inner {
     }
 
     /// A place among those that append. In turn, so that nobody waits for ever; shed after a short wait.
-    async fn turn(&self) -> Result<OwnedSemaphorePermit, AcceptError> {
+    pub(crate) async fn turn(&self) -> Result<OwnedSemaphorePermit, AcceptError> {
         let turn = Arc::clone(&self.turns).acquire_owned();
         match timeout(limits::INGEST_WAIT, turn).await {
             Ok(turn) => Ok(turn.expect("the semaphore is never closed")),
@@ -219,7 +203,7 @@ impl Inner {
 
     /// Waits until the router has seen what stood in the log when this process began: a repeat of it would not be
     /// known before.
-    async fn caught_up(&self, partition: Partition) -> Result<(), AcceptError> {
+    pub(crate) async fn caught_up(&self, partition: Partition) -> Result<(), AcceptError> {
         let start = &self.starts[partition.0 as usize];
         let Some(known) = self.claims.known() else { return Ok(()) };
         if start.caught_up.load(Ordering::Acquire) || planted(Fault::StartNotAwaited) {
@@ -238,6 +222,34 @@ impl Inner {
         start.caught_up.store(true, Ordering::Release);
         Ok(())
     }
+}
+
+/// The message as it stands in the log.
+pub(crate) fn record(
+    application: &Application,
+    message: MessageIn,
+    identity: Identity,
+    traceparent: Option<String>,
+    (id, accepted_at): (MessageId, Timestamp),
+) -> NewRecord {
+    let retention = Duration::from_secs(u64::from(message.payload_retention_days) * 24 * 3_600);
+    let head = Message {
+        id,
+        organization: application.organization,
+        application: application.id,
+        event_type: message.event_type,
+        event_id: message.event_id,
+        channels: message.channels,
+        ordering_key: message.ordering_key,
+        tags: message.tags,
+        accepted_at,
+        deliver_at: None,
+        payload_expires_at: Some(accepted_at + retention),
+        traceparent,
+        identity,
+        due_of: None,
+    };
+    NewRecord { head: head.encode(), payload: message.payload }
 }
 
 /// One append, to its end: its claims become durable or free, its room is given back.

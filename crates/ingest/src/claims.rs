@@ -68,6 +68,13 @@ pub(crate) enum Verdict {
     Conflict(Conflict),
 }
 
+/// What is known of a publish now.
+pub(crate) enum Claiming {
+    Decided(Verdict),
+    /// A twin's append is not decided; ask again when this resolves.
+    Undecided(oneshot::Receiver<()>),
+}
+
 /// Which claim stands for another message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conflict {
@@ -127,28 +134,39 @@ impl Claims {
         now: Timestamp,
     ) -> Result<Verdict, TooMany> {
         loop {
-            let (reservation, mut found) = match self.look(partition, identity, id, now)? {
-                Look::Undecided(decided) => {
-                    let _ = decided.await;
-                    continue;
-                }
-                Look::Found(found) => (None, found),
-                Look::Reserved => {
-                    let prints = [identity.key, identity.event_id];
-                    let held = Reservation { claims: Arc::clone(self), partition, prints, durable_at: None };
-                    (Some(held), FoundPair::default())
-                }
-            };
-            // The table may read a disk: not under the lock.
-            found.key = found.key.or_else(|| self.ask(partition, identity.key, key_window(identity), now));
-            found.event_id =
-                found.event_id.or_else(|| self.ask(partition, identity.event_id, limits::DEDUP_WINDOW, now));
-            return Ok(match (decide(identity, found), reservation) {
-                (Some(verdict), _) => verdict,
-                (None, Some(reservation)) => Verdict::New(reservation),
-                (None, None) => unreachable!("whatever was found decides"),
-            });
+            match self.claim_now(partition, identity, id, now)? {
+                Claiming::Decided(verdict) => return Ok(verdict),
+                Claiming::Undecided(decided) => drop(decided.await),
+            }
         }
+    }
+
+    /// The same without waiting: for those who hold claims while they ask for others.
+    pub(crate) fn claim_now(
+        self: &Arc<Self>,
+        partition: Partition,
+        identity: &Identity,
+        id: MessageId,
+        now: Timestamp,
+    ) -> Result<Claiming, TooMany> {
+        let (reservation, mut found) = match self.look(partition, identity, id, now)? {
+            Look::Undecided(decided) => return Ok(Claiming::Undecided(decided)),
+            Look::Found(found) => (None, found),
+            Look::Reserved => {
+                let prints = [identity.key, identity.event_id];
+                let held = Reservation { claims: Arc::clone(self), partition, prints, durable_at: None };
+                (Some(held), FoundPair::default())
+            }
+        };
+        // The table may read a disk: not under the lock.
+        found.key = found.key.or_else(|| self.ask(partition, identity.key, key_window(identity), now));
+        found.event_id =
+            found.event_id.or_else(|| self.ask(partition, identity.event_id, limits::DEDUP_WINDOW, now));
+        Ok(Claiming::Decided(match (decide(identity, found), reservation) {
+            (Some(verdict), _) => verdict,
+            (None, Some(reservation)) => Verdict::New(reservation),
+            (None, None) => unreachable!("whatever was found decides"),
+        }))
     }
 
     fn ask(

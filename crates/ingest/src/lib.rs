@@ -1,7 +1,8 @@
 //! The way in: a publish becomes a durable message, once, or is refused.
 //!
 //! [`Ingest::accept`] is the whole way of a message: its turn, its claims, one append. `http` is a thin layer
-//! above it; `publish` knows the body's form.
+//! above it; `publish` knows the body's form. [`Ingest::accept_in_order`] takes many, one append for a run of them;
+//! `from_topic` is above that: records of a topic on Kafka.
 //!
 //! Invariants: an id is given out only when its message is durable; the payload's bytes are those of the
 //! request; a key or event id whose message is not routed yet is found in `claims`, one that is, in the
@@ -10,8 +11,11 @@
 
 mod accept;
 mod claims;
+#[cfg(feature = "kafka")]
+pub mod from_topic;
 mod http;
 mod idempotency;
+mod in_order;
 mod metrics;
 mod publish;
 mod trace;

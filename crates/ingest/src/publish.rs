@@ -25,6 +25,34 @@ pub struct MessageIn {
     pub payload: Bytes,
 }
 
+impl MessageIn {
+    /// A message of which all but the payload came beside the payload, as in a record of Kafka. 422 names what is wrong.
+    pub fn from_parts(
+        event_type: String,
+        ordering_key: Option<String>,
+        value: &Bytes,
+    ) -> Result<Self, ApiError> {
+        let mut fields = Fields::default();
+        check_name(&mut fields, "eventType", &event_type, limits::EVENT_TYPE_CHARACTERS);
+        check_ordering_key(&mut fields, ordering_key.as_deref());
+        let payload = serde_json::from_slice::<&RawValue>(value).map(RawValue::get);
+        match payload {
+            Ok(payload) => fields.check(payload.starts_with('{'), "payload", "must be a JSON object"),
+            Err(ref error) => fields.wrong("payload", format_args!("must be a JSON object: {error}")),
+        }
+        fields.finish()?;
+        Ok(Self {
+            event_type,
+            event_id: None,
+            channels: Vec::new(),
+            ordering_key,
+            tags: Vec::new(),
+            payload_retention_days: u32::try_from(RETENTION_DAYS_DEFAULT).expect("it is a small number"),
+            payload: value.slice_ref(payload.expect("an error was noted above").as_bytes()),
+        })
+    }
+}
+
 /// A body with what is used of it before and after the message itself.
 #[derive(Debug)]
 pub(crate) struct Parsed {

@@ -10,7 +10,7 @@ pub(crate) fn traceparent(headers: &HeaderMap) -> Option<String> {
     is_valid(text).then(|| text.to_owned())
 }
 
-fn is_valid(text: &str) -> bool {
+pub(crate) fn is_valid(text: &str) -> bool {
     let mut parts = text.split('-');
     let mut part = |length: usize| {
         parts.next().filter(|part| part.len() == length && part.bytes().all(is_lower_hexadecimal))

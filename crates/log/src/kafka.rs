@@ -4,6 +4,7 @@
 //! - [`tail`]: the newest records of the partitions that somebody follows; [`fetch`]: everything else
 //! - [`bounds`]: where partitions begin and end
 //! - [`tables`]: compacted topics; [`claims`]: groups; [`topics`]: what the topics must be
+//! - [`user_topic`]: a topic that is not ours, whose records are to become messages
 //!
 //! librdkafka calls back on its own threads: nothing there waits. What blocks in it does so on threads of ours.
 //! See docs/internals/kafka.md.
@@ -23,6 +24,7 @@ mod stats;
 mod tables;
 mod tail;
 pub mod topics;
+mod user_topic;
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,6 +46,7 @@ use self::{
 pub use self::{
     options::{Compression, OpenError, Options},
     stats::Stats,
+    user_topic::{Ended, UserRecord, UserTopic},
 };
 use crate::contract::{
     AppendError, Batch, Bounds, BoxFuture, Claims, Group, Log, NewRecord, Pending, ReadError, Sync, Table,
@@ -52,6 +55,7 @@ use crate::contract::{
 
 /// The log of one installation, as one process takes part in it. [`Self::close`] ends that in good order.
 pub struct KafkaLog {
+    options: Options,
     checked: Checked,
     layout: Arc<Layout>,
     link: Arc<Link>,
@@ -101,6 +105,7 @@ impl KafkaLog {
         let members = Members::new(options, &layout, &link);
         let dedup_turns = (0..options.message_partitions).map(|_| Arc::default()).collect();
         Ok(Self {
+            options: options.clone(),
             checked,
             layout,
             link,
@@ -155,8 +160,10 @@ impl KafkaLog {
         }
     }
 
-    fn producer(&self, topic: Topic) -> &Arc<Producer> {
+    /// Messages for which nobody waits with a deadline may take as long as they take.
+    fn producer(&self, topic: Topic, sync: Sync) -> &Arc<Producer> {
         match topic {
+            Topic::Messages if sync == Sync::Lazy => &self.pipeline,
             Topic::Messages | Topic::Control => &self.front,
             Topic::Deliveries | Topic::Attempts | Topic::Dedup => &self.pipeline,
         }
@@ -194,7 +201,7 @@ impl Log for KafkaLog {
         topic: Topic,
         partition: Partition,
         records: Vec<NewRecord>,
-        _sync: Sync,
+        sync: Sync,
     ) -> BoxFuture<'_, Result<Pending, AppendError>> {
         let place = Place::topic(topic, partition);
         let records: Vec<Outgoing> = records.into_iter().map(Outgoing::from).collect();
@@ -202,12 +209,12 @@ impl Log for KafkaLog {
             if topic == Topic::Dedup {
                 return self.append_checkpoint(place, records).await;
             }
-            self.producer(topic).append(self.layout.name(place.source), place.number(), records).await
+            self.producer(topic, sync).append(self.layout.name(place.source), place.number(), records).await
         })
     }
 
     fn has_room(&self, topic: Topic) -> bool {
-        self.producer(topic).has_room()
+        self.producer(topic, Sync::Now).has_room()
     }
 
     fn bounds(&self, topic: Topic, partition: Partition) -> BoxFuture<'_, Result<Bounds, ReadError>> {

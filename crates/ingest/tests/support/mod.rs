@@ -58,6 +58,7 @@ pub(crate) struct Process<L = MemoryLog> {
     pub(crate) log: Arc<L>,
     pub(crate) router: Arc<Router>,
     pub(crate) control: Control,
+    pub(crate) ingest: Ingest,
     pub(crate) surface: Surface,
     /// Of the organization.
     pub(crate) token: String,
@@ -131,14 +132,15 @@ impl<L: Log> Process<L> {
             entropy: Arc::new(SystemEntropy),
         });
         let probes = Probes { ready: Arc::new(|| Ok(())), metrics: Arc::new(String::new) };
-        let surface = Surface::new(routes(State { gate, ingest, body_bytes: limits::BODY_BYTES }), probes);
+        let state = State { gate, ingest: ingest.clone(), body_bytes: limits::BODY_BYTES };
+        let surface = Surface::new(routes(state), probes);
         let token = control.tokens().mint_organization(default_organization(), SystemClock.now());
         let settings =
             ApplicationSettings { name: "Shop".into(), uid: Some("shop".into()), ..Default::default() };
         // Over a log that was written before it exists already.
         let _ = control.submit(control.new_application(default_organization(), settings), None).await;
         let application = control.view().application(default_organization(), "shop").unwrap();
-        Self { log, router, control, surface, token, application }
+        Self { log, router, control, ingest, surface, token, application }
     }
 
     pub(crate) async fn publish(&self, body: impl Into<Body>, headers: &[(&str, &str)]) -> Answer {

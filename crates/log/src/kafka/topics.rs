@@ -126,6 +126,25 @@ pub async fn check(options: &Options, recorded: Option<&Recorded>) -> Result<Che
     .await
 }
 
+/// The id of a topic of the user's; makes the topic for its dead letters if that is not there.
+pub(super) async fn user_topic(options: &Options, topic: &str, dead_letters: &str) -> Result<String, Error> {
+    let (topic, aside) = (topic.to_owned(), Wanted::for_dead_letters(options, dead_letters));
+    with_admin(options, move |admin, wanted| {
+        for name in [&topic, &aside.name] {
+            if wanted.iter().any(|own| own.name == *name) {
+                return Err(Error::Own(name.clone()));
+            }
+        }
+        let id = admin.id(&topic)?;
+        let id = id.ok_or_else(|| Error::NoTopic { brokers: admin.brokers(), topic: topic.clone() })?;
+        if admin.id(&aside.name)?.is_none() {
+            admin.create(std::slice::from_ref(&aside))?;
+        }
+        Ok(id)
+    })
+    .await
+}
+
 /// The options with the numbers of partitions that the topics have. What is missing is for [`check`] to tell.
 pub(super) async fn as_found(options: Options) -> Result<Options, Error> {
     let found = with_admin(&options, Admin::find).await?;

@@ -146,6 +146,12 @@ impl Admin {
         self.requests.describe(&names)
     }
 
+    /// The topic's id, if it is there.
+    pub(super) fn id(&self, topic: &str) -> Result<Option<String>, Error> {
+        let described = self.requests.describe(&BTreeSet::from([topic.to_owned()]))?;
+        Ok(described.into_values().next().map(|topic| topic.id))
+    }
+
     pub(super) fn brokers(&self) -> String {
         self.requests.brokers.clone()
     }

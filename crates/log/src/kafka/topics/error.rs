@@ -29,4 +29,8 @@ pub enum Error {
          `fanfare topics apply`)"
     )]
     Gap { missing: String, holding: String },
+    #[error("Kafka at {brokers} has no topic {topic}: make it first, or name another one")]
+    NoTopic { brokers: String, topic: String },
+    #[error("topic {0} is one of this installation's own: name one of your producers' topics")]
+    Own(String),
 }

@@ -82,6 +82,13 @@ pub(super) fn all(options: &Options) -> Vec<Wanted> {
 }
 
 impl Wanted {
+    /// For records of a user's topic that cannot become messages. No part of the installation: nothing reads it.
+    pub(super) fn for_dead_letters(options: &Options, name: &str) -> Self {
+        let keep = Keep::For(options.retention);
+        let wanted = Self::new(options, "dead letters", 1, keep, log_settings(keep));
+        Self { name: name.to_owned(), ..wanted }
+    }
+
     fn new(
         options: &Options,
         topic: &'static str,
