@@ -2,16 +2,19 @@
 //!
 //! The absolute figures of a machine vary from day to day and from neighbour to neighbour; the share that a
 //! broker reaches of what the machine can do at all varies little. So every round measures both, and what
-//! counts is the median of the rounds' shares.
+//! counts is the median of the rounds' shares. With Kafka given, a round measures the case on both engines.
 
-use std::path::PathBuf;
+mod stored;
+
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::Context as _;
+use fanfare_core::{Entropy, SystemEntropy};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::{
-    case::Case,
+    case::{Case, Target},
     client,
     process::{self, Server},
     roof::Roof,
@@ -33,14 +36,46 @@ pub struct Options {
     pub threads: usize,
     /// The server's data goes into a fresh directory here; it should be on a disk.
     pub scratch: PathBuf,
+    /// Where to run the case a second time, on the other engine.
+    pub kafka: Option<Kafka>,
 }
 
-/// One measurement of both.
+/// Brokers to measure with.
+#[derive(Clone, Debug)]
+pub struct Kafka {
+    pub brokers: String,
+    /// Their data directories, if they are on this machine: then what they store is told.
+    pub data: Vec<PathBuf>,
+}
+
+/// One measurement of all.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Round {
     pub roof: Roof,
+    /// On the embedded engine.
     pub outcome: Outcome,
+    pub kafka: Option<OnKafka>,
+}
+
+/// The same case on Kafka.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OnKafka {
+    pub outcome: Outcome,
+    /// Bytes that the brokers store for the run, by topic; compressed, all copies.
+    pub stored: BTreeMap<String, u64>,
+}
+
+/// Medians of an engine's rounds.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Medians {
+    /// Deliveries per second ÷ the roof's requests per second.
+    pub share_of_roof: f64,
+    /// Of the difference, in milliseconds.
+    pub p50_above_roof_ms: f64,
+    pub p99_above_roof_ms: f64,
 }
 
 /// All rounds and what they come to.
@@ -48,11 +83,9 @@ pub struct Round {
 #[serde(rename_all = "camelCase")]
 pub struct Bench {
     pub rounds: Vec<Round>,
-    /// Median of deliveries per second ÷ the roof's requests per second.
-    pub share_of_roof: f64,
-    /// Medians of the difference, in milliseconds.
-    pub p50_above_roof_ms: f64,
-    pub p99_above_roof_ms: f64,
+    /// On the embedded engine.
+    pub medians: Medians,
+    pub kafka: Option<Medians>,
     /// What the case was to reach and did not, in words; and whatever was lost or wrong.
     pub missed: Vec<String>,
 }
@@ -68,41 +101,84 @@ pub async fn run(options: &Options, mut tell: impl FnMut(&str)) -> anyhow::Resul
         let receiver = start_receiver(options).await?;
         let roof = run_roof(options, &receiver).await?;
         tell(&format!("round {number} of {}: fanfare", options.rounds));
-        let outcome = run_case(options, &receiver).await;
+        let outcome = run_case(options, &receiver, None).await;
+        let on_kafka = match &options.kafka {
+            Some(kafka) if outcome.is_ok() => {
+                tell(&format!("round {number} of {}: fanfare on Kafka", options.rounds));
+                Some(run_on_kafka(options, &receiver, kafka).await)
+            }
+            _ => None,
+        };
         receiver.stop().await?;
-        rounds.push(Round { roof, outcome: outcome? });
+        rounds.push(Round { roof, outcome: outcome?, kafka: on_kafka.transpose()? });
     }
     Ok(compare(&options.case, rounds))
 }
 
 /// Draws the conclusion.
 pub fn compare(case: &Case, rounds: Vec<Round>) -> Bench {
-    let median_of = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure).collect());
-    let share_of_roof =
-        median_of(|round| round.outcome.deliveries_per_second / round.roof.requests_per_second.max(1.0));
-    let p50_above_roof_ms =
-        median_of(|round| above_ms(round.outcome.latency.p50_us, round.roof.receipt_latency.p50_us));
-    let p99_above_roof_ms =
-        median_of(|round| above_ms(round.outcome.latency.p99_us, round.roof.receipt_latency.p99_us));
-
     let mut missed = Vec::new();
-    let target = &case.target;
+    let embedded: Vec<(&Roof, &Outcome)> = rounds.iter().map(|round| (&round.roof, &round.outcome)).collect();
+    let medians = medians(&embedded);
+    judge("", &case.target, medians, &embedded, &mut missed);
+
+    let on_kafka = rounds.iter().filter_map(|round| Some((&round.roof, &round.kafka.as_ref()?.outcome)));
+    let on_kafka: Vec<(&Roof, &Outcome)> = on_kafka.collect();
+    let kafka = (!on_kafka.is_empty()).then(|| self::medians(&on_kafka));
+    if let Some(medians) = kafka {
+        judge("on Kafka: ", &case.target_on_kafka, medians, &on_kafka, &mut missed);
+    }
+    Bench { rounds, medians, kafka, missed }
+}
+
+fn medians(rounds: &[(&Roof, &Outcome)]) -> Medians {
+    let median_of = |figure: fn(&Roof, &Outcome) -> f64| {
+        median(rounds.iter().map(|(roof, outcome)| figure(roof, outcome)).collect())
+    };
+    Medians {
+        share_of_roof: median_of(|roof, outcome| {
+            outcome.deliveries_per_second / roof.requests_per_second.max(1.0)
+        }),
+        p50_above_roof_ms: median_of(|roof, outcome| {
+            above_ms(outcome.latency.p50_us, roof.receipt_latency.p50_us)
+        }),
+        p99_above_roof_ms: median_of(|roof, outcome| {
+            above_ms(outcome.latency.p99_us, roof.receipt_latency.p99_us)
+        }),
+    }
+}
+
+/// Notes what was to be reached and was not.
+fn judge(
+    engine: &str,
+    target: &Target,
+    reached: Medians,
+    rounds: &[(&Roof, &Outcome)],
+    missed: &mut Vec<String>,
+) {
+    let Medians { share_of_roof, p50_above_roof_ms, p99_above_roof_ms } = reached;
     if let Some(wanted) = target.share_of_roof.filter(|&wanted| share_of_roof < wanted) {
-        missed.push(format!("{:.1} % of the roof, wanted {:.1} %", share_of_roof * 100.0, wanted * 100.0));
+        let (share, wanted) = (share_of_roof * 100.0, wanted * 100.0);
+        missed.push(format!("{engine}{share:.1} % of the roof, wanted {wanted:.1} %"));
     }
-    if let Some(wanted) = target.p50_above_roof_ms.filter(|&wanted| p50_above_roof_ms > wanted) {
-        missed.push(format!("p50 is {p50_above_roof_ms:.2} ms above the roof's, wanted at most {wanted}"));
-    }
-    if let Some(wanted) = target.p99_above_roof_ms.filter(|&wanted| p99_above_roof_ms > wanted) {
-        missed.push(format!("p99 is {p99_above_roof_ms:.2} ms above the roof's, wanted at most {wanted}"));
-    }
-    for (number, round) in (1..).zip(&rounds) {
-        let Outcome { verdict, drained, publish, .. } = &round.outcome;
-        if !verdict.is_clean() || !drained || publish.accepted == 0 {
-            missed.push(format!("round {number} is not clean: drained {drained}, {publish:?}, {verdict:?}"));
+    let latencies = [
+        ("p50", p50_above_roof_ms, target.p50_above_roof_ms),
+        ("p99", p99_above_roof_ms, target.p99_above_roof_ms),
+    ];
+    for (name, reached, wanted) in latencies {
+        if let Some(wanted) = wanted.filter(|&wanted| reached > wanted) {
+            missed
+                .push(format!("{engine}{name} is {reached:.2} ms above the roof's, wanted at most {wanted}"));
         }
     }
-    Bench { rounds, share_of_roof, p50_above_roof_ms, p99_above_roof_ms, missed }
+    for (number, (_, outcome)) in (1..).zip(rounds) {
+        let Outcome { verdict, drained, publish, .. } = outcome;
+        if !verdict.is_clean() || !drained || publish.accepted == 0 {
+            missed.push(format!(
+                "{engine}round {number} is not clean: drained {drained}, {publish:?}, {verdict:?}"
+            ));
+        }
+    }
 }
 
 async fn start_receiver(options: &Options) -> anyhow::Result<Server> {
@@ -127,16 +203,33 @@ async fn run_roof(options: &Options, receiver: &Server) -> anyhow::Result<Roof> 
     serde_json::from_str(&json).context("unexpected output of the bare loop")
 }
 
-async fn run_case(options: &Options, receiver: &Server) -> anyhow::Result<Outcome> {
+async fn run_on_kafka(options: &Options, receiver: &Server, kafka: &Kafka) -> anyhow::Result<OnKafka> {
+    let prefix = format!("bench-{:016x}.", <dyn Entropy>::u64(&SystemEntropy));
+    let outcome = run_case(options, receiver, Some((&kafka.brokers, &prefix))).await?;
+    Ok(OnKafka { outcome, stored: stored::by_topic(&kafka.data, &prefix)? })
+}
+
+/// `kafka`: brokers, and a prefix that nobody has used.
+async fn run_case(
+    options: &Options,
+    receiver: &Server,
+    kafka: Option<(&str, &str)>,
+) -> anyhow::Result<Outcome> {
     let data = TempDir::with_prefix_in("fanfare-bench-", &options.scratch)?;
     let data_path = data.path().join("data").display().to_string();
+    let token_arguments = ["token", "--data-dir", &data_path].map(str::to_owned);
+    // On Kafka the server is given the main secret that this makes.
+    let token = process::output(&options.fanfare, &token_arguments).await?;
     let mut arguments =
         ["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"].map(str::to_owned).to_vec();
     arguments.push(data_path.clone());
+    if let Some((brokers, prefix)) = kafka {
+        let secret = format!("{data_path}/main-secret");
+        let on_kafka = ["--kafka", brokers, "--kafka-prefix", prefix, "--main-secret-file", &secret];
+        arguments.extend(on_kafka.map(str::to_owned));
+    }
     arguments.extend(options.serve_arguments.iter().cloned());
     let fanfare = Server::start(&options.fanfare, &arguments).await?;
-    let token_arguments = ["token", "--data-dir", &data_path].map(str::to_owned);
-    let token = process::output(&options.fanfare, &token_arguments).await?;
     let parties = Parties {
         server: client::Server::resolve(&fanfare.url, Some(token)).await?,
         server_pid: Some(fanfare.pid()),

@@ -44,6 +44,9 @@ pub struct Case {
     /// What it has to show, compared with the roof of the same run.
     #[serde(default)]
     pub target: Target,
+    /// The same on Kafka.
+    #[serde(default)]
+    pub target_on_kafka: Target,
 }
 
 /// How messages come in.

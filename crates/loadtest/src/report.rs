@@ -2,7 +2,14 @@
 
 use std::fmt::Write as _;
 
-use crate::{bench::Bench, case::Case, judge::Verdict, publisher::Counts, roof::Roof, run::Outcome};
+use crate::{
+    bench::{Bench, Medians, OnKafka},
+    case::Case,
+    judge::Verdict,
+    publisher::Counts,
+    roof::Roof,
+    run::Outcome,
+};
 
 /// The outcome of a case in some lines.
 pub fn outcome(outcome: &Outcome) -> String {
@@ -100,10 +107,10 @@ pub fn bench(case: &Case, bench: &Bench) -> String {
     let mut text = format!("{}\n\n", case.summary);
     let mut line = |columns: [String; 10]| {
         let [round, roof, fanfare, publishing, share, cpu, p50, p99, memory, judged] = columns;
-        let row = format!(
-            "{round:<7}{roof:>10}{fanfare:>12}{publishing:>12}{share:>8}{cpu:>15}{p50:>17}{p99:>19}{memory:>9}  {judged}"
+        let text_row = format!(
+            "{round:<9}{roof:>10}{fanfare:>12}{publishing:>12}{share:>8}{cpu:>15}{p50:>17}{p99:>19}{memory:>9}  {judged}"
         );
-        writeln!(text, "{}", row.trim_end()).expect("a String takes all");
+        writeln!(text, "{}", text_row.trim_end()).expect("a String takes all");
     };
     let titles = [
         "",
@@ -119,32 +126,57 @@ pub fn bench(case: &Case, bench: &Bench) -> String {
     ];
     line(titles.map(str::to_owned));
     for (number, round) in (1..).zip(&bench.rounds) {
-        let (roof, outcome) = (&round.roof, &round.outcome);
-        let latency = |us: u64, roof_us: u64| format!("{:.2} ({:.2})", ms(us), ms(roof_us));
-        line([
-            format!("{number}"),
-            format!("{:.0}", roof.requests_per_second),
-            format!("{:.0}", outcome.deliveries_per_second),
-            format!("{:.0}", outcome.deliveries_per_second_while_publishing),
-            format!("{:.1} %", 100.0 * outcome.deliveries_per_second / roof.requests_per_second.max(1.0)),
-            format!("{:.1} ({:.1})", outcome.server_cpu_us_per_delivery, roof.sender_cpu_us_per_request),
-            latency(outcome.latency.p50_us, roof.receipt_latency.p50_us),
-            latency(outcome.latency.p99_us, roof.receipt_latency.p99_us),
-            format!("{}", outcome.resident_bytes_peak >> 20),
-            verdict(&outcome.verdict),
-        ]);
+        line(row(&number.to_string(), &round.roof, &round.outcome));
+        if let Some(OnKafka { outcome, .. }) = &round.kafka {
+            line(row(&format!("{number} Kafka"), &round.roof, outcome));
+        }
     }
-    let Bench { share_of_roof, p50_above_roof_ms, p99_above_roof_ms, .. } = bench;
-    let share = share_of_roof * 100.0;
-    writeln!(
-        text,
-        "\nmedian: {share:.1} % of the roof; p50 {p50_above_roof_ms:+.2} ms, p99 {p99_above_roof_ms:+.2} ms against it"
-    )
-    .expect("a String takes all");
+    text.push('\n');
+    let engines = [("median", Some(&bench.medians)), ("median on Kafka", bench.kafka.as_ref())];
+    for (engine, medians) in engines {
+        let Some(Medians { share_of_roof, p50_above_roof_ms, p99_above_roof_ms }) = medians else { continue };
+        let share = share_of_roof * 100.0;
+        writeln!(
+            text,
+            "{engine}: {share:.1} % of the roof; p50 {p50_above_roof_ms:+.2} ms, p99 {p99_above_roof_ms:+.2} ms against it"
+        )
+        .expect("a String takes all");
+    }
+    for on_kafka in bench.rounds.iter().filter_map(|round| round.kafka.as_ref()) {
+        text += &stored(on_kafka);
+    }
     for missed in &bench.missed {
         writeln!(text, "MISSED: {missed}").expect("a String takes all");
     }
     text
+}
+
+fn row(name: &str, roof: &Roof, outcome: &Outcome) -> [String; 10] {
+    let latency = |us: u64, roof_us: u64| format!("{:.2} ({:.2})", ms(us), ms(roof_us));
+    [
+        name.to_owned(),
+        format!("{:.0}", roof.requests_per_second),
+        format!("{:.0}", outcome.deliveries_per_second),
+        format!("{:.0}", outcome.deliveries_per_second_while_publishing),
+        format!("{:.1} %", 100.0 * outcome.deliveries_per_second / roof.requests_per_second.max(1.0)),
+        format!("{:.1} ({:.1})", outcome.server_cpu_us_per_delivery, roof.sender_cpu_us_per_request),
+        latency(outcome.latency.p50_us, roof.receipt_latency.p50_us),
+        latency(outcome.latency.p99_us, roof.receipt_latency.p99_us),
+        format!("{}", outcome.resident_bytes_peak >> 20),
+        verdict(&outcome.verdict),
+    ]
+}
+
+/// What Kafka keeps of a message, by topic.
+fn stored(on_kafka: &OnKafka) -> String {
+    let messages = on_kafka.outcome.publish.accepted.max(1);
+    let total: u64 = on_kafka.stored.values().sum();
+    if total == 0 {
+        return String::new();
+    }
+    let topics = on_kafka.stored.iter().filter(|(_, bytes)| **bytes > 0);
+    let topics: Vec<String> = topics.map(|(topic, bytes)| format!("{topic} {}", bytes / messages)).collect();
+    format!("bytes on Kafka per message, {messages} messages: {} ({})\n", total / messages, topics.join(", "))
 }
 
 #[allow(clippy::cast_precision_loss, reason = "for people")]

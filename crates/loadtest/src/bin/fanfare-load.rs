@@ -91,6 +91,12 @@ enum Job {
         /// Where the server's data directories go; on a disk.
         #[arg(long, default_value_os_t = std::env::temp_dir())]
         scratch: PathBuf,
+        /// Brokers, HOST:PORT, comma separated: the case is run on Kafka too.
+        #[arg(long)]
+        kafka: Option<String>,
+        /// Their data directories, to tell what they store; repeat it for several.
+        #[arg(long, requires = "kafka")]
+        kafka_data: Vec<PathBuf>,
         /// Further arguments of `fanfare serve`.
         #[arg(last = true)]
         serve_arguments: Vec<String>,
@@ -202,10 +208,12 @@ async fn perform(command: Command) -> anyhow::Result<ExitCode> {
             print(&if json { serde_json::to_string(&outcome)? } else { report::outcome(&outcome) })?;
             Ok(success(outcome.drained && outcome.verdict.is_clean()))
         }
-        Job::Bench { case, fanfare, rounds, scratch, serve_arguments } => {
+        Job::Bench { case, fanfare, rounds, scratch, kafka, kafka_data, serve_arguments } => {
             let case = Case::read(&find_case(&case)?)?;
             let loader = std::env::current_exe()?;
-            let options = bench::Options { case, fanfare, serve_arguments, loader, rounds, threads, scratch };
+            let kafka = kafka.map(|brokers| bench::Kafka { brokers, data: kafka_data });
+            let options =
+                bench::Options { case, fanfare, serve_arguments, loader, rounds, threads, scratch, kafka };
             let bench = bench::run(&options, |line| eprintln!("{line}")).await?;
             let text =
                 if json { serde_json::to_string(&bench)? } else { report::bench(&options.case, &bench) };

@@ -73,6 +73,11 @@ impl Broker {
         self.directory.join("server.log")
     }
 
+    /// Its records.
+    pub fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
     /// `None` while it does not run.
     pub fn identity(&self) -> Option<Identity> {
         let process = self.process();
