@@ -7,12 +7,12 @@ use tokio::time::Instant;
 
 use super::{
     alone,
-    chaos::missing_in_the_end,
     endpoints::{Endpoints, Wanted},
     installation::Installation,
     judge,
     load::{Load, Pace},
     process::Role,
+    scene::missing_in_the_end,
     setting,
 };
 use crate::support::wait;

@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use fanfare_core::planted::Fault;
 use tempfile::TempDir;
 
 use super::{
@@ -33,8 +34,8 @@ pub(crate) struct Installation {
     started: BTreeMap<Role, u32>,
     pub(crate) running: BTreeMap<Name, Process>,
     pub(crate) watch: Arc<Watch>,
-    /// A guard taken out of every process that is started, where the build allows it.
-    pub(crate) planted: Option<&'static str>,
+    /// A guard taken out of the processes of a role that are started, where the build allows it.
+    pub(crate) planted: Option<(Fault, Role)>,
 }
 
 impl Installation {
@@ -77,8 +78,8 @@ impl Installation {
             .arg(self.secret())
             .arg("--data-dir")
             .arg(directory.path().join("data"));
-        if let Some(fault) = self.planted {
-            command.env("FANFARE_PLANTED", fault);
+        if let Some((fault, _)) = self.planted.filter(|(_, of)| *of == role) {
+            command.env("FANFARE_PLANTED", format!("{fault:?}"));
         }
         let process = Process::spawn(name, directory, command, address);
         self.watch.add(name, process.log());

@@ -17,12 +17,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(not(feature = "planted"))]
 mod actions;
 #[cfg(not(feature = "planted"))]
 mod brokers;
+#[cfg(not(feature = "planted"))]
 mod chaos;
 #[cfg(not(feature = "planted"))]
 mod control;
+#[cfg(feature = "planted")]
+mod directed;
 mod endpoints;
 mod installation;
 mod judge;
@@ -32,6 +36,7 @@ mod planted;
 mod process;
 #[cfg(not(feature = "planted"))]
 mod rolling;
+mod scene;
 mod watch;
 
 use std::env;

@@ -7,12 +7,12 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     alone,
-    chaos::missing_in_the_end,
     endpoints::{Endpoints, Wanted},
     installation::{DELIVERY_PARTITIONS, Installation},
     judge,
     load::{Load, Pace},
     process::{Name, Role},
+    scene::missing_in_the_end,
 };
 use crate::support::wait;
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::{task::JoinHandle, time::Instant};
 
-use super::{load::Unsettled, process::Name};
+use super::{load::Unsettled, process::Name, scene::LOADED};
 use crate::support::log::Log;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -23,10 +23,14 @@ pub(crate) struct Watch {
 pub(crate) struct Seen {
     pub(crate) rebalances: Vec<Rebalance>,
     pub(crate) takeovers: u64,
+    /// Sessions of routers.
+    pub(crate) sessions: u64,
     /// Partitions that were handed back before they were drained.
     pub(crate) cut_short: Vec<(Instant, Name)>,
     /// Workers that failed or were superseded, and claim again.
     pub(crate) restarts: Vec<String>,
+    /// Workers, and sessions of routers, that could not go on.
+    pub(crate) failures: Vec<String>,
     pub(crate) errors: Vec<String>,
 }
 
@@ -73,7 +77,32 @@ impl Watch {
 }
 
 impl Seen {
+    pub(crate) fn loaded_rebalances(&self) -> usize {
+        self.rebalances.iter().filter(|rebalance| rebalance.unsettled >= LOADED).count()
+    }
+
+    /// Prints what there was.
+    pub(crate) fn tell(&self) {
+        println!(
+            "{} rebalances, {} of them with {LOADED} deliveries unsettled; {} takeovers; {} sessions of routers; \
+             {} drains cut short; {} workers claimed again; {} failures",
+            self.rebalances.len(),
+            self.loaded_rebalances(),
+            self.takeovers,
+            self.sessions,
+            self.cut_short.len(),
+            self.restarts.len(),
+            self.failures.len(),
+        );
+        for line in self.restarts.iter().take(5).chain(self.failures.iter().take(5)) {
+            println!("  {line}");
+        }
+    }
+
     fn note(&mut self, name: Name, line: &str, at: Instant, unsettled: u64) {
+        if line.contains("taking over again") || line.contains("starting again from the checkpoint") {
+            self.failures.push(format!("{name}: {line}"));
+        }
         let is_new = |rebalances: &[Rebalance], group| {
             let last = rebalances.iter().rev().find(|rebalance| rebalance.group == group);
             last.is_none_or(|last| at > last.at + ONE_REBALANCE)
@@ -91,6 +120,8 @@ impl Seen {
             self.cut_short.push((at, name));
         } else if line.contains("claiming again") || line.contains("taking over again") {
             self.restarts.push(format!("{name}: {line}"));
+        } else if line.contains(r#""message":"routing""#) {
+            self.sessions += 1;
         } else if line.contains(r#""level":"ERROR""#) || line.contains("panicked at") {
             self.errors.push(format!("{name}: {line}"));
         }

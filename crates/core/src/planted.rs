@@ -101,7 +101,7 @@ impl Fault {
         Self::ParkedWithoutProof,
     ];
 
-    /// What random actions on processes find.
+    /// What processes on Kafka show, each on a course that leads to it.
     pub const ON_KAFKA: [Self; 4] =
         [Self::ReleasedBeforeDrain, Self::EpochIgnored, Self::LocalTimeout, Self::ClaimsAheadOfPosition];
 
