@@ -68,7 +68,7 @@ async fn brokers_that_are_killed_in_turn_lose_nothing() {
         cut_short.map(|&(at, _)| judge::Disturbance { kind: judge::Kind::CutShort, at }).collect();
     let findings = judge::judge(&endpoints, &published, &cut_short);
     println!("{}", findings.summary.join("\n"));
-    println!("{} rebalances, {} workers claimed again", seen.rebalances.len(), seen.restarts.len());
+    seen.tell();
     for failed in published.failed.iter().take(3) {
         println!("failed: {failed}");
     }

@@ -27,7 +27,7 @@ pub(crate) struct Seen {
     pub(crate) sessions: u64,
     /// Partitions that were handed back before they were drained.
     pub(crate) cut_short: Vec<(Instant, Name)>,
-    /// Workers that failed or were superseded, and claim again.
+    /// Workers that were superseded, and claim again.
     pub(crate) restarts: Vec<String>,
     /// Workers, and sessions of routers, that could not go on.
     pub(crate) failures: Vec<String>,
@@ -118,7 +118,7 @@ impl Seen {
             || line.contains("drain is over before")
         {
             self.cut_short.push((at, name));
-        } else if line.contains("claiming again") || line.contains("taking over again") {
+        } else if line.contains("claiming again") {
             self.restarts.push(format!("{name}: {line}"));
         } else if line.contains(r#""message":"routing""#) {
             self.sessions += 1;
