@@ -7,11 +7,9 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use serde_json::json;
-use tokio::time::sleep;
 
 use super::{
     alone,
@@ -19,7 +17,7 @@ use super::{
     process::Role,
     setting,
 };
-use crate::support::{Recorder, client::Client, random::Random, wait};
+use crate::support::{Recorder, client::Client, judge, random::Random, wait};
 
 const APPLICATIONS: usize = 8;
 /// Rounds that go on at once.
@@ -69,12 +67,8 @@ async fn control_plane_is_read_after_it_was_written_elsewhere() {
 
     let wanted: BTreeSet<String> = (0..rounds).map(|number| format!("/{number}")).collect();
     let received = || recorder.receipts().into_iter().map(|receipt| receipt.path).collect::<BTreeSet<_>>();
-    let deadline = tokio::time::Instant::now() + wait::PATIENCE;
-    while received() != wanted && tokio::time::Instant::now() < deadline {
-        sleep(Duration::from_millis(50)).await;
-    }
-    let received = received();
-    let missed: Vec<&String> = wanted.difference(&received).collect();
+    let missing = || wanted.difference(&received()).cloned().collect();
+    let missed: Vec<String> = judge::missing_in_the_end(wait::PATIENCE, missing).await;
     println!(
         "{rounds} rounds, {} missed; {} other changes meanwhile",
         missed.len(),

@@ -1,7 +1,6 @@
 //! Endpoints that take what comes, remember when it came, and answer when they are told to.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,10 +15,7 @@ use axum::{
     routing::post,
     serve::ListenerExt as _,
 };
-use fanfare_loadtest::{
-    payload::{self, Stamp},
-    sequence::SequenceSet,
-};
+use fanfare_loadtest::{payload, sequence::SequenceSet};
 use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::{
@@ -28,6 +24,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use crate::support::judge::Arrival;
+
 /// How an endpoint behaves, and which messages it is sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
@@ -35,15 +33,6 @@ pub(crate) struct Wanted {
     pub(crate) ordering: &'static str,
     /// From the request to its answer.
     pub(crate) takes: Duration,
-}
-
-/// One request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Arrival {
-    pub(crate) stamp: Stamp,
-    pub(crate) at: Instant,
-    /// Just before the answer was written.
-    pub(crate) answered: Option<Instant>,
 }
 
 pub(crate) struct Endpoints {
@@ -103,7 +92,7 @@ impl Endpoints {
     }
 
     /// What was acknowledged in each application and did not arrive yet, by endpoint.
-    pub(crate) fn missing(&self, acknowledged: &[SequenceSet]) -> BTreeMap<usize, Vec<u64>> {
+    pub(crate) fn missing(&self, acknowledged: &[SequenceSet]) -> Vec<(usize, Vec<u64>)> {
         let of = |(wanted, memory): &(Wanted, Mutex<Memory>)| -> Vec<u64> {
             let memory = memory.lock();
             acknowledged[wanted.application].iter().filter(|seq| !memory.delivered.contains(*seq)).collect()

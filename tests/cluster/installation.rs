@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
     path::PathBuf,
-    process::Command,
     sync::Arc,
 };
 
@@ -15,7 +14,10 @@ use super::{
     process::{Name, Process, Role},
     watch::Watch,
 };
-use crate::support::client::{Address, Client};
+use crate::support::{
+    client::{Address, Client},
+    installation::fanfare,
+};
 
 pub(crate) const MESSAGE_PARTITIONS: u32 = 4;
 pub(crate) const DELIVERY_PARTITIONS: u32 = 8;
@@ -130,14 +132,4 @@ impl Installation {
         self.fronts.insert(name, place);
         self.addresses[place].clone()
     }
-}
-
-/// The binary under test, without options of the environment.
-fn fanfare(directory: &std::path::Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
-    command.current_dir(directory);
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FANFARE_")) {
-        command.env_remove(name);
-    }
-    command
 }

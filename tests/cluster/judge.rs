@@ -1,17 +1,11 @@
 //! What must hold of everything that arrived.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use fanfare_loadtest::{payload::NO_KEY, sequence::OrderWatch};
 use tokio::time::Instant;
 
-use super::{
-    endpoints::{Arrival, Endpoints},
-    load::Published,
-};
+use super::{endpoints::Endpoints, load::Published};
+use crate::support::judge::{Repeat, out_of_order, repeats};
 
 /// What was answered so long before a worker was killed or frozen may come again: its outcome was not durable.
 /// A worker appends outcomes within 15 ms; on a quiet machine Kafka has them 10 ms later, on a loaded one it may take
@@ -104,56 +98,6 @@ pub(crate) fn judge(endpoints: &Endpoints, published: &Published, disturbances: 
     Findings { summary, wrong }
 }
 
-/// Acknowledged messages whose first arrival is behind that of one that was sent after their acknowledgement.
-pub(crate) fn out_of_order(
-    ordering: &str,
-    arrivals: &[Arrival],
-    is_acknowledged: impl Fn(u64) -> bool,
-) -> Vec<u64> {
-    let mut watches: HashMap<u32, OrderWatch> = HashMap::new();
-    let mut seen = HashSet::new();
-    let mut late = Vec::new();
-    for stamp in arrivals.iter().map(|arrival| arrival.stamp).filter(|stamp| seen.insert(stamp.seq)) {
-        // One that nobody was promised may have been taken in long after its publisher had given up.
-        if !is_acknowledged(stamp.seq) {
-            continue;
-        }
-        let (lane, seq, floor) = match ordering {
-            "strict" => (NO_KEY, stamp.seq, stamp.floor),
-            "keyed" => (stamp.key, stamp.key_seq, stamp.key_floor),
-            _ => continue,
-        };
-        if !watches.entry(lane).or_default().first_arrival(seq, floor) {
-            late.push(stamp.seq);
-        }
-    }
-    late
-}
-
-/// A message that came again after it had been answered.
-#[derive(Clone, Copy, Debug)]
-struct Repeat {
-    seq: u64,
-    answered: Instant,
-    again: Instant,
-}
-
-fn repeats(arrivals: &[Arrival]) -> Vec<Repeat> {
-    let mut answers: HashMap<u64, Instant> = HashMap::new();
-    let mut repeats = Vec::new();
-    for arrival in arrivals {
-        let seq = arrival.stamp.seq;
-        // Answered when the second came: of two at once the answer of the first counts all the same.
-        if let Some(&answered) = answers.get(&seq) {
-            repeats.push(Repeat { seq, answered, again: arrival.at });
-        }
-        if let Some(answered) = arrival.answered {
-            answers.insert(seq, answered);
-        }
-    }
-    repeats
-}
-
 impl Repeat {
     /// The drain rule: what comes twice was in flight or not yet written down when its worker was killed, frozen or
     /// cut short; or it was sent by a worker that did not know yet that it had been replaced.
@@ -194,37 +138,8 @@ impl Repeat {
 
 #[cfg(test)]
 mod tests {
-    use fanfare_core::Timestamp;
-    use fanfare_loadtest::payload::Stamp;
-
     use super::*;
-
-    /// Every message was sent after all before it were answered.
-    fn arrival(seq: u64, key: u32, at: Instant) -> Arrival {
-        let stamp = Stamp {
-            run: 1,
-            stream: 0,
-            application: 0,
-            key,
-            seq,
-            floor: seq,
-            key_seq: seq,
-            key_floor: seq,
-            at: Timestamp::ZERO,
-        };
-        Arrival { stamp, at, answered: Some(at + Duration::from_millis(1)) }
-    }
-
-    #[test]
-    fn a_swap_is_seen_across_keys_or_within_one() {
-        let now = Instant::now();
-        let across = [arrival(0, 1, now), arrival(2, 2, now), arrival(1, 3, now)];
-        assert_eq!(out_of_order("strict", &across, |_| true), [1]);
-        assert_eq!(out_of_order("strict", &across, |seq| seq != 1), [0_u64; 0], "nobody was promised it");
-        assert_eq!(out_of_order("keyed", &across, |_| true), [0_u64; 0]);
-        let within = [arrival(2, 1, now), arrival(1, 1, now), arrival(2, 1, now)];
-        assert_eq!(out_of_order("keyed", &within, |_| true), [1]);
-    }
+    use crate::support::judge::arrival;
 
     #[test]
     fn a_repeat_needs_something_that_explains_it() {

@@ -2,21 +2,15 @@
 
 use std::{
     fmt,
-    process::{Child, Command, ExitStatus, Stdio},
-    thread::JoinHandle,
+    process::{Command, ExitStatus},
     time::Duration,
 };
 
-use fanfare_testkit::process::Identity;
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::support::{
-    client::{Address, Client},
-    log::Log,
-    wait::{self, PATIENCE},
-};
+use crate::support::{client::Address, log::Log, process, wait::PATIENCE};
 
 /// A process that joins a loaded cluster on a loaded machine.
 const START: Duration = Duration::from_mins(1);
@@ -53,103 +47,48 @@ impl fmt::Display for Name {
     }
 }
 
-/// Killed when it is dropped.
 pub(crate) struct Process {
-    pub(crate) name: Name,
+    inner: process::Process,
     pub(crate) frozen_at: Option<Instant>,
-    child: Child,
-    identity: Identity,
-    log: Log,
-    followers: Vec<JoinHandle<()>>,
-    /// Told where it listens while it runs.
-    address: Address,
     _directory: TempDir,
 }
 
 impl Process {
     pub(crate) fn spawn(name: Name, directory: TempDir, mut command: Command, address: Address) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary was built");
-        let log = Log::default();
-        let followers = vec![
-            log.follow(child.stdout.take().expect("stdout was piped")),
-            log.follow(child.stderr.take().expect("stderr was piped")),
-        ];
-        let identity = Identity::of(child.id()).expect("it is not buried yet");
-        Self { name, frozen_at: None, child, identity, log, followers, address, _directory: directory }
+        let inner = process::Process::spawn(name.to_string(), &mut command, address, START);
+        Self { inner, frozen_at: None, _directory: directory }
     }
 
     pub(crate) fn log(&self) -> Log {
-        self.log.clone()
+        self.inner.log().clone()
     }
 
     /// Waits until `/readyz` answers 200; only then others are told where it listens.
     pub(crate) async fn ready(&mut self) {
-        let what = format!("{} listens", self.name);
-        let line = wait::until(&what, START, async || {
-            self.must_run();
-            self.log.after("listening on http://")
-        });
-        let address = line.await.trim().parse().expect("the line ends with the address");
-        let own = Address::default();
-        own.set(address);
-        let client = Client::new(own, None);
-        wait::until(&format!("{} is ready", self.name), START, async || {
-            self.must_run();
-            let answer = client.try_send("GET", "/readyz", &[], "").await.ok()?;
-            (answer.status == 200).then_some(())
-        })
-        .await;
-        self.address.set(address);
-    }
-
-    fn must_run(&mut self) {
-        let status = self.child.try_wait().expect("the process is ours");
-        assert!(status.is_none(), "{} ended with {status:?}:\n{}", self.name, self.log.tail(20));
+        let address = self.inner.listening().await;
+        self.inner.ready(address).await;
+        self.inner.address.set(address);
     }
 
     pub(crate) fn freeze(&mut self) {
-        self.signal(Signal::STOP);
+        self.inner.signal(Signal::STOP);
         self.frozen_at = Some(Instant::now());
     }
 
     pub(crate) fn thaw(&mut self) {
-        self.signal(Signal::CONT);
+        self.inner.signal(Signal::CONT);
         self.frozen_at = None;
     }
 
     pub(crate) fn kill(mut self) {
-        self.child.kill().expect("the process is ours");
-        self.address.clear();
-        self.child.wait().expect("the process is ours");
+        self.inner.kill();
     }
 
-    /// SIGTERM; gives how it ended.
+    /// SIGTERM; gives how it ended. Until then it is found where it was.
     pub(crate) async fn stop(mut self) -> ExitStatus {
-        self.signal(Signal::TERM);
-        let (child, what) = (&mut self.child, format!("{} ends", self.name));
-        let status =
-            wait::until(&what, PATIENCE, async || child.try_wait().expect("the process is ours")).await;
-        self.address.clear();
+        self.inner.signal(Signal::TERM);
+        let status = self.inner.exited(PATIENCE).await;
+        self.inner.address.clear();
         status
-    }
-
-    fn signal(&self, signal: Signal) {
-        let was_sent = self.identity.signal(signal).expect("a signal can be sent");
-        assert!(was_sent, "{} ended by itself:\n{}", self.name, self.log.tail(20));
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Both fail only when it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        for follower in self.followers.drain(..) {
-            follower.join().expect("following a log does not panic");
-        }
-        if std::thread::panicking() {
-            eprintln!("the log of {} ends with:\n{}", self.name, self.log.tail(20));
-        }
     }
 }

@@ -9,12 +9,11 @@ use super::{
     alone,
     endpoints::{Endpoints, Wanted},
     installation::{DELIVERY_PARTITIONS, Installation},
-    judge,
     load::{Load, Pace},
     process::{Name, Role},
     scene::missing_in_the_end,
 };
-use crate::support::wait;
+use crate::support::{judge::out_of_order, wait};
 
 const APPLICATIONS: usize = 4;
 /// One message per application in so much time.
@@ -94,7 +93,7 @@ async fn rolling_restart_is_not_noticed() {
     assert!(published.failed.is_empty(), "a retrying client noticed: {:?}", published.failed);
     let arrivals: Vec<_> = (0..endpoints.wanted().count()).map(|number| endpoints.arrivals(number)).collect();
     for (number, arrivals) in arrivals.iter().enumerate() {
-        let late = judge::out_of_order("strict", arrivals, |_| true);
+        let late = out_of_order("strict", arrivals, |_| true);
         assert!(late.is_empty(), "endpoint {number}: {late:?} arrived late");
     }
     assert_eq!(installation.watch.seen().errors, Vec::<String>::new());

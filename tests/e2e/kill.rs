@@ -21,9 +21,11 @@ use tokio::time::{Instant, sleep};
 use self::{
     endpoints::{Endpoints, Target},
     judge::{Crash, Rule},
-    publishers::{Published, Publisher},
+    publishers::Publisher,
 };
-use crate::support::{Client, Engine, Installation, on_every_engine, random::Random, wait};
+use crate::support::{
+    Client, Engine, Installation, judge::missing_in_the_end, on_every_engine, random::Random, wait,
+};
 
 /// Long enough for what an ordered lane waits behind the rejected message, and for the rest to follow.
 const CATCH_UP: Duration = Duration::from_mins(2);
@@ -66,7 +68,7 @@ async fn nothing_is_lost_or_out_of_order(engine: Engine) {
     server.ready().await;
     let published = load.stop().await;
     published.repeats_are_the_first(&client, &engine).await;
-    let missing = missing_in_the_end(&endpoints, &published).await;
+    let missing = missing_in_the_end(CATCH_UP, || endpoints.missing(&published)).await;
     assert!(missing.is_empty(), "FANFARE_SEED={seed}: acknowledged, never delivered: {missing:?}");
     assert!(server.terminate().await.success());
 
@@ -98,18 +100,6 @@ async fn deliveries_go_on(endpoints: &Endpoints) {
     let before = endpoints.requests();
     wait::until("deliveries go on", wait::PATIENCE, async || (endpoints.requests() > before).then_some(()))
         .await;
-}
-
-/// What was acknowledged and is not delivered after [`CATCH_UP`]; returns as soon as that is nothing.
-async fn missing_in_the_end(endpoints: &Endpoints, published: &Published) -> Vec<(Target, Vec<u64>)> {
-    let deadline = Instant::now() + CATCH_UP;
-    loop {
-        let missing = endpoints.missing(published);
-        if missing.is_empty() || Instant::now() > deadline {
-            return missing;
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// (endpoint, message, reason), sorted.

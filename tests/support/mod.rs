@@ -6,7 +6,9 @@
 pub(crate) mod client;
 pub(crate) mod engine;
 pub(crate) mod installation;
+pub(crate) mod judge;
 pub(crate) mod log;
+pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod recorder;
 pub(crate) mod server;

@@ -3,27 +3,19 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    thread::JoinHandle,
+    process::{Command, ExitStatus},
     time::Duration,
 };
 
+use rustix::process::Signal;
 use tokio::time::Instant;
 
-use super::{
-    client::{Address, Client},
-    log::Log,
-    wait::{self, PATIENCE},
-};
+use super::{client::Address, process::Process, wait::PATIENCE};
 
 /// A running server. Dropping it kills it; an ERROR in its log fails the test: ERROR means
 /// that somebody must act.
 pub(crate) struct Server {
-    child: Child,
-    log: Log,
-    followers: Vec<JoinHandle<()>>,
-    /// Told to all clients of the installation once it is known.
-    address: Address,
+    process: Process,
     /// What an operator is meant to be told in this test.
     expected: &'static str,
 }
@@ -37,53 +29,26 @@ pub(crate) struct Kill {
 
 impl Server {
     pub(crate) fn spawn(command: &mut Command, address: Address) -> Self {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary was built");
-        let log = Log::default();
-        let followers = vec![
-            log.follow(child.stdout.take().expect("stdout was piped")),
-            log.follow(child.stderr.take().expect("stderr was piped")),
-        ];
-        Self { child, log, followers, address, expected: "" }
+        Self { process: Process::spawn("the server".to_owned(), command, address, PATIENCE), expected: "" }
     }
 
     /// Waits until the server says where it listens, and tells the clients.
     pub(crate) async fn listening(&mut self) -> SocketAddr {
-        let log = self.log.clone();
-        let address = wait::until("listening", PATIENCE, async || {
-            let line = log.after("listening on http://");
-            if line.is_none() {
-                self.must_run();
-            }
-            line
-        });
-        let address = address.await.trim().parse().expect("the line ends with the address");
-        self.address.set(address);
+        let address = self.process.listening().await;
+        self.process.address.set(address);
         address
     }
 
     /// Waits until `/readyz` answers 200.
     pub(crate) async fn ready(&mut self) {
-        self.listening().await;
-        let client = Client::new(self.address.clone(), None);
-        wait::until("ready", PATIENCE, async || {
-            self.must_run();
-            let answer = client.try_send("GET", "/readyz", &[], "").await.ok()?;
-            (answer.status == 200).then_some(())
-        })
-        .await;
+        let address = self.listening().await;
+        self.process.ready(address).await;
     }
 
     /// Kills it as a power button would, and waits until it is gone.
     pub(crate) fn kill(mut self) -> Kill {
         let before = Instant::now();
-        self.child.kill().expect("the process is ours");
-        self.address.clear();
-        self.child.wait().expect("the process is ours");
+        self.process.kill();
         Kill { before, after: Instant::now() }
     }
 
@@ -94,11 +59,11 @@ impl Server {
 
     /// How many lines of its log say this.
     pub(crate) fn said(&self, text: &str) -> usize {
-        self.log.tail(usize::MAX).lines().filter(|line| line.contains(text)).count()
+        self.process.log().lines().iter().filter(|line| line.contains(text)).count()
     }
 
     pub(crate) fn process(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
     /// A file as the server sees it, also on a file system of its own.
@@ -113,47 +78,27 @@ impl Server {
 
     /// Asks it to stop, and waits until it has.
     pub(crate) async fn terminate(mut self) -> ExitStatus {
-        signal("TERM", self.child.id());
-        self.address.clear();
-        self.exited(PATIENCE).await
+        self.process.signal(Signal::TERM);
+        self.process.address.clear();
+        self.process.exited(PATIENCE).await
     }
 
     /// Waits until it ends by itself.
     pub(crate) async fn exited(&mut self, patience: Duration) -> ExitStatus {
-        let child = &mut self.child;
-        wait::until("the process ends", patience, async || child.try_wait().expect("the process is ours"))
-            .await
-    }
-
-    fn must_run(&mut self) {
-        let status = self.child.try_wait().expect("the process is ours");
-        assert!(status.is_none(), "the server ended with {status:?}:\n{}", self.log.tail(20));
+        self.process.exited(patience).await
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        for follower in self.followers.drain(..) {
-            follower.join().expect("following a log does not panic");
-        }
+        self.process.end();
         if std::thread::panicking() {
-            eprintln!("the server's log ends with:\n{}", self.log.tail(40));
             return;
         }
-        let (expected, errors): (Vec<_>, Vec<_>) = self
-            .log
-            .errors()
-            .into_iter()
-            .partition(|line| !self.expected.is_empty() && line.contains(self.expected));
+        let errors = self.process.log().errors().into_iter();
+        let (expected, errors): (Vec<_>, Vec<_>) =
+            errors.partition(|line| !self.expected.is_empty() && line.contains(self.expected));
         assert!(errors.is_empty(), "the server logged errors:\n{}", errors.join("\n"));
         assert_eq!(expected.is_empty(), self.expected.is_empty(), "nothing was said of: {}", self.expected);
     }
-}
-
-fn signal(name: &str, process: u32) {
-    let kill = Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).status();
-    assert!(kill.expect("there is a shell").success(), "cannot send SIG{name} to {process}");
 }

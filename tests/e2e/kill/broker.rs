@@ -16,14 +16,19 @@ use tokio::{
 };
 
 use super::{
-    dead_letters, deliveries_go_on,
+    CATCH_UP, dead_letters, deliveries_go_on,
     endpoints::Target,
     judge::{self, Crash, Rule},
-    missing_in_the_end, number,
+    number,
     publishers::Publisher,
     set_up,
 };
-use crate::support::{Client, Engine, Installation, Recorder, Reply, random::Random, wait};
+use crate::support::{
+    Client, Engine, Installation, Recorder, Reply,
+    judge::{missing_in_the_end, repeats},
+    random::Random,
+    wait,
+};
 
 /// A session that ended while the broker was away is noticed this long after it is back; what is in flight then may
 /// come again.
@@ -71,7 +76,7 @@ async fn nothing_is_lost_or_out_of_order_when_the_broker_dies() {
     deliveries_go_on(&endpoints).await;
     let published = load.stop().await;
     published.repeats_are_the_first(&client, &engine).await;
-    let missing = missing_in_the_end(&endpoints, &published).await;
+    let missing = missing_in_the_end(CATCH_UP, || endpoints.missing(&published)).await;
     assert!(missing.is_empty(), "FANFARE_SEED={seed}: acknowledged, never delivered: {missing:?}");
     steady.everything_came_in_order().await;
     assert!(server.terminate().await.success());
@@ -80,7 +85,7 @@ async fn nothing_is_lost_or_out_of_order_when_the_broker_dies() {
     println!("{}", findings.summary);
     assert!(findings.wrong.is_empty(), "FANFARE_SEED={seed}\n{}", findings.wrong.join("\n"));
     for strict in [Target::Strict, Target::LoadedStrict] {
-        let repeats = judge::repeats(&endpoints.arrivals(strict)).len();
+        let repeats = repeats(&endpoints.seen(strict)).len();
         assert!(repeats <= STRICT_REPEATS_PER_KILL * outages.len(), "{strict:?}: {repeats} repeats");
     }
     let dead_letters = dead_letters(&installation.inspect().await);

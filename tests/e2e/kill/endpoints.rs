@@ -14,7 +14,7 @@ use standardwebhooks::Webhook;
 use tokio::net::TcpSocket;
 
 use super::publishers::Published;
-use crate::support::{Receipt, Recorder, Reply};
+use crate::support::{Receipt, Recorder, Reply, judge};
 
 /// Behind the rejected message so many are answered well at once: the lane tries them to learn whether the
 /// endpoint is alive, and would give up those that fail then too.
@@ -147,6 +147,15 @@ impl Endpoints {
         receipts
             .filter_map(|receipt| Some(Arrival { stamp: payload::read(&receipt.body).ok()?, receipt }))
             .collect()
+    }
+
+    /// The same as judges see it.
+    pub(super) fn seen(&self, target: Target) -> Vec<judge::Arrival> {
+        let seen = |Arrival { receipt, stamp }: Arrival| {
+            let answered = receipt.answered.filter(|_| receipt.is_success()).map(|(answered, _)| answered);
+            judge::Arrival { stamp, at: receipt.arrived, answered }
+        };
+        self.arrivals(target).into_iter().map(seen).collect()
     }
 
     /// That came to all endpoints so far.

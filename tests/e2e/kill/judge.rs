@@ -1,18 +1,17 @@
 //! What must hold of everything that arrived.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use fanfare_loadtest::{payload::NO_KEY, sequence::OrderWatch};
 use tokio::time::Instant;
 
 use super::{
-    endpoints::{Arrival, Endpoints, Target},
+    endpoints::{Endpoints, Target},
     publishers::Published,
 };
-use crate::support::Engine;
+use crate::support::{
+    Engine,
+    judge::{Repeat, out_of_order, repeats},
+};
 
 /// What was answered this long before a kill may come again. A promise to users, so not the limit by which
 /// delivery keeps it.
@@ -66,9 +65,9 @@ pub(super) fn judge(
     let mut summary = Vec::new();
     let mut ids: BTreeMap<(usize, u64), String> = BTreeMap::new();
     for target in Target::HEALTHY {
-        let arrivals = endpoints.arrivals(target);
-        let repeats = repeats(&arrivals);
-        let oldest = repeats.iter().filter_map(|(_, answered)| before_a_kill(*answered, crashes)).max();
+        let (arrivals, seen) = (endpoints.arrivals(target), endpoints.seen(target));
+        let repeats = repeats(&seen);
+        let oldest = repeats.iter().filter_map(|repeat| before_a_kill(repeat.answered, crashes)).max();
         summary.push(format!(
             "{target:?}: {} requests, {} repeats of what was answered at most {:?} before a kill",
             arrivals.len(),
@@ -76,9 +75,11 @@ pub(super) fn judge(
             oldest.unwrap_or_default()
         ));
         let mut found = endpoints.forged(target);
-        found.extend(out_of_order(target.ordering(), &arrivals));
-        found.extend(unexplained(&arrivals, &repeats, crashes, rule.forgotten));
-        found.extend(second_ids(target.application(), &arrivals, &mut ids));
+        let late = out_of_order(target.ordering(), &seen, |_| true);
+        found.extend(late.iter().map(|seq| format!("message {seq} arrived late")));
+        found.extend(unexplained(&repeats, crashes, rule.forgotten));
+        let came = arrivals.iter().map(|arrival| (arrival.stamp.seq, arrival.receipt.header("webhook-id")));
+        found.extend(second_ids(target.application(), came, &mut ids));
         wrong.extend(found.into_iter().map(|found| format!("{target:?}: {found}")));
     }
     for ((application, seq), id) in &ids {
@@ -93,41 +94,6 @@ pub(super) fn judge(
     Findings { summary: summary.join("\n"), wrong }
 }
 
-/// First arrivals behind a message that was sent after their acknowledgement.
-fn out_of_order(ordering: &str, arrivals: &[Arrival]) -> Vec<String> {
-    let mut watches: HashMap<u32, OrderWatch> = HashMap::new();
-    let mut seen = std::collections::HashSet::new();
-    let mut found = Vec::new();
-    for stamp in arrivals.iter().map(|arrival| arrival.stamp).filter(|stamp| seen.insert(stamp.seq)) {
-        let (lane, seq, floor) = match ordering {
-            "strict" => (NO_KEY, stamp.seq, stamp.floor),
-            // Messages without a key share one; they are numbered by the application.
-            "keyed" if stamp.key == NO_KEY => (NO_KEY, stamp.seq, stamp.floor),
-            "keyed" => (stamp.key, stamp.key_seq, stamp.key_floor),
-            _ => continue,
-        };
-        if !watches.entry(lane).or_default().first_arrival(seq, floor) {
-            found.push(format!("message {} arrived late", stamp.seq));
-        }
-    }
-    found
-}
-
-/// Arrivals of what had been answered 2xx: (index, when it was answered last).
-pub(super) fn repeats(arrivals: &[Arrival]) -> Vec<(usize, Instant)> {
-    let mut delivered: HashMap<u64, Instant> = HashMap::new();
-    let mut repeats = Vec::new();
-    for (index, arrival) in arrivals.iter().enumerate() {
-        if let Some(answered) = delivered.get(&arrival.stamp.seq) {
-            repeats.push((index, *answered));
-        }
-        if let Some((answered, _)) = arrival.receipt.answered.filter(|_| arrival.receipt.is_success()) {
-            delivered.insert(arrival.stamp.seq, answered);
-        }
-    }
-    repeats
-}
-
 /// How long before the next kill something was answered.
 fn before_a_kill(answered: Instant, crashes: &[Crash]) -> Option<Duration> {
     let next = crashes.iter().find(|crash| crash.restarted + IN_SOCKETS >= answered);
@@ -136,26 +102,20 @@ fn before_a_kill(answered: Instant, crashes: &[Crash]) -> Option<Duration> {
 
 /// Repeats of what was neither in flight at a kill nor answered just before it. With none of these, the
 /// repeats per kill are at most the requests in flight and those answered in the time that may be forgotten.
-fn unexplained(
-    arrivals: &[Arrival],
-    repeats: &[(usize, Instant)],
-    crashes: &[Crash],
-    forgotten: Duration,
-) -> Vec<String> {
-    let explains = |crash: &Crash, answered: Instant, again: Instant| {
+fn unexplained(repeats: &[Repeat], crashes: &[Crash], forgotten: Duration) -> Vec<String> {
+    let explains = |crash: &Crash, repeat: &Repeat| {
         let forgotten = crash.before.checked_sub(forgotten).unwrap_or(crash.before);
-        (forgotten..=crash.restarted + IN_SOCKETS).contains(&answered) && again > crash.before
+        (forgotten..=crash.restarted + IN_SOCKETS).contains(&repeat.answered) && repeat.again > crash.before
     };
     let mut found = Vec::new();
-    for (index, answered) in repeats {
-        let again = arrivals[*index].receipt.arrived;
-        if !crashes.iter().any(|crash| explains(crash, *answered, again)) {
-            let next = crashes.iter().find(|crash| crash.before >= *answered);
-            let until = next.map(|crash| crash.before - *answered);
+    for repeat in repeats {
+        let Repeat { seq, answered, again } = *repeat;
+        if !crashes.iter().any(|crash| explains(crash, repeat)) {
+            let next = crashes.iter().find(|crash| crash.before >= answered);
+            let until = next.map(|crash| crash.before - answered);
             found.push(format!(
-                "message {} came again {:?} after it was answered; the next kill was {until:?} after that",
-                arrivals[*index].stamp.seq,
-                again - *answered,
+                "message {seq} came again {:?} after it was answered; the next kill was {until:?} after that",
+                again - answered,
             ));
         }
     }
@@ -163,17 +123,16 @@ fn unexplained(
 }
 
 /// Messages that came under two ids.
-fn second_ids(
+fn second_ids<'a>(
     application: usize,
-    arrivals: &[Arrival],
+    came: impl Iterator<Item = (u64, &'a str)>,
     ids: &mut BTreeMap<(usize, u64), String>,
 ) -> Vec<String> {
     let mut found = Vec::new();
-    for arrival in arrivals {
-        let id = arrival.receipt.header("webhook-id");
-        let known = ids.entry((application, arrival.stamp.seq)).or_insert_with(|| id.to_owned());
+    for (seq, id) in came {
+        let known = ids.entry((application, seq)).or_insert_with(|| id.to_owned());
         if known != id {
-            found.push(format!("message {} came as {known} and as {id}", arrival.stamp.seq));
+            found.push(format!("message {seq} came as {known} and as {id}"));
         }
     }
     found
@@ -181,66 +140,19 @@ fn second_ids(
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use fanfare_core::Timestamp;
-    use fanfare_loadtest::payload::Stamp;
-    use http::HeaderMap;
-
     use super::*;
-    use crate::support::Receipt;
-
-    /// Every message was sent after all before it were answered.
-    fn arrival(seq: u64, key: u32, at: Instant, status: u16) -> Arrival {
-        let mut headers = HeaderMap::new();
-        headers.insert("webhook-id", format!("msg_{seq}").parse().unwrap());
-        let receipt = Receipt {
-            path: String::new(),
-            headers,
-            body: Bytes::new(),
-            arrived: at,
-            answered: Some((at + Duration::from_millis(1), status)),
-        };
-        let at = Timestamp::ZERO;
-        let stamp = Stamp {
-            run: 1,
-            stream: 0,
-            application: 0,
-            key,
-            seq,
-            floor: seq,
-            key_seq: seq,
-            key_floor: seq,
-            at,
-        };
-        Arrival { receipt, stamp }
-    }
+    use crate::support::judge::arrival;
 
     fn millis(millis: u64) -> Duration {
         Duration::from_millis(millis)
     }
 
     #[test]
-    fn a_swap_is_seen_across_keys_or_within_one() {
-        let now = Instant::now();
-        let across = [arrival(0, 1, now, 204), arrival(2, 2, now, 204), arrival(1, 3, now, 204)];
-        assert_eq!(out_of_order("strict", &across).len(), 1);
-        assert_eq!(out_of_order("keyed", &across).len(), 0);
-        assert_eq!(out_of_order("unordered", &across).len(), 0);
-        let within = [arrival(2, 1, now, 204), arrival(1, 1, now, 204), arrival(2, 1, now, 204)];
-        assert_eq!(out_of_order("keyed", &within).len(), 1);
-    }
-
-    #[test]
     fn a_repeat_needs_a_kill_beside_its_answer() {
         let now = Instant::now();
-        let arrivals =
-            [arrival(0, 1, now, 204), arrival(1, 1, now, 500), arrival(1, 1, now + millis(5), 204)];
-        assert!(repeats(&arrivals).is_empty(), "a retry is no repeat");
-
-        let arrivals = [arrival(0, 1, now, 204), arrival(0, 1, now + millis(400), 204)];
-        let repeats = repeats(&arrivals);
+        let repeats = repeats(&[arrival(0, 1, now), arrival(0, 1, now + millis(400))]);
         assert_eq!(repeats.len(), 1);
-        let unexplained = |crashes: &[Crash]| unexplained(&arrivals, &repeats, crashes, FLUSH);
+        let unexplained = |crashes: &[Crash]| unexplained(&repeats, crashes, FLUSH);
         assert_eq!(unexplained(&[]).len(), 1);
         let crash = |at| [Crash { before: now + millis(at), restarted: now + millis(at + 3) }];
         assert_eq!(unexplained(&crash(40)).len(), 0);
@@ -250,11 +162,9 @@ mod tests {
 
     #[test]
     fn a_second_id_is_seen() {
-        let now = Instant::now();
-        let mut another = arrival(0, 1, now, 204);
-        another.receipt.headers.insert("webhook-id", "msg_other".parse().unwrap());
         let mut ids = BTreeMap::new();
-        assert!(second_ids(0, &[arrival(0, 1, now, 204)], &mut ids).is_empty());
-        assert_eq!(second_ids(0, &[another], &mut ids).len(), 1);
+        assert!(second_ids(0, [(0, "msg_0"), (0, "msg_0")].into_iter(), &mut ids).is_empty());
+        assert_eq!(second_ids(0, [(0, "msg_other")].into_iter(), &mut ids).len(), 1);
+        assert!(second_ids(1, [(0, "msg_other")].into_iter(), &mut ids).is_empty());
     }
 }
