@@ -106,7 +106,7 @@ pub(crate) async fn missing_in_the_end(endpoints: &Endpoints, published: &Publis
             last = (count, Instant::now());
         }
         if missing.is_empty() || Instant::now() > deadline || last.1.elapsed() > STANDSTILL {
-            let tell = |(endpoint, missing): (&usize, &Vec<u64>)| {
+            let tell = |(endpoint, missing): &(usize, Vec<u64>)| {
                 let some = &missing[..missing.len().min(10)];
                 format!("endpoint {endpoint}: {} acknowledged, never received: {some:?}", missing.len())
             };

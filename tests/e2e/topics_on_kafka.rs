@@ -1,5 +1,7 @@
 //! Topics that are not what an installation was made with: a plain line, and no process that works on them.
 
+mod sizes;
+
 use std::{
     hash::{BuildHasher as _, RandomState},
     path::PathBuf,
@@ -202,26 +204,4 @@ async fn a_partition_added_by_hand_is_refused() {
         !configured.status.success()
             && configured.stdout.contains(&words[1..].join(", but this installation "))
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_smaller_limit_of_the_broker_is_the_limit_of_bodies_and_said_once() {
-    let used = OnKafka::used().await;
-    let name = used.name("messages");
-    let alter = AlterConfig::new(ResourceSpecifier::Topic(&name)).set("max.message.bytes", "300000");
-    used.admin().alter_configs(&[alter], &AdminOptions::new()).await.expect("the broker answers");
-    wait::until("the setting is seen", wait::PATIENCE, async || {
-        used.check("3").await.stdout.contains("max.message.bytes").then_some(())
-    })
-    .await;
-    let server = used.start().await;
-    assert_eq!(server.said("larger bodies are refused"), 1);
-    let client = used.client().await;
-    let application = client.application("small").await;
-    let body = |bytes: usize| {
-        json!({ "eventType": "number.counted", "payload": { "filler": "x".repeat(bytes) } }).to_string()
-    };
-    client.publish(&application, &[], &body(250_000)).await.id(202);
-    assert_eq!(client.publish(&application, &[], &body(290_000)).await.status, 413);
-    assert!(server.terminate().await.success());
 }

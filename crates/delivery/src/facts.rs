@@ -13,6 +13,8 @@ pub(crate) struct FactLog {
     partition: Partition,
     epoch: Offset,
     gathered: Vec<Fact>,
+    /// So many go into one record; fewer once the log found one too large.
+    per_record: usize,
     /// When the oldest gathered fact has to be appended.
     due: Option<Instant>,
     pending: VecDeque<Pending>,
@@ -36,6 +38,7 @@ impl FactLog {
             partition,
             epoch,
             gathered: Vec::new(),
+            per_record: FACTS_PER_RECORD,
             due: None,
             pending: VecDeque::new(),
             appended: 0,
@@ -62,32 +65,43 @@ impl FactLog {
     /// Appends what was gathered. On a full disk it is kept and tried again later.
     pub(crate) async fn flush(&mut self, sync: Sync) -> Result<(), AppendError> {
         self.due = None;
-        if self.gathered.is_empty() {
-            return Ok(());
-        }
-        let facts = std::mem::take(&mut self.gathered);
-        let record = AttemptRecord::Facts { epoch: self.epoch, facts };
-        let append =
-            self.log.append(Topic::Attempts, self.partition, vec![NewRecord::head(record.encode())], sync);
-        match append.await {
-            Ok(pending) => {
-                self.full = false;
-                self.pending.push_back(pending);
-                self.appended += 1;
-                if self.pending.len() > PENDING {
-                    self.durable().await?;
+        while !self.gathered.is_empty() {
+            let count = self.gathered.len().min(self.per_record);
+            let later = self.gathered.split_off(count);
+            let facts = std::mem::replace(&mut self.gathered, later);
+            let record = AttemptRecord::Facts { epoch: self.epoch, facts };
+            let records = vec![NewRecord::head(record.encode())];
+            let error = match self.log.append(Topic::Attempts, self.partition, records, sync).await {
+                Ok(pending) => {
+                    self.sent(pending).await?;
+                    continue;
                 }
-                Ok(())
+                Err(error) => error,
+            };
+            let AttemptRecord::Facts { mut facts, .. } = record else { unreachable!("made above") };
+            facts.append(&mut self.gathered);
+            self.gathered = facts;
+            match error {
+                AppendError::Full { .. } => {
+                    self.full = true;
+                    self.due = Some(Instant::now() + RETRY);
+                    return Ok(());
+                }
+                AppendError::TooLarge { .. } if count > 1 => self.per_record = count / 2,
+                error => return Err(error),
             }
-            Err(AppendError::Full { .. }) => {
-                let AttemptRecord::Facts { facts, .. } = record else { unreachable!("made above") };
-                self.gathered = facts;
-                self.full = true;
-                self.due = Some(Instant::now() + RETRY);
-                Ok(())
-            }
-            Err(error) => Err(error),
         }
+        Ok(())
+    }
+
+    async fn sent(&mut self, pending: Pending) -> Result<(), AppendError> {
+        self.full = false;
+        self.pending.push_back(pending);
+        self.appended += 1;
+        if self.pending.len() > PENDING {
+            self.durable().await?;
+        }
+        Ok(())
     }
 
     /// Waits until the oldest append is durable; pends where there is none. Cancel-safe.
@@ -123,5 +137,57 @@ impl FactLog {
             self.durable().await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use bytes::Bytes;
+    use fanfare_core::{Attempt, EndpointNumber, Outcome, Timestamp, Trigger};
+    use fanfare_log::sim::{SimCluster, SimOptions};
+
+    use super::*;
+
+    fn fact(offset: u64, response: &Bytes) -> Fact {
+        Fact::Attempted(Attempt {
+            endpoint: EndpointNumber(1),
+            offset: Offset(offset),
+            number: 1,
+            trigger: Trigger::Scheduled,
+            at: Timestamp::ZERO,
+            duration: std::time::Duration::ZERO,
+            outcome: Outcome::Delivered,
+            status: 204,
+            error: None,
+            response: response.clone(),
+            due: None,
+            deadline_used: std::time::Duration::ZERO,
+        })
+    }
+
+    /// The simulated log takes 32 MiB at once.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_too_large_together_is_appended_one_by_one() {
+        let log = SimCluster::new(SimOptions { gaps_per_mille: 0, ..SimOptions::new(1, 1, 1) }).join();
+        let mut facts = FactLog::new(log.clone(), Partition(0), Offset::ZERO);
+        let response = Bytes::from(vec![0; 12 << 20]);
+        let pushed: Vec<Fact> = (0..3).map(|offset| fact(offset, &response)).collect();
+        pushed.iter().cloned().for_each(|fact| facts.push(fact));
+        facts.finish().await.unwrap();
+        let mut found = Vec::new();
+        for offset in 0..3 {
+            let batch = log.fetch(Topic::Attempts, Partition(0), Offset(offset), 1).await.unwrap();
+            match AttemptRecord::decode(&batch.records[0].head).unwrap() {
+                AttemptRecord::Facts { facts, .. } => found.extend(facts),
+                claim @ AttemptRecord::Claim { .. } => panic!("{claim:?}"),
+            }
+        }
+        assert_eq!(found, pushed);
+
+        facts.push(fact(3, &Bytes::from(vec![0; 40 << 20])));
+        let refused = facts.flush(Sync::Lazy).await;
+        assert!(matches!(refused, Err(AppendError::TooLarge { .. })), "{refused:?}");
     }
 }

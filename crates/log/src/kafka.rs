@@ -1,6 +1,6 @@
 //! The engine on Apache Kafka: one log for any number of processes.
 //!
-//! - [`produce`]: two producers, and [`ledger`], what of the one's is settled
+//! - [`produce`]: two producers; [`ledger`], what of the one's is settled; [`sizes`], how large a record may be
 //! - [`tail`]: the newest records of the partitions that somebody follows; [`fetch`]: everything else
 //! - [`bounds`]: where partitions begin and end
 //! - [`tables`]: compacted topics; [`claims`]: groups; [`topics`]: what the topics must be
@@ -20,6 +20,7 @@ mod options;
 mod place;
 mod produce;
 mod record;
+mod sizes;
 mod stats;
 mod tables;
 mod tail;
@@ -39,6 +40,7 @@ use self::{
     fetch::Readers,
     place::{Layout, Place, Source},
     produce::{Outgoing, Producer, Role},
+    sizes::Sizes,
     stats::Counters,
     tail::Tails,
     topics::{Checked, Level},
@@ -92,10 +94,9 @@ impl KafkaLog {
         let layout = Arc::new(Layout::new(options));
         let link = Link::new(&options.brokers);
         let counters = Arc::default();
-        let record_bytes = usize::try_from(checked.record_bytes).unwrap_or(usize::MAX);
-        let record_bytes = record_bytes.saturating_sub(limits::BATCH_OVERHEAD_BYTES);
+        let sizes = Sizes::new(options, &checked.batch_bytes);
         let producer = |role| {
-            let producer = Producer::open(options, role, record_bytes, &link, &counters);
+            let producer = Producer::open(options, role, &sizes, &link, &counters);
             producer.map(Arc::new).map_err(|error| OpenError::client(options, error))
         };
         let (front, pipeline) = (producer(Role::Front)?, producer(Role::Pipeline)?);
@@ -172,7 +173,7 @@ impl KafkaLog {
     /// Its place in the order is taken now; it is handed over when everything before it is durable.
     async fn append_checkpoint(&self, place: Place, records: Vec<Outgoing>) -> Result<Pending, AppendError> {
         let turn = Arc::clone(&self.dedup_turns[place.partition.0 as usize]).lock_owned().await;
-        let room = self.pipeline.room(&records).await?;
+        let room = self.pipeline.room(self.layout.name(place.source), &records).await?;
         let entry = self.pipeline.entry();
         let (producer, layout) = (Arc::clone(&self.pipeline), Arc::clone(&self.layout));
         // Goes on if nobody waits for it.

@@ -21,6 +21,8 @@ pub enum SessionError {
     Read { topic: Topic, error: ReadError },
     #[error("cannot append to `{}`: {error}", topic.as_str())]
     Append { topic: Topic, error: AppendError },
+    #[error("`deliveries` does not take payloads, which stay in `messages` from now on: {0}")]
+    Inline(AppendError),
     #[error("cannot follow `control`: {0}")]
     Control(#[from] Unavailable),
     #[error("record {offset} of `{}` cannot be understood: {error}", topic.as_str())]
@@ -46,8 +48,8 @@ impl SessionError {
             Self::Append { error, .. } => error.is_retryable(),
             Self::Control(error) => error.is_retryable(),
             Self::Record { .. } => false,
-            // What is damaged is thrown away and read from the log again.
-            Self::Dedup(dedup::Error::Io { .. } | dedup::Error::Damaged { .. }) => true,
+            // What is damaged is thrown away and read from the log again; payloads that are in the way are left out.
+            Self::Dedup(dedup::Error::Io { .. } | dedup::Error::Damaged { .. }) | Self::Inline(_) => true,
         }
     }
 }

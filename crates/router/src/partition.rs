@@ -1,12 +1,12 @@
 //! The life of one claimed partition: session after session, until it is given up.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use fanfare_core::{
     InstallationId, Partition, limits,
     planted::{Fault, planted},
 };
-use fanfare_log::Topic;
+use fanfare_log::{AppendError, Topic};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -75,9 +75,11 @@ async fn session(
     let delivery_partitions = router.log.partitions(Topic::Deliveries);
     tracing::info!(%partition, session = number, position = %checkpoint.position, "routing");
     router.slot(partition).routed_below(checkpoint.position);
+    let inline = router.inline.load(Ordering::Relaxed);
     let mut session = Session {
         router,
         partition,
+        inline,
         chain: Chain::new(partition, number, delivery_partitions, &checkpoint.last_sent),
         position: checkpoint.position,
         progress: Progress::new(Arc::clone(&router.log), partition, Arc::clone(&table), &checkpoint),
@@ -87,7 +89,16 @@ async fn session(
     if session.progress.has_checkpointed() {
         *backoff = limits::ROUTER_BACKOFF_FIRST;
     }
-    ended
+    match ended {
+        Err(SessionError::Append {
+            topic: Topic::Deliveries,
+            error: error @ AppendError::TooLarge { .. },
+        }) if inline => {
+            router.inline.store(false, Ordering::Relaxed);
+            Err(SessionError::Inline(error))
+        }
+        ended => ended,
+    }
 }
 
 /// The partition's table: the one of the session before, or from disk.

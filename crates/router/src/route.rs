@@ -26,6 +26,8 @@ pub(crate) struct Session<'a> {
     pub(crate) partition: Partition,
     pub(crate) table: Arc<DedupTable>,
     pub(crate) chain: Chain,
+    /// Small payloads are copied beside their delivery records.
+    pub(crate) inline: bool,
     /// Everything below was routed by this session or before its checkpoint.
     pub(crate) position: Offset,
     pub(crate) progress: Progress,
@@ -101,7 +103,7 @@ impl Session<'_> {
     /// Decides for each message what it is and who wants it. The one place where that is decided: a function of
     /// the log and the control view alone.
     fn sort(&mut self, records: &[LogRecord]) -> Result<Sorted, SessionError> {
-        let Router { control, meters, inline, .. } = self.router;
+        let Router { control, meters, .. } = self.router;
         let view = control.view();
         let mut sorted = Sorted::new(self.chain.partitions());
         for LogRecord { offset, head, payload } in records {
@@ -122,7 +124,7 @@ impl Session<'_> {
                     }
                     let matching = view.matching(message.application, &message.event_type, &message.channels);
                     let copies = matching.chunk_by(|a, b| a.0 == b.0).count();
-                    let content = content_of(*inline, copies, head, payload.as_ref());
+                    let content = content_of(self.inline, copies, head, payload.as_ref());
                     for group in matching.chunk_by(|a, b| a.0 == b.0) {
                         let to = group[0].0;
                         let delivery = Delivery::Routed {

@@ -1,6 +1,10 @@
 //! The router as a component: which partitions are routed here, and by whom.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use fanfare_control::Control;
 use fanfare_core::{Clock, Entropy, Partition, limits};
@@ -37,7 +41,8 @@ pub(crate) struct Router {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) dedup_dir: Option<PathBuf>,
-    pub(crate) inline: bool,
+    /// Ends for good when a log does not take payloads beside delivery records.
+    pub(crate) inline: AtomicBool,
     pub(crate) meters: Meters,
     handle: Handle,
 }
@@ -57,7 +62,7 @@ impl Service {
     pub fn new(options: Options) -> Self {
         let Options { log, control, clock, entropy, dedup_dir, inline } = options;
         let handle = Handle::new(log.partitions(Topic::Messages));
-        let meters = Meters::new();
+        let (inline, meters) = (AtomicBool::new(inline), Meters::new());
         Self { router: Arc::new(Router { log, control, clock, entropy, dedup_dir, inline, meters, handle }) }
     }
 

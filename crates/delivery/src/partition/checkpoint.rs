@@ -1,7 +1,7 @@
 //! Snapshots: lanes that changed, then the checkpoint that covers them, then what that makes superfluous, in one write
 //! of which a crash leaves a beginning.
 
-use std::{ops::Range, pin::Pin, sync::Arc, task::Poll};
+use std::{collections::BTreeSet, ops::Range, pin::Pin, sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use fanfare_core::{
@@ -19,21 +19,26 @@ use crate::{
 
 /// An idle lane's slot, with its connection, is kept for this long.
 const IDLE: std::time::Duration = std::time::Duration::from_secs(20);
+/// Between two writes while the log finds one too large.
+const TOO_LARGE: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// The write under way and what the next one has to do.
 pub(super) struct State {
     due: Instant,
     writing: Option<BoxFuture<'static, Result<(), AppendError>>>,
-    /// Of older epochs; removed behind the first checkpoint.
+    /// Of older epochs, or not removed when they should have been; removed behind the next checkpoint.
     stale_keys: Vec<Bytes>,
-    first: bool,
+    /// What the write under way removes.
+    removing: Vec<Bytes>,
+    /// All lanes are to be written, changed or not.
+    all: bool,
     last: Option<WorkerCheckpoint>,
 }
 
 impl State {
     pub(super) fn new(stale_keys: Vec<Bytes>) -> Self {
         // The first one is written at once: the next start is to fold as little as possible.
-        Self { due: Instant::now(), writing: None, stale_keys, first: true, last: None }
+        Self { due: Instant::now(), writing: None, stale_keys, removing: Vec::new(), all: true, last: None }
     }
 
     pub(super) fn due(&self) -> Instant {
@@ -49,10 +54,26 @@ impl State {
         .await;
         self.writing = None;
         match result {
-            // A full disk refuses snapshots too; the fold is longer then, that is all.
-            Err(AppendError::Full { .. }) => Ok(()),
-            other => other,
+            Err(AppendError::Full { .. }) => {}
+            Err(error @ AppendError::TooLarge { .. }) => {
+                tracing::error!(%error, "snapshots of lanes are not written: raise max.message.bytes of `lanes`");
+                self.due = Instant::now() + TOO_LARGE;
+            }
+            other => return other,
         }
+        // The fold is longer then, that is all. The next checkpoint speaks of what this one should have written, too.
+        self.all = true;
+        self.stale_keys.append(&mut self.removing);
+        Ok(())
+    }
+
+    /// What is still to be removed, but for what is written now.
+    fn take_stale(&mut self, entries: &[(Bytes, Option<Bytes>)]) -> Vec<(Bytes, Option<Bytes>)> {
+        let mut stale: BTreeSet<Bytes> = std::mem::take(&mut self.stale_keys).into_iter().collect();
+        for (key, _) in entries {
+            stale.remove(key);
+        }
+        stale.into_iter().map(|key| (key, None)).collect()
     }
 
     pub(super) async fn finish(&mut self) -> Result<(), AppendError> {
@@ -76,11 +97,9 @@ impl<T: Transport> Worker<T> {
         }
         let now = self.steady.now();
         let mut entries = Vec::new();
-        let first = std::mem::take(&mut self.checkpoint.first);
-        let stale = std::mem::take(&mut self.checkpoint.stale_keys);
-        let mut stale: Vec<(Bytes, Option<Bytes>)> = stale.into_iter().map(|key| (key, None)).collect();
+        let all = std::mem::take(&mut self.checkpoint.all);
         if planted(Fault::OldLanesRemovedFirst) {
-            entries.append(&mut stale);
+            entries.append(&mut self.checkpoint.take_stale(&[]));
         }
         let mut gone = Vec::new();
         let wall = self.shared.options.clock.now();
@@ -89,7 +108,7 @@ impl<T: Transport> Worker<T> {
                 slot.lane.pass(self.tail);
             }
             let idle = slot.lane.is_idle() && !slot.behind;
-            let changed = slot.dirty || first;
+            let changed = slot.dirty || all;
             if changed && !idle {
                 entries.push((
                     recover::key(self.epoch, LaneKey::Lane(number)),
@@ -115,7 +134,7 @@ impl<T: Transport> Worker<T> {
             ..WorkerCheckpoint::default()
         };
         self.rule.save(&mut checkpoint);
-        if entries.is_empty() && self.checkpoint.last.as_ref() == Some(&checkpoint) {
+        if entries.is_empty() && !all && self.checkpoint.last.as_ref() == Some(&checkpoint) {
             return Ok(());
         }
         let covering = (recover::key(self.epoch, LaneKey::Checkpoint), Some(checkpoint.encode()));
@@ -129,9 +148,12 @@ impl<T: Transport> Worker<T> {
             }));
             return Ok(());
         }
-        entries.push(covering);
         // Behind what replaces them: a crash in between must not leave the old checkpoint without its lanes.
+        let mut stale = self.checkpoint.take_stale(&entries);
+        entries.push(covering);
         entries.append(&mut stale);
+        let removed = entries.iter().filter(|(_, value)| value.is_none());
+        self.checkpoint.removing = removed.map(|(key, _)| key.clone()).collect();
         let (epoch, followed, written) = (self.epoch, self.followed, self.facts.written());
         self.checkpoint.writing = Some(Box::pin(async move {
             let facts = followed..written.await;
@@ -170,4 +192,38 @@ async fn superseded(
         from = batch.next;
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    /// Its lanes are no longer marked as changed, and what it should have removed may be gone from memory.
+    #[tokio::test]
+    async fn what_the_log_did_not_take_is_written_with_the_next_checkpoint() {
+        let key = |name| Bytes::from_static(name);
+        let too_large = AppendError::TooLarge { size_bytes: 2, limit_bytes: 1 };
+        for refused in [AppendError::Full { topic: "lanes" }, too_large] {
+            let mut state = State { all: false, ..State::new(Vec::new()) };
+            state.removing = vec![key(b"idle"), key(b"idle again")];
+            state.writing = Some(Box::pin(std::future::ready(Err(refused))));
+            assert_eq!(state.written().await, Ok(()));
+            assert!(state.all);
+            let written = [(key(b"idle again"), Some(key(b"it is not idle now")))];
+            assert_eq!(state.take_stale(&written), [(key(b"idle"), None)]);
+            assert!(state.take_stale(&[]).is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_log_took_is_not_written_again() {
+        let mut state = State { all: false, removing: vec![Bytes::new()], ..State::new(Vec::new()) };
+        state.writing = Some(Box::pin(std::future::ready(Ok(()))));
+        assert_eq!(state.written().await, Ok(()));
+        assert!(!state.all && state.take_stale(&[]).is_empty());
+        state.writing = Some(Box::pin(std::future::ready(Err(AppendError::Closed(String::new())))));
+        assert!(state.written().await.is_err(), "the worker ends");
+    }
 }

@@ -6,10 +6,30 @@ use fanfare_core::Offset;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::ledger::{self, Ledger};
+use super::{
+    ledger::{self, Ledger},
+    sizes::Sizes,
+};
 use crate::contract::{AppendError, Pending};
 
-pub(super) type Outcome = Result<Range<Offset>, AppendError>;
+pub(super) type Outcome = Result<Range<Offset>, Failure>;
+
+/// Why an append failed, as its session knows it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// A broker finds one of its records too large. Its owner asks what the limit is.
+    TooLarge {
+        topic: String,
+        size_bytes: usize,
+    },
+    Other(AppendError),
+}
+
+impl From<AppendError> for Failure {
+    fn from(error: AppendError) -> Self {
+        Self::Other(error)
+    }
+}
 
 /// The memory an append takes while it is not durable, and its turn if it is a large one.
 #[derive(Debug)]
@@ -35,7 +55,7 @@ struct State {
     left: usize,
     first: Option<Offset>,
     end: Offset,
-    error: Option<AppendError>,
+    error: Option<Failure>,
     /// `None` once the owner was told.
     open: Option<Open>,
 }
@@ -58,7 +78,7 @@ impl Append {
     }
 
     /// A record is durable at an offset, or failed.
-    pub(super) fn report(&self, result: Result<Offset, AppendError>) {
+    pub(super) fn report(&self, result: Result<Offset, Failure>) {
         let finished = {
             let mut state = self.state.lock();
             state.left = state.left.saturating_sub(1);
@@ -75,11 +95,11 @@ impl Append {
     }
 
     /// The last `records` were never handed over.
-    pub(super) fn cut_short(&self, records: usize, error: AppendError) {
+    pub(super) fn cut_short(&self, records: usize, error: impl Into<Failure>) {
         let finished = {
             let mut state = self.state.lock();
             state.left = state.left.saturating_sub(records);
-            state.error.get_or_insert(error);
+            state.error.get_or_insert(error.into());
             state.finish_if_done()
         };
         self.finish(finished);
@@ -119,7 +139,7 @@ impl State {
 }
 
 /// What the owner of an append waits on.
-pub(super) fn pending(told: oneshot::Receiver<Outcome>, ledger: Arc<Ledger>) -> Pending {
+pub(super) fn pending(told: oneshot::Receiver<Outcome>, ledger: Arc<Ledger>, sizes: Arc<Sizes>) -> Pending {
     Box::pin(async move {
         let Ok(outcome) = told.await else {
             return Err(AppendError::Closed("the log was shut down".to_owned()));
@@ -127,7 +147,11 @@ pub(super) fn pending(told: oneshot::Receiver<Outcome>, ledger: Arc<Ledger>) -> 
         if outcome.is_err() {
             ledger.heard();
         }
-        outcome
+        match outcome {
+            Ok(offsets) => Ok(offsets),
+            Err(Failure::TooLarge { topic, size_bytes }) => Err(sizes.judge(&topic, size_bytes).await),
+            Err(Failure::Other(error)) => Err(error),
+        }
     })
 }
 
@@ -135,27 +159,33 @@ pub(super) fn pending(told: oneshot::Receiver<Outcome>, ledger: Arc<Ledger>) -> 
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use std::collections::BTreeMap;
+
     use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::kafka::options::Options;
 
     struct World {
         ledger: Arc<Ledger>,
         room: Arc<Semaphore>,
         outstanding: Arc<Outstanding>,
+        sizes: Arc<Sizes>,
     }
 
     impl World {
         fn new() -> Self {
             let room = Arc::new(Semaphore::new(10));
-            Self { ledger: Arc::default(), room, outstanding: Arc::default() }
+            let sizes = Sizes::new(&Options::new("127.0.0.1:1", 1, 1), &BTreeMap::new());
+            Self { ledger: Arc::default(), room, outstanding: Arc::default(), sizes }
         }
 
         fn append(&self, records: usize) -> (Arc<Append>, Pending) {
             let (done, told) = oneshot::channel();
             let room = Room { _bytes: self.room.clone().try_acquire_many_owned(4).unwrap(), _turn: None };
             let open = Open { done, room, entry: self.ledger.open() };
-            (Append::new(7, records, open, &self.outstanding), pending(told, self.ledger.clone()))
+            let pending = pending(told, self.ledger.clone(), self.sizes.clone());
+            (Append::new(7, records, open, &self.outstanding), pending)
         }
     }
 
@@ -174,10 +204,10 @@ mod tests {
     async fn one_record_that_fails_fails_the_append_when_all_are_reported() {
         let world = World::new();
         let (append, pending) = world.append(3);
-        append.report(Err(AppendError::Unavailable("first".to_owned())));
+        append.report(Err(AppendError::Unavailable("first".to_owned()).into()));
         append.report(Ok(Offset(1)));
         assert_eq!(world.room.available_permits(), 6);
-        append.report(Err(AppendError::Unavailable("second".to_owned())));
+        append.report(Err(AppendError::Unavailable("second".to_owned()).into()));
         assert_eq!(pending.await, Err(AppendError::Unavailable("first".to_owned())));
         assert_eq!(world.ledger.mark().passed().await, Ok(()), "its owner was told");
     }

@@ -122,7 +122,7 @@ impl Link {
         format!("Kafka at {}: {}", self.brokers, trouble.as_deref().unwrap_or(cause))
     }
 
-    fn note(&self, code: Code, reason: &str) {
+    pub(super) fn note(&self, code: Code, reason: &str) {
         match code {
             // Places in a partition, not trouble: the reader acts on them.
             Code::PartitionEOF | Code::AutoOffsetReset | Code::OffsetOutOfRange => {}

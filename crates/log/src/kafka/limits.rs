@@ -6,6 +6,12 @@ use std::time::Duration;
 pub(super) const RECORD_BYTES: usize = (12 << 20) - (64 << 10);
 /// What Kafka puts around a record, at most.
 pub(super) const BATCH_OVERHEAD_BYTES: usize = 1 << 10;
+/// Records that are sent together. What is above that is sent alone, so that its refusal is nobody else's.
+pub(super) const BATCH_BYTES: usize = 256 << 10;
+/// How long brokers are asked how large a record may be, after they refused one.
+pub(super) const ASK_SIZES: Duration = Duration::from_secs(2);
+/// What they said is believed for so long before another record is refused for it.
+pub(super) const SIZES_AGE: Duration = Duration::from_secs(10);
 /// What a record counts for at least while it is not durable: its place in librdkafka's queue is one of 100,000.
 pub(super) const RECORD_CHARGE_BYTES: usize = 512;
 /// Appends above this are sent one at a time, so that small ones pass between them.

@@ -30,7 +30,7 @@ use tokio::{
     time::Instant,
 };
 
-use self::reports::{Reports, append_error};
+use self::reports::Reports;
 use super::{
     append::{self, Append, Open, Room},
     client::{self, Link},
@@ -38,6 +38,7 @@ use super::{
     limits,
     options::Options,
     record,
+    sizes::Sizes,
     stats::Counters,
 };
 use crate::contract::{AppendError, NewRecord, Pending};
@@ -80,7 +81,7 @@ pub(super) struct Producer {
     config: ClientConfig,
     link: Arc<Link>,
     counters: Arc<Counters>,
-    record_bytes: usize,
+    sizes: Arc<Sizes>,
     ledger: Arc<Ledger>,
     room: Arc<Semaphore>,
     /// Of large appends.
@@ -101,21 +102,19 @@ struct Sending {
 type Session = Arc<ThreadedProducer<Reports>>;
 
 impl Producer {
-    /// Begins its first session, so that settings which librdkafka refuses are known at once. `record_bytes`: the
-    /// largest record that the topics take.
+    /// Begins its first session, so that settings which librdkafka refuses are known at once.
     pub(super) fn open(
         options: &Options,
         role: Role,
-        record_bytes: usize,
+        sizes: &Arc<Sizes>,
         link: &Arc<Link>,
         counters: &Arc<Counters>,
     ) -> Result<Self, KafkaError> {
-        let record_bytes = record_bytes.min(limits::RECORD_BYTES);
         let producer = Self {
             config: config(options, role),
             link: Arc::clone(link),
             counters: Arc::clone(counters),
-            record_bytes,
+            sizes: Arc::clone(sizes),
             ledger: Arc::default(),
             room: Arc::new(Semaphore::new(core_limits::UNSYNCED_BYTES)),
             turns: Arc::new(Semaphore::new(1)),
@@ -135,8 +134,12 @@ impl Producer {
     }
 
     fn begin(&self) -> Result<Session, KafkaError> {
-        let reports = Reports::new(&self.link, self.record_bytes, &self.counters);
-        Ok(Arc::new(self.config.create_with_context(reports)?))
+        let reports = Reports::new(&self.link, &self.sizes, &self.counters);
+        let mut config = self.config.clone();
+        let wanted = config.get("batch.size").and_then(|bytes| bytes.parse().ok());
+        let batch_bytes = wanted.unwrap_or(usize::MAX).min(reports.batch_bytes());
+        config.set("batch.size", batch_bytes.to_string());
+        Ok(Arc::new(config.create_with_context(reports)?))
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -164,15 +167,14 @@ impl Producer {
         partition: i32,
         records: Vec<Outgoing>,
     ) -> Result<Pending, AppendError> {
-        let room = self.room(&records).await?;
+        let room = self.room(topic, &records).await?;
         Ok(self.send(topic, partition, &records, room, self.ledger.open()))
     }
 
     /// Waits until so much may be on its way.
-    pub(super) async fn room(&self, records: &[Outgoing]) -> Result<Room, AppendError> {
-        if let Some(large) = records.iter().map(Outgoing::size_bytes).find(|size| *size > self.record_bytes) {
-            return Err(AppendError::TooLarge { size_bytes: large, limit_bytes: self.record_bytes });
-        }
+    pub(super) async fn room(&self, topic: &str, records: &[Outgoing]) -> Result<Room, AppendError> {
+        let largest = records.iter().map(Outgoing::size_bytes).max().unwrap_or_default();
+        self.sizes.check(topic, largest).await?;
         let size_bytes: usize = records.iter().map(Outgoing::charge_bytes).sum();
         let limit_bytes = core_limits::UNSYNCED_BYTES;
         let permits = u32::try_from(size_bytes).ok().filter(|_| size_bytes <= limit_bytes);
@@ -196,13 +198,13 @@ impl Producer {
         entry: Entry,
     ) -> Pending {
         let (done, told) = oneshot::channel();
-        let pending = append::pending(told, Arc::clone(&self.ledger));
+        let pending = append::pending(told, Arc::clone(&self.ledger), Arc::clone(&self.sizes));
         let mut sending = self.sending.lock();
         let session = match self.session(&mut sending) {
             Ok(session) => session,
             Err(error) => {
                 entry.fail();
-                let _ = done.send(Err(error));
+                let _ = done.send(Err(error.into()));
                 return pending;
             }
         };
@@ -216,7 +218,8 @@ impl Producer {
         }
         for (sent, outgoing) in records.iter().enumerate() {
             if let Err(error) = hand_over(&session, topic, partition, outgoing, &append, &mut sending.value) {
-                append.cut_short(records.len() - sent, self.append_error(&error, outgoing));
+                let failure = session.context().failure(&error, topic, outgoing.size_bytes());
+                append.cut_short(records.len() - sent, failure);
                 if error.rdkafka_error_code() == Some(Code::Fatal) {
                     session.context().break_off("it broke");
                 }
@@ -240,6 +243,7 @@ impl Producer {
             self.counters.session_broke();
             end(session, Duration::ZERO);
         }
+        self.lower_batches(sending);
         if let Some(session) = &sending.session {
             return Ok(Arc::clone(session));
         }
@@ -254,8 +258,17 @@ impl Producer {
         Ok(Arc::clone(sending.session.insert(session)))
     }
 
-    fn append_error(&self, error: &KafkaError, outgoing: &Outgoing) -> AppendError {
-        append_error(error, &self.link, outgoing.size_bytes(), self.record_bytes)
+    /// A session that sends too much together is replaced while nothing is under way: nobody notices.
+    fn lower_batches(&self, sending: &mut Sending) {
+        let batch_bytes = self.sizes.batch_bytes();
+        let is_due = |session: &mut Session| {
+            let reports = session.context();
+            reports.batch_bytes() > batch_bytes && reports.outstanding().lock().is_empty()
+        };
+        if let Some(session) = sending.session.take_if(is_due) {
+            sending.began_at = None;
+            end(session, Duration::ZERO);
+        }
     }
 
     /// Takes nothing more. What is under way may become durable within `patience`; then it fails.

@@ -50,6 +50,9 @@ pub struct Recorded {
     pub delivery_partitions: u32,
 }
 
+/// `max.message.bytes` by the topics' names on Kafka: the most that is taken at once, with what Kafka puts around it.
+pub type BatchBytes = BTreeMap<String, u64>;
+
 /// What a check found.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Checked {
@@ -58,6 +61,8 @@ pub struct Checked {
     pub incarnations: Incarnations,
     /// Largest record that `messages` takes: head, payload and what Kafka puts around them.
     pub record_bytes: u64,
+    /// Of the topics that are there and whose brokers tell it.
+    pub batch_bytes: BatchBytes,
 }
 
 /// What `apply` would do.
@@ -143,6 +148,11 @@ pub(super) async fn user_topic(options: &Options, topic: &str, dead_letters: &st
         Ok(id)
     })
     .await
+}
+
+/// How much each topic takes now.
+pub(super) async fn batch_bytes(options: &Options) -> Result<BatchBytes, Error> {
+    with_admin(options, |admin, wanted| Ok(check::batch_bytes(&admin.find(wanted)?))).await
 }
 
 /// The options with the numbers of partitions that the topics have. What is missing is for [`check`] to tell.

@@ -21,6 +21,8 @@ pub(crate) struct Hindered {
     pub(crate) fail_every: Option<usize>,
     /// The next append to `deliveries` is lost, and nobody learns of it.
     pub(crate) lose_next: AtomicBool,
+    /// Larger records are refused by `deliveries`.
+    pub(crate) delivery_bytes: usize,
     /// Followers of `control` learn late that there is something new.
     pub(crate) control_lag: Duration,
     pub(crate) appends: AtomicUsize,
@@ -29,7 +31,8 @@ pub(crate) struct Hindered {
 impl Hindered {
     pub(crate) fn new(log: Arc<EmbeddedLog>) -> Self {
         let (lose_next, appends) = (AtomicBool::new(false), AtomicUsize::new(0));
-        Self { log, fail_every: None, lose_next, control_lag: Duration::ZERO, appends }
+        let (delivery_bytes, control_lag) = (usize::MAX, Duration::ZERO);
+        Self { log, fail_every: None, lose_next, delivery_bytes, control_lag, appends }
     }
 
     async fn append_or_not(
@@ -41,6 +44,10 @@ impl Hindered {
     ) -> Result<Pending, AppendError> {
         if topic != Topic::Deliveries {
             return self.log.append(topic, partition, records, sync).await;
+        }
+        let largest = records.iter().map(NewRecord::size_bytes).max().unwrap_or_default();
+        if largest > self.delivery_bytes {
+            return Err(AppendError::TooLarge { size_bytes: largest, limit_bytes: self.delivery_bytes });
         }
         if self.lose_next.swap(false, Ordering::Relaxed) {
             return Ok(Box::pin(std::future::pending()));

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use fanfare_core::{
-    ClaimEntry, Delivery, EndpointNumber, Fingerprint, Message, MessageId, Offset, Partition,
+    ClaimEntry, Content, Delivery, EndpointNumber, Fingerprint, Message, MessageId, Offset, Partition,
     RouterCheckpoint, limits,
 };
 use fanfare_log::{Log, LogRecord, Topic};
@@ -31,6 +31,8 @@ pub(crate) struct Seen {
     /// Records that name none before them.
     pub(crate) unchained: usize,
     pub(crate) records: usize,
+    /// Of those taken, with their payload beside them.
+    pub(crate) inlined: usize,
     pub(crate) sessions: BTreeSet<u64>,
 }
 
@@ -69,8 +71,9 @@ pub(crate) async fn take(log: &dyn Log) -> Seen {
             highest.insert(source.partition, source.offset);
             let place = (source.partition, source.offset);
             match delivery {
-                Delivery::Routed { endpoints, .. } => {
+                Delivery::Routed { endpoints, content, .. } => {
                     assert!(!endpoints.is_empty());
+                    seen.inlined += usize::from(matches!(content, Content::Inline { .. }));
                     for endpoint in endpoints {
                         seen.outcome.arrived.entry((endpoint, place.0)).or_default().push(place.1);
                     }

@@ -13,7 +13,7 @@ use crate::{
     embedded::{keyed, open, plain},
     hindered::Hindered,
     oracle::{Seen, checkpoint, expect, take},
-    world::{DELIVERY_PARTITIONS, Process},
+    world::{DELIVERY_PARTITIONS, Process, Publish},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,4 +122,43 @@ async fn an_endpoint_is_not_missed_by_a_router_that_learns_late_of_control() {
         assert_eq!(arrived.and_then(|offsets| offsets.first()), Some(&offset), "round {round}");
     }
     routing.stop().await;
+}
+
+/// With its payload a delivery record may be too large for a log that an operator narrowed: the payload stays where it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn payloads_stay_in_messages_where_deliveries_do_not_take_them() {
+    let dir = TempDir::new().unwrap();
+    let log = Hindered { delivery_bytes: 400, ..Hindered::new(open(dir.path())) };
+    let process = Process::start(Arc::new(log), &Arc::default()).await;
+    let application = process.application().await;
+    let endpoints = [process.endpoint(application.0, None).await];
+    let routing = process.route_with(None, true);
+    process.publish(application, &[plain(1), plain(2)]).await;
+    routing.caught_up().await;
+    let inlined = take(&*process.log).await.inlined;
+    let large = Publish { channel: Some("c".repeat(500)), ..plain(3) };
+    process.publish(application, &[large, plain(4)]).await;
+    routing.caught_up().await;
+    routing.stop().await;
+    let seen = take(&*process.log).await;
+    assert_eq!(seen.outcome, expect(&*process.log, &endpoints).await);
+    assert_eq!((inlined, seen.inlined, seen.gaps), (2, 2, 0));
+}
+
+/// A record that is too large without any payload can be routed by nobody: a plain error, and no skip.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_the_log_never_takes_stops_routing() {
+    for inline in [false, true] {
+        let dir = TempDir::new().unwrap();
+        let log = Hindered { delivery_bytes: 20, ..Hindered::new(open(dir.path())) };
+        let process = Process::start(Arc::new(log), &Arc::default()).await;
+        let application = process.application().await;
+        process.endpoint(application.0, None).await;
+        let routing = process.route_with(None, inline);
+        process.publish(application, &[plain(1)]).await;
+        let line = routing.failed().await;
+        assert!(line.contains("`deliveries`") && line.contains("limit of 20"), "{line}");
+        assert_eq!(take(&*process.log).await.records, 0);
+        assert!(checkpoint(&*process.log, application.1).await.is_none(), "it was not passed over");
+    }
 }

@@ -167,13 +167,18 @@ impl Process {
     }
 
     pub(crate) fn route(&self, dedup_dir: Option<PathBuf>) -> Routing {
+        self.route_with(dedup_dir, false)
+    }
+
+    /// `inline`: payloads are copied beside delivery records.
+    pub(crate) fn route_with(&self, dedup_dir: Option<PathBuf>, inline: bool) -> Routing {
         let service = Service::new(Options {
             log: Arc::clone(&self.log),
             control: self.control.clone(),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             entropy: Arc::new(SystemEntropy),
             dedup_dir,
-            inline: false,
+            inline,
         });
         let (handle, shutdown) = (service.handle(), CancellationToken::new());
         let task = tokio::spawn(service.run(shutdown.clone()));
@@ -205,6 +210,12 @@ impl Routing {
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         self.task.await.unwrap().unwrap();
+    }
+
+    /// Ends by itself, with the line that an operator is told.
+    pub(crate) async fn failed(self) -> String {
+        let ended = tokio::time::timeout(Duration::from_secs(20), self.task).await;
+        ended.expect("it ends").unwrap().unwrap_err().to_string()
     }
 
     /// Ends as with a crash: no checkpoint, no drain.

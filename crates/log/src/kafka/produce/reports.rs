@@ -15,8 +15,9 @@ use rdkafka::{
 };
 
 use super::super::{
-    append::{Append, Outstanding},
+    append::{Append, Failure, Outstanding},
     client::{self, Events, Link},
+    sizes::Sizes,
     stats::Counters,
 };
 use crate::contract::AppendError;
@@ -24,17 +25,20 @@ use crate::contract::AppendError;
 /// Hears what became of the records of one session.
 pub(super) struct Reports {
     events: Events,
-    record_bytes: usize,
+    sizes: Arc<Sizes>,
+    /// What records are sent together at most.
+    batch_bytes: usize,
     is_broken: AtomicBool,
     outstanding: Arc<Outstanding>,
     counters: Arc<Counters>,
 }
 
 impl Reports {
-    pub(super) fn new(link: &Arc<Link>, record_bytes: usize, counters: &Arc<Counters>) -> Self {
+    pub(super) fn new(link: &Arc<Link>, sizes: &Arc<Sizes>, counters: &Arc<Counters>) -> Self {
         Self {
             events: Events { link: Arc::clone(link) },
-            record_bytes,
+            sizes: Arc::clone(sizes),
+            batch_bytes: sizes.batch_bytes(),
             is_broken: AtomicBool::new(false),
             outstanding: Arc::default(),
             counters: Arc::clone(counters),
@@ -46,8 +50,32 @@ impl Reports {
         &self.outstanding
     }
 
+    pub(super) fn batch_bytes(&self) -> usize {
+        self.batch_bytes
+    }
+
     pub(super) fn is_broken(&self) -> bool {
         self.is_broken.load(Ordering::Acquire)
+    }
+
+    pub(super) fn failure(&self, error: &KafkaError, topic: &str, size_bytes: usize) -> Failure {
+        let link = &self.events.link;
+        let cause = match error.rdkafka_error_code() {
+            Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize) => {
+                self.sizes.doubt();
+                return Failure::TooLarge { topic: topic.to_owned(), size_bytes };
+            }
+            Some(Code::MessageTimedOut) => "not acknowledged in time".to_owned(),
+            Some(code @ (Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed)) => {
+                let cause = format!("{topic}: {}", client::words(code));
+                // Only this record's report says so.
+                link.note(code, &cause);
+                cause
+            }
+            Some(code) => client::words(code),
+            None => error.to_string(),
+        };
+        Failure::Other(AppendError::Unavailable(link.unavailable(&cause)))
     }
 
     /// Nothing more comes of this session: whoever waits for it is told.
@@ -85,28 +113,14 @@ impl ProducerContext for Reports {
                 link.is_up();
                 // A repeat that the broker knew but no longer knows the place of has none.
                 let offset = u64::try_from(message.offset()).map(Offset);
-                offset.map_err(|_| AppendError::Unavailable(link.unavailable("a record has no offset")))
+                let nowhere = |_| AppendError::Unavailable(link.unavailable("a record has no offset"));
+                offset.map_err(nowhere).map_err(Failure::from)
             }
             Err((error, message)) => {
                 self.counters.append_failed();
-                Err(append_error(error, link, message.payload_len(), self.record_bytes))
+                let size_bytes = message.key_len() + message.payload_len();
+                Err(self.failure(error, message.topic(), size_bytes))
             }
         });
-    }
-}
-
-pub(super) fn append_error(
-    error: &KafkaError,
-    link: &Link,
-    size_bytes: usize,
-    limit_bytes: usize,
-) -> AppendError {
-    match error.rdkafka_error_code() {
-        Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize) => {
-            AppendError::TooLarge { size_bytes, limit_bytes }
-        }
-        Some(Code::MessageTimedOut) => AppendError::Unavailable(link.unavailable("not acknowledged in time")),
-        Some(code) => AppendError::Unavailable(link.unavailable(&client::words(code))),
-        None => AppendError::Unavailable(link.unavailable(&error.to_string())),
     }
 }

@@ -23,7 +23,8 @@ impl World {
         cluster.create_topic("topic", 2, 1).unwrap();
         let options = Options::new(cluster.bootstrap_servers(), 1, 1);
         let (link, counters) = (Link::new(&options.brokers), Arc::default());
-        let producer = Producer::open(&options, role, 1 << 20, &link, &counters).unwrap();
+        let sizes = Sizes::new(&options, &std::collections::BTreeMap::new());
+        let producer = Producer::open(&options, role, &sizes, &link, &counters).unwrap();
         Self { cluster, producer, counters }
     }
 
@@ -81,6 +82,21 @@ async fn what_speaks_of_a_failed_append_is_refused_once() {
     let refused = world.producer.mark().passed().await;
     assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
     assert_eq!(world.producer.mark().passed().await, Ok(()));
+}
+
+/// What a broker refuses as too large, though no limit says so, may be sent again; what comes after it is not disturbed.
+#[tokio::test]
+async fn a_refusal_as_too_large_breaks_no_session_of_the_front() {
+    let world = World::new(Role::Front);
+    assert_eq!(world.append("first").await, Ok(Offset(0)..Offset(2)));
+    world.cluster.request_errors(RDKafkaApiKey::Produce, &[Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+    let (second, third) = (world.begin("second").await, world.begin("third").await);
+    let (second, third) = tokio::join!(second, third);
+    assert!(matches!(&second, Err(error) if error.is_retryable()), "{second:?}");
+    let is_fine = third.as_ref().map_or_else(AppendError::is_retryable, |_| true);
+    assert!(is_fine, "it was sent behind the second, or with it: {third:?}");
+    assert!(world.append("fourth").await.is_ok());
+    assert_eq!(world.sessions_broken(), 0);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Whether the topics can be worked with, and what about them endangers records.
 
 use super::{
-    Checked, Recorded,
+    BatchBytes, Checked, Recorded,
     found::{Found, FoundTopics},
     plan::wrong_partitions,
     report::{Level, Report, counted, names},
@@ -36,7 +36,7 @@ pub(super) fn check(wanted: &[Wanted], found: &FoundTopics, recorded: Option<&Re
     let record_bytes = record_bytes(&pairs, &mut report);
     let incarnations =
         pairs.iter().map(|(wanted, found)| (wanted.topic.to_owned(), found.id.clone())).collect();
-    Checked { report, incarnations, record_bytes }
+    Checked { report, incarnations, record_bytes, batch_bytes: batch_bytes(found) }
 }
 
 fn other_incarnation(wanted: &Wanted, found: &Found, recorded: Option<&Recorded>) -> Option<String> {
@@ -164,13 +164,16 @@ fn loses_what_is_acknowledged(pairs: &[Pair<'_>], report: &mut Report) {
     }
 }
 
+pub(super) fn batch_bytes(found: &FoundTopics) -> BatchBytes {
+    found.iter().filter_map(|(name, topic)| Some((name.clone(), topic.batch_bytes()?))).collect()
+}
+
 /// Largest record that `messages` takes; says so where it is less than it should be.
 fn record_bytes(pairs: &[Pair<'_>], report: &mut Report) -> u64 {
     let mut messages = u64::MAX;
     for (wanted, found) in pairs {
         let should = wanted.settings.get("max.message.bytes").and_then(|bytes| bytes.parse().ok());
-        let limit = found.number("max.message.bytes").and_then(|bytes| u64::try_from(bytes).ok());
-        let (Some(should), Some(limit)): (Option<u64>, _) = (should, limit) else {
+        let (Some(should), Some(limit)): (Option<u64>, _) = (should, found.batch_bytes()) else {
             continue;
         };
         if wanted.topic == "messages" {

@@ -27,4 +27,8 @@ impl Found {
     pub(super) fn number(&self, name: &str) -> Option<i64> {
         self.setting(name).parse().ok()
     }
+
+    pub(super) fn batch_bytes(&self) -> Option<u64> {
+        self.number("max.message.bytes").and_then(|bytes| u64::try_from(bytes).ok())
+    }
 }
