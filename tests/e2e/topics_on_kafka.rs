@@ -1,5 +1,6 @@
 //! Topics that are not what an installation was made with: a plain line, and no process that works on them.
 
+mod newer;
 mod sizes;
 
 use std::{

@@ -7,6 +7,7 @@
 mod catch_up;
 mod checkpoint;
 mod ending;
+mod intake;
 mod sweep;
 
 use std::{
@@ -16,15 +17,18 @@ use std::{
 };
 
 use fanfare_core::{
-    Delivery, EndpointNumber, Fact, Intake, IntakeRule, Offset, Partition, Settlement, Timestamp,
+    Delivery, EndpointNumber, Fact, IntakeRule, Offset, Partition, Settlement, Timestamp,
     lane::{Class, Finished, Poll, Start},
     planted::{Fault, planted},
 };
-use fanfare_log::{Batch, BoxFuture, Sync, Topic};
+use fanfare_log::{BoxFuture, Sync, Topic};
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use tokio::{sync::watch, time::Instant};
 
-use self::catch_up::Run;
+use self::{
+    catch_up::Run,
+    intake::{Untaken, read_tail},
+};
 use crate::{
     facts::FactLog,
     flight::{self, Landed},
@@ -46,6 +50,8 @@ pub(crate) enum Ending {
     /// Somebody else claimed the partition.
     Superseded,
     Failed(String),
+    /// What the log holds is not understood; somebody has to act.
+    Unknown(String),
 }
 
 /// What waits for a delivery record that is not in memory.
@@ -81,6 +87,8 @@ pub(crate) struct Worker<T: Transport> {
     scanning: bool,
     last_read: Offset,
     last_scan: Offset,
+    /// Delivery records below the tail that are not understood.
+    unknown: BTreeSet<Offset>,
     facts: FactLog,
     checkpoint: checkpoint::State,
     sweep: sweep::State,
@@ -89,10 +97,6 @@ pub(crate) struct Worker<T: Transport> {
 
 /// Landed attempts and tail batches taken per turn of the loop before it looks round.
 const PER_TURN: usize = 16;
-/// Tail records of one read.
-const TAIL_BYTES: usize = 256 << 10;
-/// Between two tries to read the tail.
-const TAIL_RETRY: Duration = Duration::from_secs(1);
 /// A probe that found no room is tried again after this.
 const PROBE_LATER: Duration = Duration::from_secs(1);
 /// Timers further away than this are looked at again then.
@@ -138,6 +142,7 @@ impl<T: Transport> Worker<T> {
             scanning: false,
             last_read: Offset::ZERO,
             last_scan: Offset::ZERO,
+            unknown: BTreeSet::new(),
             facts: FactLog::new(log, partition, epoch),
             checkpoint: checkpoint::State::new(recovered.stale_keys),
             sweep: sweep::State::new(),
@@ -183,15 +188,15 @@ impl<T: Transport> Worker<T> {
                     }
                 }
                 batch = &mut tail => {
-                    match batch {
-                        Ok(batch) => {
-                            if let Err(error) = self.take(batch).await {
-                                return Ending::Failed(error);
-                            }
-                        }
-                        Err(error) => return Ending::Failed(error.to_string()),
-                    }
-                    tail = read_tail(Arc::clone(&tail_log), partition, self.tail);
+                    let taken = match batch {
+                        Ok(batch) => self.take(batch).await,
+                        Err(error) => Err(error.into()),
+                    };
+                    tail = match taken {
+                        Ok(()) => read_tail(Arc::clone(&tail_log), partition, self.tail),
+                        Err(Untaken::Unknown(error)) => self.stand(&error),
+                        Err(Untaken::Other(error)) => return Ending::Failed(error),
+                    };
                 }
                 Some(run) = self.reads.next() => self.took_run(run),
                 result = self.facts.durable() => {
@@ -217,83 +222,6 @@ impl<T: Transport> Worker<T> {
             }
         }
         true
-    }
-
-    /// New delivery records, in order: each is decided once and shown to the lanes it names.
-    async fn take(&mut self, batch: Batch) -> Result<(), String> {
-        let mut touched = Vec::new();
-        for record in batch.records {
-            let delivery = match Delivery::decode(&record.head) {
-                Ok(delivery) => Arc::new(delivery),
-                Err(error) => return Err(format!("delivery record {}: {error}", record.offset)),
-            };
-            self.tail = record.offset.next();
-            match self.rule.decide(record.offset, &delivery) {
-                Intake::Take => {}
-                Intake::TakeAfterLoss => {
-                    self.shared.meters.losses.add(1);
-                    tracing::error!(partition = %self.partition, offset = %record.offset,
-                        "delivery records before this one were lost in storage");
-                }
-                Intake::Repeat => {
-                    self.shared.meters.repeats.add(1);
-                    continue;
-                }
-                Intake::Gap => {
-                    self.shared.meters.gaps.add(1);
-                    continue;
-                }
-            }
-            // An endpoint unknown at the router's position is deleted, not new.
-            if let Some(source) = delivery.source()
-                && source.control > self.shared.options.control.position()
-            {
-                let applied = self.shared.options.control.applied(source.control).await;
-                applied.map_err(|error| error.to_string())?;
-            }
-            if matches!(*delivery, Delivery::Conflict { .. }) {
-                self.shared.meters.settled(Settlement::IdempotencyConflict, 1);
-            }
-            self.window.insert(record.offset, Arc::clone(&delivery));
-            for &number in delivery.endpoints() {
-                if self.show(number, record.offset) {
-                    touched.push(number);
-                }
-            }
-        }
-        self.tail = self.tail.max(batch.next);
-        for number in touched {
-            self.advance(number);
-        }
-        Ok(())
-    }
-
-    /// Shows a live record to a lane; true if the lane took it.
-    fn show(&mut self, number: EndpointNumber, offset: Offset) -> bool {
-        let now = self.steady.now();
-        if !self.slots.contains_key(&number) {
-            let Some(slot) = recover::new_slot(&self.shared.options.control, number, offset, now) else {
-                self.settle_fact(number, offset, Settlement::Cancelled);
-                return false;
-            };
-            self.slots.insert(number, slot);
-        }
-        let slot = self.slots.get_mut(&number).expect("it was put there if it was missing");
-        slot.dirty = true;
-        slot.arrived = slot.arrived.saturating_add(1);
-        if slot.behind {
-            // Records it knows from before a restart are seen again by the tail.
-            slot.above += u64::from(offset >= slot.lane.next());
-        } else if slot.lane.has_room() {
-            slot.lane.push(offset);
-            return true;
-        } else {
-            slot.lane.pass(offset);
-            slot.behind = true;
-            slot.above = 1;
-            self.behind.insert((slot.lane.next(), number));
-        }
-        false
     }
 
     /// Starts what the lane allows.
@@ -527,30 +455,4 @@ fn ordering_key(record: &Delivery) -> u64 {
         Delivery::Routed { ordering_key, .. } | Delivery::Injected { ordering_key, .. } => *ordering_key,
         Delivery::Alias { .. } | Delivery::Conflict { .. } => 0,
     }
-}
-
-/// Waits for records at the tail and reads them.
-fn read_tail(
-    log: Arc<dyn fanfare_log::Log>,
-    partition: Partition,
-    from: Offset,
-) -> BoxFuture<'static, Result<Batch, fanfare_log::ReadError>> {
-    Box::pin(async move {
-        loop {
-            let read = async {
-                log.wait(Topic::Deliveries, partition, from).await?;
-                log.fetch(Topic::Deliveries, partition, from, TAIL_BYTES).await
-            };
-            match read.await {
-                Ok(batch) if batch.next > from => return Ok(batch),
-                Ok(_) => {}
-                // What was read before goes out meanwhile.
-                Err(error) if error.is_retryable() => {
-                    tracing::warn!(%partition, %error, "deliveries cannot be read now; trying on");
-                    tokio::time::sleep(TAIL_RETRY).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    })
 }

@@ -28,6 +28,13 @@ pub enum RecoverError {
     Malformed { what: &'static str, source: Malformed },
 }
 
+impl RecoverError {
+    /// Whether the log holds what this program does not understand.
+    pub(crate) fn is_unknown(&self) -> bool {
+        matches!(self, Self::Malformed { .. } | Self::Read(ReadError::Corrupt(_)))
+    }
+}
+
 /// A partition's state as of a claim.
 pub(crate) struct Recovered {
     pub(crate) checkpoint: Option<WorkerCheckpoint>,

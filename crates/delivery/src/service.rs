@@ -77,6 +77,8 @@ pub struct Service<T> {
 /// After a failure a partition is taken over again after this, doubling.
 const RESTART_FIRST: Duration = Duration::from_millis(100);
 const RESTART_MAX: Duration = Duration::from_secs(5);
+/// After this it looks whether an operator has mended what was not understood.
+const RESTART_UNKNOWN: Duration = Duration::from_mins(1);
 
 impl<T: Transport> Service<T> {
     pub fn new(options: Options, transport: T) -> Self {
@@ -172,15 +174,20 @@ async fn supervise<T: Transport>(
         };
         let ending = match taken {
             Ok(worker) => worker.run(&mut orders).await,
+            Err(error) if error.is_unknown() => Ending::Unknown(error.to_string()),
             Err(error) => Ending::Failed(error.to_string()),
         };
+        if started.elapsed() > RESTART_MAX {
+            pause = RESTART_FIRST;
+        }
         match ending {
             Ending::Drained | Ending::Abandoned => return partition,
             Ending::Superseded => tracing::info!(%partition, "a newer claim was seen; claiming again"),
             Ending::Failed(error) => tracing::warn!(%partition, error, "worker failed; taking over again"),
-        }
-        if started.elapsed() > RESTART_MAX {
-            pause = RESTART_FIRST;
+            Ending::Unknown(error) => {
+                tracing::error!(%partition, error, "what the log holds is not understood; nothing is delivered");
+                pause = RESTART_UNKNOWN;
+            }
         }
         tokio::select! {
             biased;

@@ -35,7 +35,7 @@ impl<T: Transport> Worker<T> {
     /// Starts the reads that somebody waits for.
     pub(super) fn schedule_reads(&mut self) {
         if !self.reading_wanted
-            && let Some(from) = next_in_turn(&self.wanted, self.last_read)
+            && let Some(from) = self.next_wanted()
         {
             self.reading_wanted = true;
             self.last_read = from;
@@ -50,10 +50,18 @@ impl<T: Transport> Worker<T> {
         }
     }
 
+    /// The next record that somebody waits for, by turns.
+    fn next_wanted(&self) -> Option<Offset> {
+        let known = |offset: &&Offset| !self.unknown.contains(offset);
+        let mut above = self.wanted.range(self.last_read.next()..).map(|(offset, _)| offset);
+        above.find(known).or_else(|| self.wanted.keys().find(known)).copied()
+    }
+
     /// Where the next lane behind with room goes on, by turns.
     fn next_scan(&self) -> Option<Offset> {
-        let has_room = |&&(_, number): &&(Offset, EndpointNumber)| {
-            self.slots.get(&number).is_some_and(|slot| slot.lane.wants_more())
+        let has_room = |&&(next, number): &&(Offset, EndpointNumber)| {
+            let wants_more = self.slots.get(&number).is_some_and(|slot| slot.lane.wants_more());
+            wants_more && !self.unknown.contains(&next)
         };
         let after = (self.last_scan.next(), EndpointNumber(0));
         let found = self.behind.range(after..).find(has_room).or_else(|| self.behind.iter().find(has_room));
@@ -79,12 +87,14 @@ impl<T: Transport> Worker<T> {
             Ok(batch) => batch,
             // Retention has passed over records that lanes still needed: they can only be dead letters.
             Err(ReadError::Truncated { start, .. }) => return self.expire_below(start),
+            Err(error @ ReadError::Corrupt(_)) => return self.stand_at(run.from, &error.to_string()),
             Err(error) => {
                 // The sweep tries again; a log that stays unreadable ends the worker at its tail.
                 tracing::warn!(partition = %self.partition, %error, "deliveries cannot be read");
                 return self.sweep.soon();
             }
         };
+        let mut next = batch.next.min(self.tail);
         let mut records = Vec::with_capacity(batch.records.len());
         for record in &batch.records {
             // What the tail has not decided yet is not there yet; what it refused is not there.
@@ -95,11 +105,15 @@ impl<T: Transport> Worker<T> {
             match Delivery::decode(&record.head) {
                 Ok(delivery) => records.push((record.offset, Arc::new(delivery))),
                 Err(error) => {
-                    tracing::error!(offset = %record.offset, %error, "a delivery record cannot be understood");
+                    self.stand_at(record.offset, &error.to_string());
+                    next = record.offset;
+                    break;
                 }
             }
         }
-        let next = batch.next.min(self.tail);
+        if self.unknown.contains(&run.from) {
+            return;
+        }
         for (offset, delivery) in &records {
             self.window.insert(*offset, Arc::clone(delivery));
         }
@@ -197,9 +211,4 @@ impl<T: Transport> Worker<T> {
             }
         }
     }
-}
-
-/// The lowest key above `last`, else the lowest.
-fn next_in_turn<V>(map: &std::collections::BTreeMap<Offset, V>, last: Offset) -> Option<Offset> {
-    map.range(last.next()..).next().or_else(|| map.iter().next()).map(|(&offset, _)| offset)
 }

@@ -97,6 +97,7 @@ impl<T: Transport> Worker<T> {
             let fetch = log.fetch(Topic::Attempts, self.partition, self.followed, limits::CATCH_UP_RUN_BYTES);
             let batch = match timeout(self.sweep.patience, fetch).await {
                 Ok(Ok(batch)) => batch,
+                Ok(Err(error @ ReadError::Corrupt(_))) => return Err(Ending::Unknown(error.to_string())),
                 Ok(Err(error)) if !error.is_retryable() => return Err(Ending::Failed(error.to_string())),
                 unanswered => {
                     if let Ok(Err(error)) = unanswered {
@@ -120,7 +121,9 @@ impl<T: Transport> Worker<T> {
                         self.apply_foreign(&facts);
                     }
                     Ok(_) => {}
-                    Err(error) => return Err(Ending::Failed(format!("attempts {}: {error}", record.offset))),
+                    Err(error) => {
+                        return Err(Ending::Unknown(format!("attempts {}: {error}", record.offset)));
+                    }
                 }
             }
             if batch.next <= self.followed || batch.records.is_empty() {

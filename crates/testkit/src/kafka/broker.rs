@@ -124,6 +124,16 @@ impl Broker {
         self.signal(Signal::CONT)
     }
 
+    /// One of its settings, from its next start on.
+    pub fn set(&self, name: &str, value: &str) -> Result<()> {
+        let path = self.settings();
+        // Of lines with the same name the last counts.
+        let mut settings =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        settings.push_str(&properties::line(name, value));
+        write(&path, &settings)
+    }
+
     fn signal(&self, signal: Signal) -> Result<()> {
         let identity = self.identity().with_context(|| format!("broker {} does not run", self.node.id))?;
         ensure!(

@@ -1,6 +1,6 @@
 //! `server.properties` of a broker that is a controller too, and how it writes its log.
 
-use std::{collections::BTreeMap, fmt::Write, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use super::security::{Ports, Security};
 
@@ -77,15 +77,12 @@ pub(super) fn server(
         properties.extend(security.properties(ports, &open));
     }
     properties.extend(over.clone());
-    properties.iter().fold(String::new(), |mut text, (name, value)| {
-        writeln!(text, "{name}={}", escaped(value)).expect("a String takes all");
-        text
-    })
+    properties.iter().map(|(name, value)| line(name, value)).collect()
 }
 
 /// In this format a backslash and a line's end have a meaning of their own.
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('\n', "\\n")
+pub(super) fn line(name: &str, value: &str) -> String {
+    format!("{name}={}\n", value.replace('\\', "\\\\").replace('\n', "\\n"))
 }
 
 /// Everything goes to stdout, which is a file; all settings, again and again, do not.
