@@ -15,7 +15,10 @@ const ONE_ENGINE: &[(&str, &str)] = &[
     ),
     ("operator::the_data_directory_is_of_another_version", "the format of files; Kafka's is in every record"),
     ("command_line::inspect_refuses_what_is_no_data_directory", "on Kafka: on_kafka::inspect_needs_topics"),
-    ("keys", "claims put into a data directory, and exact answers, which only one process for all can give"),
+    (
+        "keys::a_full_window_is_small",
+        "claims put into a data directory, and exact answers, which only one process for all can give",
+    ),
     // What needs several processes, or brokers that are treated badly.
     ("on_kafka", "roles as processes, topics, brokers that cannot be reached"),
     ("kill::broker", "kills the broker"),

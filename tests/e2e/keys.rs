@@ -1,8 +1,9 @@
-//! A window full of idempotency keys: what it costs in memory, and that it is known right after a kill.
+//! Idempotency keys: one message each, over a kill too; and a window full of them, what it costs in memory, and that it
+//! is known right after a kill.
 //!
 //! `FANFARE_KEYS=20000000 cargo test --release --test e2e -- keys::` is the long run.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use fanfare_core::{
     ApplicationId, ClaimEntry, Clock as _, Fingerprint, MessageId, Offset, Partition, SystemClock, Timestamp,
@@ -13,12 +14,72 @@ use fanfare_log::{
     embedded::{EmbeddedLog, Options},
 };
 use fanfare_router::dedup::{DedupTable, Tuning};
+use serde_json::json;
 
-use crate::support::{Client, Installation};
+use crate::support::{Client, Engine, Installation, Recorder, on_every_engine, wait};
 
+/// Keys of the short form.
+const SHORT: usize = 40;
 /// Growth of resident memory by the claims, sealed or not.
 const GROWTH_BYTES: u64 = 200_000_000;
 const CONNECTIONS: usize = 32;
+
+on_every_engine!(a_key_stands_for_one_message);
+
+/// Where one process does everything, the answers say so. On Kafka, after a kill, the router alone knows: a repeat gets an
+/// id of its own that is never delivered, and a conflict is a dead letter.
+async fn a_key_stands_for_one_message(engine: Engine) {
+    let installation = Installation::on(&engine);
+    let client = installation.client().await;
+    let server = installation.start().await;
+    let recorder = Recorder::start().await;
+    let application = client.application("keys").await;
+    client.endpoint(&application, &recorder.url("/keys"), &json!({})).await;
+    let firsts = publish_all(&client, &application, SHORT).await;
+    server.kill();
+    let mut server = installation.spawn(&["--dev"]);
+    server.ready().await;
+
+    let mut conflicting = BTreeSet::new();
+    for (n, first) in firsts.iter().enumerate() {
+        let key = format!("new-{n}");
+        if n % 2 == 0 {
+            let (status, id) = publish(&client, &application, &key, n).await;
+            assert_eq!(status, 202, "{key}: {id}");
+            assert!(id == *first || engine.is_kafka(), "{key}: {id} and {first}");
+            assert_eq!(
+                publish(&client, &application, &key, n).await,
+                (202, id),
+                "{key}: it was just answered"
+            );
+            assert_eq!(publish(&client, &application, &key, n + 1).await.0, 409, "{key}");
+        } else {
+            let (status, body) = publish(&client, &application, &key, n + 1).await;
+            match &engine {
+                Engine::Embedded => assert!(status == 409 && body.contains(first), "{key}: {status} {body}"),
+                Engine::Kafka(_) => {
+                    assert_eq!(status, 202, "{key}: {body}");
+                    conflicting.insert(first.clone());
+                }
+            }
+        }
+    }
+    let (_, last) = publish(&client, &application, "last", 0).await;
+    let delivered = || -> BTreeSet<String> {
+        let receipts = recorder.receipts();
+        receipts.iter().map(|receipt| receipt.header("webhook-id").to_owned()).collect()
+    };
+    let patience = wait::PATIENCE * 2;
+    wait::until("the last arrives", patience, async || delivered().contains(&last).then_some(())).await;
+    assert_eq!(delivered(), firsts.into_iter().chain([last]).collect::<BTreeSet<_>>());
+    assert!(server.terminate().await.success());
+
+    let report = installation.inspect().await;
+    let letters = report["deadLetters"].as_array().unwrap();
+    assert!(letters.iter().all(|letter| letter["reason"] == "idempotency_conflict"), "{report}");
+    let stands_for = |letter: &serde_json::Value| letter["first"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(letters.iter().map(stands_for).collect::<BTreeSet<_>>(), conflicting);
+}
 
 /// How many keys are put in through the router's own code, and how many over HTTP.
 fn sizes() -> (u64, usize) {
