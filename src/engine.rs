@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use fanfare_core::{Clock, Entropy};
 use fanfare_log::{
     Log,
     embedded::{EmbeddedLog, Options as EmbeddedOptions},
 };
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::{settings::Settings, telemetry};
 
@@ -88,19 +91,25 @@ impl Engine {
     }
 }
 
-/// Begins to read the topic whose records become messages.
+/// Reads the topic whose records become messages, until it is told to stop.
 #[cfg(feature = "kafka")]
-pub(crate) async fn open_from_topic(
+pub(crate) async fn start_from_topic(
     settings: &Settings,
     engine: &Engine,
-    ingest: fanfare_ingest::Ingest,
     control: fanfare_control::Control,
-) -> anyhow::Result<Option<fanfare_ingest::from_topic::FromTopic>> {
+    (clock, entropy): (&Arc<dyn Clock>, &Arc<dyn Entropy>),
+    stop: CancellationToken,
+) -> anyhow::Result<Option<JoinHandle<()>>> {
     use fanfare_ingest::from_topic::{FromTopic, Mapping, Options};
 
     let (Some(wanted), Engine::Kafka(log)) = (&settings.from_topic, engine) else { return Ok(None) };
     let opened = FromTopic::open(Options {
-        ingest,
+        ingest: fanfare_ingest::Ingest::new(fanfare_ingest::Options {
+            log: log.patient(),
+            known_claims: None,
+            clock: Arc::clone(clock),
+            entropy: Arc::clone(entropy),
+        }),
         control,
         log: Arc::clone(log),
         topic: wanted.topic.clone(),
@@ -108,7 +117,20 @@ pub(crate) async fn open_from_topic(
         mapping: Mapping::parse(&wanted.map).context("from_topic_map")?,
         body_bytes: settings.body_bytes,
     });
-    Ok(Some(opened.await.context("from_topic")?))
+    let reading = opened.await.context("from_topic")?;
+    Ok(Some(tokio::spawn(reading.run(stop))))
+}
+
+#[cfg(not(feature = "kafka"))]
+#[allow(clippy::unused_async, reason = "as with the feature")]
+pub(crate) async fn start_from_topic(
+    _: &Settings,
+    _: &Engine,
+    _: fanfare_control::Control,
+    _: (&Arc<dyn Clock>, &Arc<dyn Entropy>),
+    _: CancellationToken,
+) -> anyhow::Result<Option<JoinHandle<()>>> {
+    Ok(None)
 }
 
 /// Head of a message and what Kafka puts around a record.

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::Engine,
+    engine::{Engine, start_from_topic},
     process, scaling,
     settings::{self, Kafka, Settings},
     telemetry,
@@ -68,30 +68,9 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     });
     // Another process may route the partition: there the routers alone decide.
     let known_claims = (!engine.is_shared()).then(|| Arc::new(router.handle()) as Arc<dyn KnownClaims>);
-    let transport = fanfare_delivery::send::Http::new(fanfare_delivery::send::Options {
-        allowed: settings.allow_networks.clone(),
-        allow_loopback: settings.dev,
-        allow_http: settings.allow_http,
-        prefixes: settings.prefixes.clone(),
-        ..fanfare_delivery::send::Options::default()
-    })?;
     // One process that has all partitions tells itself; a table would cost a sync every second.
     let board = if engine.is_shared() { Board::Table(Arc::clone(&log)) } else { Board::in_memory() };
-    let delivery = fanfare_delivery::Service::new(
-        fanfare_delivery::Options {
-            log: Arc::clone(&log),
-            control: control.clone(),
-            clock: Arc::clone(&clock),
-            entropy: Arc::clone(&entropy),
-            retention: settings.retention,
-            in_flight: settings.in_flight,
-            drain: limits::DRAIN,
-            board: board.clone(),
-            drain_target: settings.scaling.drain_target,
-            processor_time: Some(process::processor_time),
-        },
-        transport,
-    );
+    let delivery = delivery(&settings, &log, &control, (&clock, &entropy), &board)?;
     let scaling =
         scaling::start(settings.scaling, Arc::clone(&log), board, Arc::clone(&clock), stop.child_token());
     let gate = Gate::new(control.clone(), Arc::clone(&clock), Memory::default());
@@ -101,9 +80,6 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
     });
-    #[cfg(feature = "kafka")]
-    let from_topic =
-        crate::engine::open_from_topic(&settings, &engine, ingest.clone(), control.clone()).await?;
     let surface = surface(&settings, &log, gate, &entropy, ingest, scaling, metrics);
 
     let address = listener.address();
@@ -119,8 +95,9 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     };
     let delivery = roles.delivery.then(|| tokio::spawn(delivery.run(stop.child_token())));
     let http_stop = CancellationToken::new();
-    #[cfg(feature = "kafka")]
-    let from_topic = from_topic.map(|reading| tokio::spawn(reading.run(http_stop.clone())));
+    let machine = (&clock, &entropy);
+    let from_topic =
+        start_from_topic(&settings, &engine, control.clone(), machine, http_stop.clone()).await?;
     let http = tokio::spawn(listener.serve(surface, http_stop.clone(), HTTP_DRAIN));
     announce(&settings, address, &control, &*clock);
 
@@ -132,7 +109,6 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     // Nothing more comes in, then what is in goes on to where it is safe.
     http_stop.cancel();
     let _ = http.await;
-    #[cfg(feature = "kafka")]
     if let Some(from_topic) = from_topic {
         let _ = from_topic.await;
     }
@@ -146,6 +122,37 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     };
     engine.close().await;
     routed.context("the router panicked")?.context("routing failed")
+}
+
+fn delivery(
+    settings: &Settings,
+    log: &Arc<dyn Log>,
+    control: &Control,
+    (clock, entropy): (&Arc<dyn Clock>, &Arc<dyn Entropy>),
+    board: &Board,
+) -> anyhow::Result<fanfare_delivery::Service<fanfare_delivery::send::Http>> {
+    let transport = fanfare_delivery::send::Http::new(fanfare_delivery::send::Options {
+        allowed: settings.allow_networks.clone(),
+        allow_loopback: settings.dev,
+        allow_http: settings.allow_http,
+        prefixes: settings.prefixes.clone(),
+        ..fanfare_delivery::send::Options::default()
+    })?;
+    Ok(fanfare_delivery::Service::new(
+        fanfare_delivery::Options {
+            log: Arc::clone(log),
+            control: control.clone(),
+            clock: Arc::clone(clock),
+            entropy: Arc::clone(entropy),
+            retention: settings.retention,
+            in_flight: settings.in_flight,
+            drain: limits::DRAIN,
+            board: board.clone(),
+            drain_target: settings.scaling.drain_target,
+            processor_time: Some(process::processor_time),
+        },
+        transport,
+    ))
 }
 
 /// A cluster may not be ready for what was just made there.

@@ -47,10 +47,8 @@ pub(crate) struct Options {
     /// A topic on the same Kafka whose records become messages. Needs `kafka` and the role ingest.
     #[arg(long, env = "FANFARE_FROM_TOPIC")]
     pub(crate) from_topic: Option<String>,
-    /// Where a message's fields stand in a record, as FIELD=PLACE, comma separated. Fields: application, event_type,
-    /// ordering_key, idempotency_key. Places: header:NAME, key, json:/POINTER into the value, text:VALUE [default:
-    /// application=header:fanfare-application, event_type=header:fanfare-event-type, ordering_key=key,
-    /// idempotency_key=position].
+    /// Where a message's fields stand in a record, as FIELD=PLACE, comma separated: docs/configuration.md [default: two
+    /// headers, the record's key and its place].
     #[arg(long, env = "FANFARE_FROM_TOPIC_MAP", value_delimiter = ',')]
     pub(crate) from_topic_map: Option<Vec<String>>,
     /// Topic for records that cannot become messages [default: the prefix and from-topic.dead-letters].

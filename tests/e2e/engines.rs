@@ -22,6 +22,7 @@ const ONE_ENGINE: &[(&str, &str)] = &[
     // What needs several processes, or brokers that are treated badly.
     ("on_kafka", "roles as processes, topics, brokers that cannot be reached"),
     ("kill::broker", "kills the broker"),
+    ("from_topic", "records of a topic on Kafka"),
     ("topics_on_kafka", "topics on Kafka, made, checked and damaged"),
     ("secure_kafka", "TLS and authentication between processes and brokers"),
     ("scaling", "how many processes share the load; the embedded engine has one"),

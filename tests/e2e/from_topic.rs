@@ -14,6 +14,7 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::support::{Client, Engine, Installation, Receipt, Recorder, Server, engine::Topics, wait};
 
@@ -74,6 +75,9 @@ fn client(engine: &Engine) -> ClientConfig {
     config.set("bootstrap.servers", &topics(engine).brokers);
     config
 }
+
+/// Headers, value, and a part of why they are no message.
+type Bad<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>, &'a str);
 
 /// Headers as the default mapping wants them.
 const ACME: [(&str, &str); 2] = [("fanfare-application", "acme"), ("fanfare-event-type", "order.paid")];
@@ -174,7 +178,7 @@ async fn what_cannot_become_a_message_is_a_dead_letter() {
 
     let large = format!(r#"{{"text":"{}"}}"#, "x".repeat(3_000));
     let unknown = [("fanfare-application", "nobody"), ACME[1]];
-    let bad: [(&[(&str, &str)], Option<&str>, &str); 6] = [
+    let bad: [Bad<'_>; 6] = [
         (&ACME, Some("no JSON"), "`payload` must be a JSON object"),
         (&ACME, Some("[1]"), "`payload` must be a JSON object"),
         (&ACME, None, "no value"),
@@ -231,10 +235,10 @@ fn read(producers: &Producers, count: usize) -> Vec<rdkafka::message::OwnedMessa
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(&producers.dead_letters(), 0, Offset::Beginning).unwrap();
     consumer.assign(&list).unwrap();
-    let deadline = std::time::Instant::now() + wait::PATIENCE;
+    let deadline = Instant::now() + wait::PATIENCE;
     let mut letters = Vec::new();
     while letters.len() < count {
-        assert!(std::time::Instant::now() < deadline, "{} of {count} dead letters", letters.len());
+        assert!(Instant::now() < deadline, "{} of {count} dead letters", letters.len());
         if let Some(letter) = consumer.poll(Duration::from_millis(100)) {
             letters.push(letter.unwrap().detach());
         }

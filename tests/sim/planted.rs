@@ -32,7 +32,7 @@ fn every_planted_fault_is_found() {
         let name = format!("{fault:?}");
         match found {
             Some((seed, broken)) => {
-                println!("{name:<26}{seed:>6}  {}", broken.chars().take(140).collect::<String>())
+                println!("{name:<26}{seed:>6}  {}", broken.chars().take(140).collect::<String>());
             }
             None => {
                 println!("{name:<26}  none");

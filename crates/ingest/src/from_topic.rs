@@ -31,6 +31,7 @@ const CLOSE: Duration = Duration::from_secs(3);
 
 /// What is read, and what becomes of it.
 pub struct Options {
+    /// Over the patient form of the log ([`KafkaLog::patient`]).
     pub ingest: Ingest,
     pub control: Control,
     pub log: Arc<KafkaLog>,

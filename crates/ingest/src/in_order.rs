@@ -184,8 +184,7 @@ impl Line<'_> {
         }
         let began = Instant::now();
         let appended = async {
-            // Lazy: nobody waits with a deadline, and so nothing of it may fail while what follows succeeds.
-            let pending = self.inner.log.append(Topic::Messages, self.partition, records, Sync::Lazy).await?;
+            let pending = self.inner.log.append(Topic::Messages, self.partition, records, Sync::Now).await?;
             pending.await
         };
         match appended.await {

@@ -17,6 +17,7 @@ mod fetch;
 mod ledger;
 mod limits;
 mod options;
+mod patient;
 mod place;
 mod produce;
 mod record;
@@ -38,6 +39,7 @@ use self::{
     claims::Members,
     client::Link,
     fetch::Readers,
+    patient::Patient,
     place::{Layout, Place, Source},
     produce::{Outgoing, Producer, Role},
     sizes::Sizes,
@@ -161,10 +163,14 @@ impl KafkaLog {
         }
     }
 
-    /// Messages for which nobody waits with a deadline may take as long as they take.
-    fn producer(&self, topic: Topic, sync: Sync) -> &Arc<Producer> {
+    /// The same log for those who wait for a message as long as it takes: none of an append fails while a later one
+    /// succeeds. Appends through it and through the log itself have no order among each other.
+    pub fn patient(self: &Arc<Self>) -> Arc<dyn Log> {
+        Arc::new(Patient(Arc::clone(self)))
+    }
+
+    fn producer(&self, topic: Topic) -> &Arc<Producer> {
         match topic {
-            Topic::Messages if sync == Sync::Lazy => &self.pipeline,
             Topic::Messages | Topic::Control => &self.front,
             Topic::Deliveries | Topic::Attempts | Topic::Dedup => &self.pipeline,
         }
@@ -202,7 +208,7 @@ impl Log for KafkaLog {
         topic: Topic,
         partition: Partition,
         records: Vec<NewRecord>,
-        sync: Sync,
+        _sync: Sync,
     ) -> BoxFuture<'_, Result<Pending, AppendError>> {
         let place = Place::topic(topic, partition);
         let records: Vec<Outgoing> = records.into_iter().map(Outgoing::from).collect();
@@ -210,12 +216,12 @@ impl Log for KafkaLog {
             if topic == Topic::Dedup {
                 return self.append_checkpoint(place, records).await;
             }
-            self.producer(topic, sync).append(self.layout.name(place.source), place.number(), records).await
+            self.producer(topic).append(self.layout.name(place.source), place.number(), records).await
         })
     }
 
     fn has_room(&self, topic: Topic) -> bool {
-        self.producer(topic, Sync::Now).has_room()
+        self.producer(topic).has_room()
     }
 
     fn bounds(&self, topic: Topic, partition: Partition) -> BoxFuture<'_, Result<Bounds, ReadError>> {

@@ -20,7 +20,7 @@ pub(crate) struct Options {
     engines: Engines,
     /// Passed on to `fanfare-load bench`.
     #[arg(last = true, value_name = "OPTION")]
-    options: Vec<String>,
+    passed_on: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -53,7 +53,7 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report, options: &Options)
                 bench.arg("--kafka-data").arg(broker.data());
             }
         }
-        bench.args(&options.options);
+        bench.args(&options.passed_on);
         report.step(&format!("bench {case}"), || command::run(&mut bench))?;
     }
     Ok(())

@@ -4,14 +4,11 @@
 //! broker; those after it are refused here, with the limit's name, and disturb nobody.
 
 use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::{
     sync::Mutex as Turn,
     time::{Instant, timeout},
@@ -23,8 +20,8 @@ use crate::contract::AppendError;
 pub(super) struct Sizes {
     options: Options,
     known: RwLock<Known>,
-    /// A broker refused what should fit.
-    is_in_doubt: AtomicBool,
+    /// Topics of which a broker refused what should fit. Whoever appends to others does not wait for it.
+    in_doubt: Mutex<BTreeSet<String>>,
     asking: Turn<()>,
 }
 
@@ -40,7 +37,7 @@ impl Sizes {
         Arc::new(Self {
             options: options.clone(),
             known: RwLock::new(Known::new(found)),
-            is_in_doubt: AtomicBool::new(false),
+            in_doubt: Mutex::default(),
             asking: Turn::new(()),
         })
     }
@@ -51,23 +48,27 @@ impl Sizes {
         self.known.read().batch_bytes
     }
 
-    /// A broker refused a record as too large.
-    pub(super) fn doubt(&self) {
-        self.is_in_doubt.store(true, Ordering::Release);
+    /// A broker refused a record of this topic as too large.
+    pub(super) fn doubt(&self, topic: &str) {
+        self.in_doubt.lock().insert(topic.to_owned());
+    }
+
+    fn is_in_doubt(&self, topic: &str) -> bool {
+        self.in_doubt.lock().contains(topic)
     }
 
     /// Refuses a record that its topic does not take, as far as is known. Waits while that is in doubt.
     pub(super) async fn check(&self, topic: &str, size_bytes: usize) -> Result<(), AppendError> {
-        if self.is_in_doubt.load(Ordering::Acquire) {
-            self.ask().await;
+        if self.is_in_doubt(topic) {
+            self.ask(topic).await;
         }
         if size_bytes <= self.limit(topic) {
             return Ok(());
         }
         // What was forbidden a while ago may be allowed by now.
         if size_bytes <= limits::RECORD_BYTES && self.known.read().since.elapsed() > limits::SIZES_AGE {
-            self.doubt();
-            self.ask().await;
+            self.doubt(topic);
+            self.ask(topic).await;
         }
         let limit_bytes = self.limit(topic);
         if size_bytes <= limit_bytes {
@@ -92,12 +93,13 @@ impl Sizes {
         self.known.read().limits.get(topic).copied().unwrap_or(limits::RECORD_BYTES)
     }
 
-    /// Asks the brokers, if nobody else has done so meanwhile.
-    async fn ask(&self) {
+    /// Asks the brokers of all topics, if nobody else has done so meanwhile.
+    async fn ask(&self, topic: &str) {
         let _turn = self.asking.lock().await;
-        if !self.is_in_doubt.load(Ordering::Acquire) {
+        if !self.is_in_doubt(topic) {
             return;
         }
+        let doubted = self.in_doubt.lock().clone();
         let asked = timeout(limits::ASK_SIZES, topics::batch_bytes(&self.options)).await;
         let known = match asked {
             Ok(Ok(found)) => Ok(Known::new(&found)),
@@ -117,7 +119,7 @@ impl Sizes {
                 tracing::warn!(cause, "a record was too large, and how large one may be is not told");
             }
         }
-        self.is_in_doubt.store(false, Ordering::Release);
+        self.in_doubt.lock().retain(|topic| !doubted.contains(topic));
     }
 }
 

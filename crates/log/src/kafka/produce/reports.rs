@@ -62,7 +62,7 @@ impl Reports {
         let link = &self.events.link;
         let cause = match error.rdkafka_error_code() {
             Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize) => {
-                self.sizes.doubt();
+                self.sizes.doubt(topic);
                 return Failure::TooLarge { topic: topic.to_owned(), size_bytes };
             }
             Some(Code::MessageTimedOut) => "not acknowledged in time".to_owned(),

@@ -9,6 +9,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code},
     message::{BorrowedMessage, Headers as _},
+    topic_partition_list::TopicPartitionListElem,
     types::RDKafkaRespErr,
 };
 
@@ -53,11 +54,10 @@ impl Reader {
                 continue;
             }
             match consumer.poll(TICK) {
-                None => {}
                 Some(Ok(message)) => self.shared.push(record(&message)),
                 Some(Err(error)) if ends_reading(&error) => return Err(error),
-                // Mended by librdkafka, and told already.
-                Some(Err(_)) => {}
+                // Nothing new; or mended by librdkafka, and told already.
+                None | Some(Err(_)) => {}
             }
         }
         // Dropping it commits what is stored and leaves the group.
@@ -107,8 +107,8 @@ impl ClientContext for Member {
 
 impl ConsumerContext for Member {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let partitions: Vec<i32> =
-            list.elements_for_topic(&self.topic).iter().map(|element| element.partition()).collect();
+        let elements = list.elements_for_topic(&self.topic);
+        let partitions: Vec<i32> = elements.iter().map(TopicPartitionListElem::partition).collect();
         let done = if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             tracing::info!(topic = self.topic, ?partitions, "partitions of a user's topic gained");
             self.shared.gained(partitions);
