@@ -21,6 +21,7 @@ use rdkafka::{
     client::DefaultClientContext,
     producer::{BaseProducer, BaseRecord, Producer},
 };
+use tokio::time::Instant;
 
 const PARTITIONS: u32 = 3;
 const P0: Partition = Partition(0);
@@ -66,12 +67,19 @@ async fn append(
     Ok(pending.await?.start)
 }
 
+/// A broker that came back may still be slow for one who waits a second only.
 async fn read_all(log: &KafkaLog, topic: Topic, partition: Partition) -> Vec<u64> {
     let end = log.bounds(topic, partition).await.unwrap().end;
     let mut position = Offset::ZERO;
     let mut numbers = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
     while position < end {
-        let batch = log.fetch(topic, partition, position, 1 << 20).await.unwrap();
+        let batch = loop {
+            match log.fetch(topic, partition, position, 1 << 20).await {
+                Err(error) if error.is_retryable() && Instant::now() < deadline => {}
+                read => break read.unwrap(),
+            }
+        };
         numbers.extend(
             batch.records.iter().map(|record| u64::from_be_bytes(record.head.as_ref().try_into().unwrap())),
         );
@@ -188,12 +196,12 @@ async fn a_broker_killed_again_and_again() {
 /// Waits until nothing is on its way. How long that takes depends on what else the machine does: it has to become less
 /// all the time.
 async fn drained(log: &KafkaLog) {
-    let (mut left, mut moved) = (log.stats().undurable_bytes, tokio::time::Instant::now());
+    let (mut left, mut moved) = (log.stats().undurable_bytes, Instant::now());
     while left > 0 {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let now = log.stats().undurable_bytes;
         if now != left {
-            (left, moved) = (now, tokio::time::Instant::now());
+            (left, moved) = (now, Instant::now());
         }
         assert!(moved.elapsed() < PATIENCE, "{left} bytes are on their way, and stay there");
     }
