@@ -194,6 +194,8 @@ pub const RESPONSE_BYTES: usize = 20_000;
 pub const RESPONSE_KEPT_BYTES: usize = 512;
 /// An answer's head, and with it all informational answers that come before it.
 pub const RESPONSE_HEADER_BYTES: usize = 16 << 10;
+/// Of a connection to an endpoint, in the kernel: room for such a head, and for what of a body is read.
+pub const RECEIVE_BUFFER_BYTES: u32 = 64 << 10;
 pub const CONNECTIONS_OUT: usize = 4_096;
 pub const CONNECTION_IDLE: Duration = Duration::from_mins(1);
 /// Age at which a signature is refused by a verifier.

@@ -1,15 +1,16 @@
 //! From an origin to an open stream: resolve, check, connect, TLS.
 
 use std::{
+    io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
-use fanfare_core::{AttemptError, guard::Guard};
+use fanfare_core::{AttemptError, guard::Guard, limits};
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::{
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::{Instant, timeout_at},
 };
 use tokio_rustls::TlsConnector;
@@ -99,13 +100,22 @@ impl Dialer {
     }
 }
 
+/// Its receive buffer is small from the start: an endless answer is stopped at its sender, instead of filling megabytes
+/// of the kernel that nobody will read.
+fn socket(address: IpAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_recv_buffer_size(limits::RECEIVE_BUFFER_BYTES)?;
+    Ok(socket)
+}
+
 /// Connects to the first address that takes us. One that stays silent leaves the others their share of the time.
 async fn connect(addresses: &[IpAddr], port: u16, deadline: Instant) -> Result<TcpStream, AttemptError> {
     for (tried, address) in addresses.iter().enumerate() {
         let left = u32::try_from(addresses.len() - tried).expect("few addresses");
         let now = Instant::now();
         let until = now + deadline.saturating_duration_since(now) / left;
-        let connecting = TcpStream::connect(SocketAddr::new(*address, port));
+        let Ok(socket) = socket(*address) else { continue };
+        let connecting = socket.connect(SocketAddr::new(*address, port));
         if let Ok(Ok(stream)) = timeout_at(until, connecting).await {
             // Head and payload go out in one write, the next message at once.
             stream.set_nodelay(true).map_err(|_| AttemptError::Connect)?;
