@@ -96,7 +96,7 @@ impl<T: Transport> Worker<T> {
             }
         }
         let now = self.steady.now();
-        let mut entries = Vec::new();
+        let (mut entries, mut removals) = (Vec::new(), Vec::new());
         let all = std::mem::take(&mut self.checkpoint.all);
         if planted(Fault::OldLanesRemovedFirst) {
             entries.append(&mut self.checkpoint.take_stale(&[]));
@@ -108,14 +108,14 @@ impl<T: Transport> Worker<T> {
                 slot.lane.pass(self.tail);
             }
             let idle = slot.lane.is_idle() && !slot.behind;
-            let changed = slot.dirty || all;
-            if changed && !idle {
-                entries.push((
-                    recover::key(self.epoch, LaneKey::Lane(number)),
-                    Some(recover::encode_lane(slot, now, wall)),
-                ));
-            } else if changed && idle {
-                entries.push((recover::key(self.epoch, LaneKey::Lane(number)), None));
+            if slot.dirty || all {
+                let key = recover::key(self.epoch, LaneKey::Lane(number));
+                if idle {
+                    removals.push((key.clone(), None));
+                }
+                // An idle lane too: until the checkpoint is written the one before counts, and facts that this lane
+                // knows are not folded again.
+                entries.push((key, Some(recover::encode_lane(slot, now, wall))));
             }
             slot.dirty = false;
             if idle && now.since(slot.touched) > IDLE {
@@ -149,9 +149,9 @@ impl<T: Transport> Worker<T> {
             return Ok(());
         }
         // Behind what replaces them: a crash in between must not leave the old checkpoint without its lanes.
-        let mut stale = self.checkpoint.take_stale(&entries);
+        removals.append(&mut self.checkpoint.take_stale(&entries));
         entries.push(covering);
-        entries.append(&mut stale);
+        entries.append(&mut removals);
         let removed = entries.iter().filter(|(_, value)| value.is_none());
         self.checkpoint.removing = removed.map(|(key, _)| key.clone()).collect();
         let (epoch, followed, written) = (self.epoch, self.followed, self.facts.written());
