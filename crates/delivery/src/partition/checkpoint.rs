@@ -107,7 +107,9 @@ impl<T: Transport> Worker<T> {
             if !slot.behind {
                 slot.lane.pass(self.tail);
             }
-            let idle = slot.lane.is_idle() && !slot.behind;
+            // A lane whose snapshot was newer than its checkpoint is ahead of the tail: without it the records between
+            // them would be new to the next owner.
+            let idle = slot.lane.is_idle() && !slot.behind && slot.lane.next() <= self.tail;
             if slot.dirty || all {
                 let key = recover::key(self.epoch, LaneKey::Lane(number));
                 if idle {
