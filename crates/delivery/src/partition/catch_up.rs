@@ -13,7 +13,7 @@ use fanfare_core::{
 };
 use fanfare_log::{Batch, ReadError, Topic};
 
-use super::{Wanted, Worker, ordering_key};
+use super::{Wanted, Worker, attempts::ordering_key};
 use crate::send::Transport;
 
 /// A read of the log that came back.
