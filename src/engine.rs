@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use fanfare_core::{Clock, Entropy};
 use fanfare_log::{
     Log,
     embedded::{EmbeddedLog, Options as EmbeddedOptions},
@@ -97,19 +96,14 @@ pub(crate) async fn start_from_topic(
     settings: &Settings,
     engine: &Engine,
     control: fanfare_control::Control,
-    (clock, entropy): (&Arc<dyn Clock>, &Arc<dyn Entropy>),
+    ingest: fanfare_ingest::Ingest,
     stop: CancellationToken,
 ) -> anyhow::Result<Option<JoinHandle<()>>> {
     use fanfare_ingest::from_topic::{FromTopic, Mapping, Options};
 
     let (Some(wanted), Engine::Kafka(log)) = (&settings.from_topic, engine) else { return Ok(None) };
     let opened = FromTopic::open(Options {
-        ingest: fanfare_ingest::Ingest::new(fanfare_ingest::Options {
-            log: log.patient(),
-            known_claims: None,
-            clock: Arc::clone(clock),
-            entropy: Arc::clone(entropy),
-        }),
+        ingest,
         control,
         log: Arc::clone(log),
         topic: wanted.topic.clone(),
@@ -127,7 +121,7 @@ pub(crate) async fn start_from_topic(
     _: &Settings,
     _: &Engine,
     _: fanfare_control::Control,
-    _: (&Arc<dyn Clock>, &Arc<dyn Entropy>),
+    _: fanfare_ingest::Ingest,
     _: CancellationToken,
 ) -> anyhow::Result<Option<JoinHandle<()>>> {
     Ok(None)
@@ -228,6 +222,7 @@ pub(crate) async fn recorded(
 }
 
 #[cfg(not(feature = "kafka"))]
+#[allow(clippy::unused_async, reason = "as with the feature")]
 async fn open_kafka(_: &Settings, _: &crate::settings::Kafka) -> anyhow::Result<Engine> {
     anyhow::bail!("kafka: this program was built without the feature `kafka`")
 }

@@ -80,7 +80,7 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
     });
-    let surface = surface(&settings, &log, gate, &entropy, ingest, scaling, metrics);
+    let surface = surface(&settings, &log, gate, &entropy, ingest.clone(), scaling, metrics);
 
     let address = listener.address();
     let roles = settings.roles;
@@ -95,9 +95,7 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     };
     let delivery = roles.delivery.then(|| tokio::spawn(delivery.run(stop.child_token())));
     let http_stop = CancellationToken::new();
-    let machine = (&clock, &entropy);
-    let from_topic =
-        start_from_topic(&settings, &engine, control.clone(), machine, http_stop.clone()).await?;
+    let from_topic = start_from_topic(&settings, &engine, control.clone(), ingest, http_stop.clone()).await?;
     let http = tokio::spawn(listener.serve(surface, http_stop.clone(), HTTP_DRAIN));
     announce(&settings, address, &control, &*clock);
 

@@ -34,6 +34,10 @@ pub(crate) struct Settings {
     pub(crate) allow_networks: Vec<ipnet::IpNet>,
     pub(crate) main_secret_file: Option<PathBuf>,
     pub(crate) kafka: Option<Kafka>,
+    #[cfg_attr(
+        not(feature = "kafka"),
+        allow(dead_code, reason = "a program without the engine only says so")
+    )]
     pub(crate) from_topic: Option<FromTopic>,
     pub(crate) roles: Roles,
     pub(crate) message_partitions: u32,

@@ -31,7 +31,7 @@ const POWER_CUTS: u64 = 50;
 
 /// Seeds in the short form, which every change has to pass.
 #[cfg(not(feature = "planted"))]
-const SEEDS: u64 = 30;
+const SEEDS: u64 = 200;
 
 #[cfg(not(feature = "planted"))]
 #[test]

@@ -31,7 +31,6 @@ const CLOSE: Duration = Duration::from_secs(3);
 
 /// What is read, and what becomes of it.
 pub struct Options {
-    /// Over the patient form of the log ([`KafkaLog::patient`]).
     pub ingest: Ingest,
     pub control: Control,
     pub log: Arc<KafkaLog>,
@@ -130,7 +129,8 @@ impl FromTopic {
         let mut pause = PAUSE;
         while !underway.is_empty() {
             let publishes: Vec<Publish> = underway.iter().map(|each| each.publish.clone()).collect();
-            let outcomes = self.options.ingest.accept_in_order(&publishes).await;
+            let append = |partition, records| self.options.log.append_patiently(partition, records);
+            let outcomes = self.options.ingest.accept_in_order(&publishes, &append).await;
             let mut again = None;
             let mut left = Vec::new();
             for (each, outcome) in underway.into_iter().zip(outcomes) {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use fanfare_core::{MessageId, Offset, Partition, limits};
-use fanfare_log::{AppendError, NewRecord, Sync, Topic};
+use fanfare_log::{AppendError, BoxFuture, NewRecord, Pending};
 use futures_util::future::join_all;
 use tokio::{sync::oneshot, time::Instant};
 
@@ -19,11 +19,15 @@ use crate::{
 
 type Outcome = Result<Accepted, AcceptError>;
 
+/// Appends to a partition of `messages`. No record of an append may fail while a later one of it succeeds.
+pub type Append<'a> =
+    &'a (dyn Fn(Partition, Vec<NewRecord>) -> BoxFuture<'a, Result<Pending, AppendError>> + Sync);
+
 impl Ingest {
     /// Takes messages in, each once, and tells of each what became of it. Once a message cannot be taken now, nothing
     /// after it in its partition is: those have the same error, and all of them may be given again in their order.
     /// Refusals that no other try would change (`Conflict`, `TooLarge`) hold up nobody.
-    pub async fn accept_in_order(&self, publishes: &[Publish]) -> Vec<Outcome> {
+    pub async fn accept_in_order<'a>(&'a self, publishes: &'a [Publish], append: Append<'a>) -> Vec<Outcome> {
         let mut partitions: BTreeMap<Partition, VecDeque<usize>> = BTreeMap::new();
         for (index, publish) in publishes.iter().enumerate() {
             partitions.entry(publish.application.partition).or_default().push_back(index);
@@ -31,7 +35,7 @@ impl Ingest {
         let mut outcomes: Vec<Option<Outcome>> = vec![None; publishes.len()];
         // One after the other would take as many syncs as there are partitions.
         let lines = partitions.into_iter().map(|(partition, waiting)| {
-            let line = Line { inner: &self.0, publishes, partition, waiting, decided: Vec::new() };
+            let line = Line { inner: &self.0, append, publishes, partition, waiting, decided: Vec::new() };
             Box::pin(line.run())
         });
         for decided in join_all(lines).await {
@@ -61,6 +65,7 @@ impl Ingest {
 /// The messages of one partition.
 struct Line<'a> {
     inner: &'a Inner,
+    append: Append<'a>,
     publishes: &'a [Publish],
     partition: Partition,
     /// Indexes of those that are not decided.
@@ -183,10 +188,7 @@ impl Line<'_> {
             return Ok(());
         }
         let began = Instant::now();
-        let appended = async {
-            let pending = self.inner.log.append(Topic::Messages, self.partition, records, Sync::Now).await?;
-            pending.await
-        };
+        let appended = async { (self.append)(self.partition, records).await?.await };
         match appended.await {
             Ok(offsets) => {
                 self.inner.metrics.appended(began.elapsed());

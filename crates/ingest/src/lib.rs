@@ -22,4 +22,5 @@ mod trace;
 
 pub use accept::{AcceptError, Accepted, Ingest, Options, Publish};
 pub use http::{State, routes};
+pub use in_order::Append;
 pub use publish::MessageIn;

@@ -17,7 +17,6 @@ mod fetch;
 mod ledger;
 mod limits;
 mod options;
-mod patient;
 mod place;
 mod produce;
 mod record;
@@ -39,7 +38,6 @@ use self::{
     claims::Members,
     client::Link,
     fetch::Readers,
-    patient::Patient,
     place::{Layout, Place, Source},
     produce::{Outgoing, Producer, Role},
     sizes::Sizes,
@@ -163,10 +161,16 @@ impl KafkaLog {
         }
     }
 
-    /// The same log for those who wait for a message as long as it takes: none of an append fails while a later one
-    /// succeeds. Appends through it and through the log itself have no order among each other.
-    pub fn patient(self: &Arc<Self>) -> Arc<dyn Log> {
-        Arc::new(Patient(Arc::clone(self)))
+    /// Appends messages for which nobody waits with a deadline, through the pipeline: no record of an append fails while a
+    /// later one of it succeeds. Has no order with appends by [`Log::append`].
+    pub fn append_patiently(
+        &self,
+        partition: Partition,
+        records: Vec<NewRecord>,
+    ) -> BoxFuture<'_, Result<Pending, AppendError>> {
+        let place = Place::topic(Topic::Messages, partition);
+        let records = records.into_iter().map(Outgoing::from).collect();
+        Box::pin(self.pipeline.append(self.layout.name(place.source), place.number(), records))
     }
 
     fn producer(&self, topic: Topic) -> &Arc<Producer> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fanfare_core::limits;
 use fanfare_ingest::{AcceptError, Accepted, MessageIn, Publish};
-use fanfare_log::AppendError;
+use fanfare_log::{AppendError, Log as _, Sync, Topic};
 
 use super::support::{Process, memory_log::Disk};
 
@@ -20,6 +20,11 @@ fn publish(process: &Process, key: Option<&str>, payload: &str) -> Publish {
         traceparent: None,
         memory: None,
     }
+}
+
+async fn accept(process: &Process, publishes: &[Publish]) -> Vec<Outcome> {
+    let append = |partition, records| process.log.append(Topic::Messages, partition, records, Sync::Now);
+    process.ingest.accept_in_order(publishes, &append).await
 }
 
 fn numbered(number: u32, filler: usize) -> String {
@@ -46,7 +51,7 @@ async fn repeats_and_conflicts_are_told_among_themselves() {
         publish(&process, Some("a"), r#"{"n":3}"#),
         publish(&process, None, r#"{"n":2}"#),
     ];
-    let outcomes = process.ingest.accept_in_order(&publishes).await;
+    let outcomes = accept(&process, &publishes).await;
     let first = outcomes[0].clone().unwrap();
     assert!(!first.repeated);
     let second = outcomes[2].clone().unwrap();
@@ -56,7 +61,7 @@ async fn repeats_and_conflicts_are_told_among_themselves() {
     let ids: Vec<_> = process.messages().iter().map(|message| message.id).collect();
     assert_eq!(ids, [0, 1, 4].map(|index: usize| outcomes[index].clone().unwrap().id));
 
-    let again = process.ingest.accept_in_order(&publishes[..1]).await;
+    let again = accept(&process, &publishes[..1]).await;
     assert_eq!(again[0].clone().unwrap().id, first.id, "known later too");
 }
 
@@ -71,7 +76,7 @@ async fn nothing_overtakes_what_failed() {
     process.log.set_disk(Disk::Stalled);
     let taken = tokio::spawn({
         let (process, publishes) = (Arc::clone(&process), publishes.clone());
-        async move { process.ingest.accept_in_order(&publishes).await }
+        async move { accept(&process, &publishes).await }
     });
     process.appended(2).await;
     process.log.set_disk(Disk::Failing(AppendError::Unavailable("gone".into())));
@@ -79,7 +84,7 @@ async fn nothing_overtakes_what_failed() {
     assert_eq!(process.records().len(), 2, "nothing is begun behind an append that is not durable");
 
     process.log.set_disk(Disk::Well);
-    let outcomes = process.ingest.accept_in_order(&publishes).await;
+    let outcomes = accept(&process, &publishes).await;
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Accepted { repeated: false, .. }))));
     let numbers: Vec<String> = (0..5).map(|number| format!(r#"{{"n":{number}"#)).collect();
     assert_eq!(payloads(&process)[2..], numbers, "claims of what failed are free again");
@@ -90,7 +95,7 @@ async fn what_is_too_large_holds_up_nobody() {
     let process = Process::start().await;
     let publishes = [1, 2].map(|number| publish(&process, None, &numbered(number, 0)));
     process.log.set_disk(Disk::Failing(AppendError::TooLarge { size_bytes: 2, limit_bytes: 1 }));
-    for outcome in process.ingest.accept_in_order(&publishes).await {
+    for outcome in accept(&process, &publishes).await {
         assert!(matches!(outcome, Err(AcceptError::TooLarge(_))), "{outcome:?}");
     }
 }
@@ -101,7 +106,7 @@ async fn keyed_ones_wait_for_the_router() {
     process.publish(r#"{"eventType":"a","payload":{}}"#, &[]).await.id();
     process.router.behind.store(true, std::sync::atomic::Ordering::Relaxed);
     let publishes = [publish(&process, Some("a"), "{}"), publish(&process, None, "{}")];
-    for outcome in process.ingest.accept_in_order(&publishes).await {
+    for outcome in accept(&process, &publishes).await {
         assert!(matches!(outcome, Err(AcceptError::CatchingUp)), "{outcome:?}");
     }
     assert_eq!(process.records().len(), 1);
