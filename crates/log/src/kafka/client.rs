@@ -18,13 +18,16 @@ use tokio::time::Instant;
 use super::{limits, options::Options};
 
 /// Before the options' properties: anybody may choose otherwise.
-const DEFAULTS: [(&str, &str); 9] = [
+const DEFAULTS: [(&str, &str); 10] = [
     ("client.id", "fanfare"),
     // A broker that does not answer is given up, and looked for again, within seconds.
     ("socket.timeout.ms", "10000"),
     ("socket.connection.setup.timeout.ms", "5000"),
     ("socket.keepalive.enable", "true"),
     ("socket.nagle.disable", "true"),
+    // After a broker's absence, or a right that was taken and given back, a client may know a topic without its partitions
+    // until it asks again: by itself after five minutes. A member gives itself nothing for as long.
+    ("topic.metadata.refresh.interval.ms", "10000"),
     ("reconnect.backoff.ms", "50"),
     ("reconnect.backoff.max.ms", "1000"),
     ("retry.backoff.ms", "50"),
