@@ -50,21 +50,26 @@ impl<T: Transport> Worker<T> {
         }
     }
 
-    /// The next record that somebody waits for, by turns.
+    /// The next record that somebody waits for, by turns. A lane that was recovered further ahead than the tail has come
+    /// again waits for it: what the tail has not decided is not there yet, and must not be taken for lost.
     fn next_wanted(&self) -> Option<Offset> {
         let known = |offset: &&Offset| !self.unknown.contains(offset);
-        let mut above = self.wanted.range(self.last_read.next()..).map(|(offset, _)| offset);
-        above.find(known).or_else(|| self.wanted.keys().find(known)).copied()
+        let after = self.last_read.next().min(self.tail);
+        let mut above = self.wanted.range(after..self.tail).map(|(offset, _)| offset);
+        let first = || self.wanted.range(..self.tail).map(|(offset, _)| offset).find(known);
+        above.find(known).or_else(first).copied()
     }
 
-    /// Where the next lane behind with room goes on, by turns.
+    /// Where the next lane behind with room goes on, by turns; below the tail, as above.
     fn next_scan(&self) -> Option<Offset> {
+        let tail = (self.tail, EndpointNumber(0));
         let has_room = |&&(next, number): &&(Offset, EndpointNumber)| {
             let wants_more = self.slots.get(&number).is_some_and(|slot| slot.lane.wants_more());
             wants_more && !self.unknown.contains(&next)
         };
-        let after = (self.last_scan.next(), EndpointNumber(0));
-        let found = self.behind.range(after..).find(has_room).or_else(|| self.behind.iter().find(has_room));
+        let after = (self.last_scan.next(), EndpointNumber(0)).min(tail);
+        let found = self.behind.range(after..tail).find(has_room);
+        let found = found.or_else(|| self.behind.range(..tail).find(has_room));
         found.map(|&(next, _)| next)
     }
 
