@@ -136,8 +136,8 @@ pub const CONTENT_RUN_BYTES: usize = 64 << 10;
 pub const CONTENT_RUNS_BYTES: usize = 12 << 20;
 /// One read of catch-up.
 pub const CATCH_UP_RUN_BYTES: usize = 128 << 10;
-/// Facts are appended at least this often: what a crash may make us send again.
-pub const FACT_FLUSH: Duration = Duration::from_millis(15);
+/// Facts are durable after this long where nothing is in the way: what a crash may make us send again.
+pub const FACT_DURABLE: Duration = Duration::from_millis(45);
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 pub const DRAIN: Duration = Duration::from_millis(1_500);
 

@@ -48,7 +48,8 @@ impl FactLog {
     }
 
     pub(crate) fn push(&mut self, fact: Fact) {
-        self.due.get_or_insert_with(|| Instant::now() + limits::FACT_FLUSH);
+        let gather = limits::FACT_DURABLE.saturating_sub(self.log.lazy_delay());
+        self.due.get_or_insert_with(|| Instant::now() + gather);
         self.gathered.push(fact);
     }
 

@@ -5,6 +5,7 @@
 //! what can be recorded. [`intake`] takes in, [`attempts`] sends and enters, [`catch_up`] reads for lanes behind.
 
 mod attempts;
+mod cadence;
 mod catch_up;
 mod checkpoint;
 mod ending;
@@ -143,8 +144,8 @@ impl<T: Transport> Worker<T> {
             last_scan: Offset::ZERO,
             unknown: BTreeSet::new(),
             facts: FactLog::new(log, partition, epoch),
-            checkpoint: checkpoint::State::new(recovered.stale_keys),
-            sweep: sweep::State::new(),
+            checkpoint: checkpoint::State::new(partition, recovered.stale_keys),
+            sweep: sweep::State::new(partition),
             load: load::Meter::new(),
             shared,
         })

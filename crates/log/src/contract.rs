@@ -127,7 +127,7 @@ pub struct Bounds {
 pub enum Sync {
     /// Somebody waits for it.
     Now,
-    /// With the next sync, at the latest after [`fanfare_core::limits::LAZY_SYNC`].
+    /// With the next sync, after [`Log::lazy_delay`] where nothing is in the way.
     Lazy,
 }
 
@@ -253,6 +253,12 @@ pub trait Log: Send + std::marker::Sync + 'static {
         records: Vec<NewRecord>,
         sync: Sync,
     ) -> BoxFuture<'_, Result<Pending, AppendError>>;
+
+    /// How long a lazy append waits for others before it is on its way to being durable, and how long that takes where
+    /// nothing is in the way. Who gathers before he appends reckons with it.
+    fn lazy_delay(&self) -> Duration {
+        fanfare_core::limits::LAZY_SYNC
+    }
 
     /// Whether an append to `topic` would find room now.
     fn has_room(&self, topic: Topic) -> bool;

@@ -1,6 +1,6 @@
 //! The engine on Apache Kafka: one log for any number of processes.
 //!
-//! - [`produce`]: two producers; [`ledger`], what of the one's is settled; [`sizes`], how large a record may be
+//! - [`produce`]: three producers; [`ledger`], what of their appends is settled; [`sizes`], how large a record may be
 //! - [`tail`]: the newest records of the partitions that somebody follows; [`fetch`]: everything else
 //! - [`bounds`]: where partitions begin and end
 //! - [`tables`]: compacted topics; [`claims`]: groups; [`topics`]: what the topics must be
@@ -38,6 +38,7 @@ use self::{
     claims::Members,
     client::Link,
     fetch::Readers,
+    ledger::Ledger,
     place::{Layout, Place, Source},
     produce::{Outgoing, Producer, Role},
     sizes::Sizes,
@@ -63,6 +64,8 @@ pub struct KafkaLog {
     link: Arc<Link>,
     counters: Arc<Counters>,
     front: Arc<Producer>,
+    /// With the pipeline it has one order.
+    routes: Arc<Producer>,
     pipeline: Arc<Producer>,
     /// Checkpoints of one partition of `dedup` are handed over one after the other.
     dedup_turns: Box<[Arc<Turn<()>>]>,
@@ -95,11 +98,13 @@ impl KafkaLog {
         let link = Link::new(&options.brokers);
         let counters = Arc::default();
         let sizes = Sizes::new(options, &checked.batch_bytes);
-        let producer = |role| {
-            let producer = Producer::open(options, role, &sizes, &link, &counters);
+        let producer = |role, ledger: &Arc<Ledger>| {
+            let producer = Producer::open(options, role, ledger, &sizes, &link, &counters);
             producer.map(Arc::new).map_err(|error| OpenError::client(options, error))
         };
-        let (front, pipeline) = (producer(Role::Front)?, producer(Role::Pipeline)?);
+        let front = producer(Role::Front, &Arc::default())?;
+        let derived = Arc::default();
+        let (routes, pipeline) = (producer(Role::Routes, &derived)?, producer(Role::Pipeline, &derived)?);
         let ends = Arc::new(Ends::open(options, &layout, &link, &counters)?);
         let readers = Arc::new(Readers::open(options, &layout, &link, &ends, &counters)?);
         let tails = Tails::open(options, &layout, &link)?;
@@ -112,6 +117,7 @@ impl KafkaLog {
             link,
             counters,
             front,
+            routes,
             pipeline,
             dedup_turns,
             ends,
@@ -129,7 +135,7 @@ impl KafkaLog {
     /// Makes what was appended durable, leaves the groups, then stops. What comes later gets
     /// [`AppendError::Closed`]. Waits a few seconds for brokers that do not answer.
     pub async fn close(&self) {
-        tokio::join!(self.front.close(limits::CLOSE), self.pipeline.close(limits::CLOSE));
+        self.close_producers(limits::CLOSE).await;
         // Only now: who gains the partitions finds everything that was written here.
         if tokio::time::timeout(limits::CLOSE, self.members.leave()).await.is_err() {
             tracing::warn!(
@@ -141,8 +147,12 @@ impl KafkaLog {
 
     /// Stops at once, as a killed process does: what was not acknowledged may be lost. For tests.
     pub async fn kill(&self) {
-        tokio::join!(self.front.close(Duration::ZERO), self.pipeline.close(Duration::ZERO));
+        self.close_producers(Duration::ZERO).await;
         self.stop_reading();
+    }
+
+    async fn close_producers(&self, patience: Duration) {
+        tokio::join!(self.front.close(patience), self.routes.close(patience), self.pipeline.close(patience));
     }
 
     fn stop_reading(&self) {
@@ -152,8 +162,9 @@ impl KafkaLog {
     }
 
     pub fn stats(&self) -> Stats {
+        let producers = [&self.front, &self.routes, &self.pipeline];
         Stats {
-            undurable_bytes: (self.front.undurable_bytes() + self.pipeline.undurable_bytes()) as u64,
+            undurable_bytes: producers.map(|producer| producer.undurable_bytes() as u64).into_iter().sum(),
             tail_bytes: self.tails.size_bytes() as u64,
             tails_followed: self.tails.followed() as u64,
             is_reachable: self.link.is_reachable(),
@@ -176,7 +187,8 @@ impl KafkaLog {
     fn producer(&self, topic: Topic) -> &Arc<Producer> {
         match topic {
             Topic::Messages | Topic::Control => &self.front,
-            Topic::Deliveries | Topic::Attempts | Topic::Dedup => &self.pipeline,
+            Topic::Deliveries => &self.routes,
+            Topic::Attempts | Topic::Dedup => &self.pipeline,
         }
     }
 
@@ -222,6 +234,10 @@ impl Log for KafkaLog {
             }
             self.producer(topic).append(self.layout.name(place.source), place.number(), records).await
         })
+    }
+
+    fn lazy_delay(&self) -> Duration {
+        self.pipeline.linger() + limits::ANSWER
     }
 
     fn has_room(&self, topic: Topic) -> bool {

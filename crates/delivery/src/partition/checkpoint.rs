@@ -11,7 +11,7 @@ use fanfare_core::{
 use fanfare_log::{AppendError, BoxFuture, Log, Sync, Table, Topic};
 use tokio::time::Instant;
 
-use super::Worker;
+use super::{Worker, cadence::Cadence};
 use crate::{
     recover::{self, LaneKey},
     send::Transport,
@@ -24,7 +24,7 @@ const TOO_LARGE: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// The write under way and what the next one has to do.
 pub(super) struct State {
-    due: Instant,
+    cadence: Cadence,
     writing: Option<BoxFuture<'static, Result<(), AppendError>>>,
     /// Of older epochs, or not removed when they should have been; removed behind the next checkpoint.
     stale_keys: Vec<Bytes>,
@@ -36,13 +36,14 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(stale_keys: Vec<Bytes>) -> Self {
+    pub(super) fn new(partition: Partition, stale_keys: Vec<Bytes>) -> Self {
         // The first one is written at once: the next start is to fold as little as possible.
-        Self { due: Instant::now(), writing: None, stale_keys, removing: Vec::new(), all: true, last: None }
+        let cadence = Cadence::new(limits::CHECKPOINT_EVERY, partition);
+        Self { cadence, writing: None, stale_keys, removing: Vec::new(), all: true, last: None }
     }
 
     pub(super) fn due(&self) -> Instant {
-        self.due
+        self.cadence.due()
     }
 
     /// Waits for the write under way; pends where there is none. Cancel-safe.
@@ -57,7 +58,7 @@ impl State {
             Err(AppendError::Full { .. }) => {}
             Err(error @ AppendError::TooLarge { .. }) => {
                 tracing::error!(%error, "snapshots of lanes are not written: raise max.message.bytes of `lanes`");
-                self.due = Instant::now() + TOO_LARGE;
+                self.cadence.not_before(Instant::now() + TOO_LARGE);
             }
             other => return other,
         }
@@ -85,7 +86,7 @@ impl<T: Transport> Worker<T> {
     /// Writes changed lanes and the checkpoint in the background. The facts that the snapshots contain are appended
     /// first: a table is never ahead of the log.
     pub(super) async fn write_checkpoint(&mut self) -> Result<(), AppendError> {
-        self.checkpoint.due = Instant::now() + limits::CHECKPOINT_EVERY;
+        self.checkpoint.cadence.done();
         if self.checkpoint.writing.is_some() || !self.facts.has_room() {
             return Ok(());
         }
@@ -208,7 +209,7 @@ mod tests {
         let key = |name| Bytes::from_static(name);
         let too_large = AppendError::TooLarge { size_bytes: 2, limit_bytes: 1 };
         for refused in [AppendError::Full { topic: "lanes" }, too_large] {
-            let mut state = State { all: false, ..State::new(Vec::new()) };
+            let mut state = State { all: false, ..State::new(Partition(0), Vec::new()) };
             state.removing = vec![key(b"idle"), key(b"idle again")];
             state.writing = Some(Box::pin(std::future::ready(Err(refused))));
             assert_eq!(state.written().await, Ok(()));
@@ -221,7 +222,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_log_took_is_not_written_again() {
-        let mut state = State { all: false, removing: vec![Bytes::new()], ..State::new(Vec::new()) };
+        let mut state =
+            State { all: false, removing: vec![Bytes::new()], ..State::new(Partition(0), Vec::new()) };
         state.writing = Some(Box::pin(std::future::ready(Ok(()))));
         assert_eq!(state.written().await, Ok(()));
         assert!(!state.all && state.take_stale(&[]).is_empty());

@@ -11,7 +11,7 @@ use fanfare_core::{
 use fanfare_log::{Log, ReadError, Topic};
 use tokio::time::{Instant, timeout};
 
-use super::{Ending, Worker};
+use super::{Ending, Worker, cadence::Cadence};
 use crate::{load, recover, send::Transport};
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ const STEP: Duration = Duration::from_mins(1);
 const CONFIRMED: Duration = Duration::from_mins(10);
 
 pub(super) struct State {
-    due: Instant,
+    cadence: Cadence,
     expire_due: Instant,
     /// `control` was applied up to here when the endpoints were last looked through.
     control: Offset,
@@ -39,17 +39,17 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new() -> Self {
-        let now = Instant::now();
-        Self { due: now, expire_due: now, control: Offset::ZERO, skew: None, patience: PATIENCE }
+    pub(super) fn new(partition: Partition) -> Self {
+        let cadence = Cadence::new(EVERY, partition);
+        Self { cadence, expire_due: Instant::now(), control: Offset::ZERO, skew: None, patience: PATIENCE }
     }
 
     pub(super) fn due(&self) -> Instant {
-        self.due
+        self.cadence.due()
     }
 
     pub(super) fn soon(&mut self) {
-        self.due = self.due.min(Instant::now() + SOON);
+        self.cadence.not_after(Instant::now() + SOON);
     }
 
     /// Whether the wall clock may be trusted to tell that something is old.
@@ -79,7 +79,7 @@ impl State {
 
 impl<T: Transport> Worker<T> {
     pub(super) async fn sweep(&mut self) {
-        self.sweep.due = Instant::now() + EVERY;
+        self.sweep.cadence.done();
         self.look_at_endpoints();
         if self.sweep.expire_due <= Instant::now() {
             self.sweep.expire_due = Instant::now() + EXPIRE_EVERY;

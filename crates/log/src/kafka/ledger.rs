@@ -1,4 +1,4 @@
-//! The order of what this process appends through one producer, and what of it is settled.
+//! The order of what this process appends, and what of it is settled.
 //!
 //! Kafka keeps order within a partition only. Where a record speaks of records elsewhere (a router's checkpoint, a
 //! snapshot of lanes), it is handed over after all of them are acknowledged. If one of them failed and its owner does

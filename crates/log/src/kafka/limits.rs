@@ -20,6 +20,8 @@ pub(super) const LARGE_APPEND_BYTES: usize = 1 << 20;
 pub(super) const PUT_PART_BYTES: usize = 4 << 20;
 /// While less than this share of the room is free, `has_room` says no: what is in flight can still be recorded.
 pub(super) const ROOM_SHARE: usize = 4;
+/// What a broker that has little to do needs at most to make a record durable, most of the time.
+pub(super) const ANSWER: Duration = Duration::from_millis(10);
 /// A producer that broke is replaced at most this often.
 pub(super) const REPLACE_EVERY: Duration = Duration::from_secs(1);
 /// The same trouble is told again after this.

@@ -1,11 +1,14 @@
 //! Producers: they hand records to Kafka in order and hear what became of them.
 //!
-//! A process has two, because what waits for whom differs:
+//! A process has three, because what waits for whom differs:
 //! - the *front* takes `messages` and `control`, for which somebody waits: an append that is not durable in time fails;
-//! - the *pipeline* takes everything that follows from them: it tries for as long as it takes, since an append given up
-//!   would be a gap that only a new session can fill.
+//! - *routes* takes `deliveries`, for which endpoints wait, and tries for as long as it takes: an append given up would be
+//!   a gap that only a new session can fill;
+//! - the *pipeline* takes everything that follows from them, and is as patient. A broker answers the requests of one
+//!   connection one after the other, and each is for one partition: deliveries do not stand in line behind records of
+//!   attempts.
 //!
-//! Both are idempotent, so that a repeat after a lost answer is no second record. What librdkafka calls a fatal error
+//! All are idempotent, so that a repeat after a lost answer is no second record. What librdkafka calls a fatal error
 //! ends a *session*: whatever was under way fails, and the next append begins a new one.
 
 mod reports;
@@ -43,10 +46,11 @@ use super::{
 };
 use crate::contract::{AppendError, NewRecord, Pending};
 
-/// Which of the two.
+/// Which of the three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Front,
+    Routes,
     Pipeline,
 }
 
@@ -103,9 +107,11 @@ type Session = Arc<ThreadedProducer<Reports>>;
 
 impl Producer {
     /// Begins its first session, so that settings which librdkafka refuses are known at once.
+    /// What is appended through producers of one ledger has one order.
     pub(super) fn open(
         options: &Options,
         role: Role,
+        ledger: &Arc<Ledger>,
         sizes: &Arc<Sizes>,
         link: &Arc<Link>,
         counters: &Arc<Counters>,
@@ -115,7 +121,7 @@ impl Producer {
             link: Arc::clone(link),
             counters: Arc::clone(counters),
             sizes: Arc::clone(sizes),
-            ledger: Arc::default(),
+            ledger: Arc::clone(ledger),
             room: Arc::new(Semaphore::new(core_limits::UNSYNCED_BYTES)),
             turns: Arc::new(Semaphore::new(1)),
             sending: Mutex::new(Sending {
@@ -142,6 +148,14 @@ impl Producer {
         Ok(Arc::new(config.create_with_context(reports)?))
     }
 
+    /// How long a record waits for others.
+    pub(super) fn linger(&self) -> Duration {
+        let linger = self.config.get("queue.buffering.max.ms").or_else(|| self.config.get("linger.ms"));
+        let millis: Option<f64> = linger.and_then(|millis| millis.parse().ok());
+        // librdkafka took it, so it is a number of at most 15 minutes.
+        Duration::from_secs_f64(millis.unwrap_or_default().clamp(0.0, 900_000.0) / 1_000.0)
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.room.available_permits() > core_limits::UNSYNCED_BYTES / limits::ROOM_SHARE
     }
@@ -150,12 +164,12 @@ impl Producer {
         core_limits::UNSYNCED_BYTES - self.room.available_permits()
     }
 
-    /// Its place in the order of this producer's appends.
+    /// Its place in the order of its ledger's appends.
     pub(super) fn entry(&self) -> Entry {
         self.ledger.open()
     }
 
-    /// After everything that was appended through this producer so far.
+    /// After everything that was appended under its ledger so far.
     pub(super) fn mark(&self) -> Mark {
         self.ledger.mark()
     }
@@ -343,8 +357,9 @@ fn config(options: &Options, role: Role) -> ClientConfig {
     let mut config = client::config(options);
     if config.get("queue.buffering.max.ms").is_none() {
         let linger_ms = match role {
-            Role::Front => "1",
-            Role::Pipeline => "2",
+            // Somebody waits. What comes meanwhile goes together with the next request.
+            Role::Front | Role::Routes => "0",
+            Role::Pipeline => "5",
         };
         client::set_default(&mut config, "linger.ms", linger_ms);
     }
@@ -360,10 +375,10 @@ fn config(options: &Options, role: Role) -> ClientConfig {
         Role::Front => {
             config.set("message.timeout.ms", options.append_timeout.as_millis().to_string());
         }
-        Role::Pipeline if planted(Fault::LocalTimeout) => {
+        Role::Routes | Role::Pipeline if planted(Fault::LocalTimeout) => {
             config.set("message.timeout.ms", "300");
         }
-        Role::Pipeline => {
+        Role::Routes | Role::Pipeline => {
             config.set("message.timeout.ms", "0").set("enable.gapless.guarantee", "true");
         }
     }

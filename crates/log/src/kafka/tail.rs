@@ -1,6 +1,9 @@
-//! The tails of partitions: one thread follows all that somebody waits for, and keeps their newest records in memory.
-//! So however many readers a partition has, a record comes over the network once, and who waits is woken when it is
-//! there.
+//! The tails of partitions: all that somebody waits for is followed, and the newest records are kept in memory. So however
+//! many readers a partition has, a record comes over the network once, and who waits is woken when it is there.
+//!
+//! `deliveries` have a thread and a client of their own. A client has one question under way, about all partitions that it
+//! follows, and each record that comes ends the question for all of them: a message would wait while the deliveries of the
+//! one before it are told of, partition by partition.
 
 mod follower;
 mod ring;
@@ -21,9 +24,12 @@ use super::{
     fetch::millis,
     limits,
     options::{OpenError, Options},
-    place::{Layout, Place},
+    place::{Layout, Place, Source},
 };
-use crate::contract::{Batch, ReadError};
+use crate::contract::{Batch, ReadError, Topic};
+
+/// Clients that follow.
+const FOLLOWERS: usize = 2;
 
 /// All tails of the process.
 pub(super) struct Tails {
@@ -35,7 +41,8 @@ struct Shared {
     layout: Arc<Layout>,
     /// By the index of a place.
     tails: Box<[Tail]>,
-    signals: Signals,
+    /// For each follower.
+    signals: [Signals; FOLLOWERS],
     /// How many are followed.
     followed: AtomicUsize,
     closed: AtomicBool,
@@ -124,22 +131,33 @@ impl Signals {
     }
 }
 
+impl Shared {
+    /// Tells a partition's follower to look at it. May be called on librdkafka's threads.
+    fn raise(&self, index: usize) {
+        let is_delivery = self.layout.at(index).source == Source::Topic(Topic::Deliveries);
+        self.signals[usize::from(is_delivery)].raise(index);
+    }
+}
+
 impl Tails {
     pub(super) fn open(options: &Options, layout: &Arc<Layout>, link: &Arc<Link>) -> Result<Self, OpenError> {
-        let mut consumer: BaseConsumer<Events> = config(options)
-            .create_with_context(Events { link: Arc::clone(link) })
-            .map_err(|error| OpenError::client(options, error))?;
         let shared = Arc::new(Shared {
             layout: Arc::clone(layout),
             tails: (0..layout.len()).map(|_| Tail::default()).collect(),
-            signals: Signals::default(),
+            signals: Default::default(),
             followed: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
         });
-        let client = Arc::clone(&shared);
-        consumer.set_nonempty_callback(move || client.signals.raise_client());
-        let follower = Follower::new(Arc::new(consumer), Arc::clone(&shared), Arc::clone(link));
-        std::thread::Builder::new().name("fanfare-kafka-tail".to_owned()).spawn(move || follower.run())?;
+        for number in 0..FOLLOWERS {
+            let mut consumer: BaseConsumer<Events> = config(options)
+                .create_with_context(Events { link: Arc::clone(link) })
+                .map_err(|error| OpenError::client(options, error))?;
+            let client = Arc::clone(&shared);
+            consumer.set_nonempty_callback(move || client.signals[number].raise_client());
+            let follower = Follower::new(number, Arc::new(consumer), Arc::clone(&shared), Arc::clone(link));
+            let thread = std::thread::Builder::new().name(format!("fanfare-kafka-tail-{number}"));
+            thread.spawn(move || follower.run())?;
+        }
         Ok(Self { shared })
     }
 
@@ -158,7 +176,7 @@ impl Tails {
             match tail.look(from, waiter.failures) {
                 Look::Readable => return Ok(()),
                 Look::Later => {}
-                Look::Signal => shared.signals.raise(index),
+                Look::Signal => shared.raise(index),
             }
             changed.await;
         }
@@ -176,7 +194,7 @@ impl Tails {
         let has_room_again = state.reached(batch.next);
         drop(state);
         if has_room_again {
-            self.shared.signals.raise(index);
+            self.shared.raise(index);
         }
         Some(batch)
     }
@@ -192,7 +210,9 @@ impl Tails {
 
     pub(super) fn close(&self) {
         self.shared.closed.store(true, Ordering::Release);
-        self.shared.signals.raise_client();
+        for signals in &self.shared.signals {
+            signals.raise_client();
+        }
         for tail in &self.shared.tails {
             tail.changed.notify_waiters();
         }

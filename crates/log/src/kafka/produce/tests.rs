@@ -24,7 +24,7 @@ impl World {
         let options = Options::new(cluster.bootstrap_servers(), 1, 1);
         let (link, counters) = (Link::new(&options.brokers), Arc::default());
         let sizes = Sizes::new(&options, &std::collections::BTreeMap::new());
-        let producer = Producer::open(&options, role, &sizes, &link, &counters).unwrap();
+        let producer = Producer::open(&options, role, &Arc::default(), &sizes, &link, &counters).unwrap();
         Self { cluster, producer, counters }
     }
 

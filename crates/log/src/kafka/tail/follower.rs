@@ -1,4 +1,4 @@
-//! The thread that follows partitions.
+//! A thread that follows partitions.
 //!
 //! Each partition has a queue of its own in librdkafka, which says when it is no longer empty. A queue that is not
 //! emptied, because nobody reads what is in memory already, fills up to its bound, and then librdkafka asks for no more:
@@ -34,6 +34,7 @@ const TICK: Duration = Duration::from_millis(500);
 const ROUNDS: usize = 4;
 
 pub(super) struct Follower {
+    number: usize,
     consumer: Arc<BaseConsumer<Events>>,
     shared: Arc<Shared>,
     link: Arc<Link>,
@@ -55,8 +56,14 @@ enum Step {
 }
 
 impl Follower {
-    pub(super) fn new(consumer: Arc<BaseConsumer<Events>>, shared: Arc<Shared>, link: Arc<Link>) -> Self {
+    pub(super) fn new(
+        number: usize,
+        consumer: Arc<BaseConsumer<Events>>,
+        shared: Arc<Shared>,
+        link: Arc<Link>,
+    ) -> Self {
         Self {
+            number,
             consumer,
             shared,
             link,
@@ -90,9 +97,10 @@ impl Follower {
     }
 
     fn wait(&self, ready: &mut Vec<usize>) {
-        let mut signals = self.shared.signals.state.lock();
+        let own = &self.shared.signals[self.number];
+        let mut signals = own.state.lock();
         if signals.ready.is_empty() && !signals.client {
-            self.shared.signals.raised.wait_for(&mut signals, TICK);
+            own.raised.wait_for(&mut signals, TICK);
         }
         signals.client = false;
         ready.append(&mut signals.ready);
@@ -130,7 +138,7 @@ impl Follower {
             }
         }
         // The others first.
-        self.shared.signals.raise(index);
+        self.shared.raise(index);
     }
 
     fn next_step(&self, index: usize) -> Step {
@@ -150,7 +158,7 @@ impl Follower {
     }
 
     fn limit_bytes(&self) -> usize {
-        let share = limits::TAIL_BYTES / self.assigned.len().max(1);
+        let share = limits::TAIL_BYTES / self.shared.followed.load(Ordering::Relaxed).max(1);
         share.clamp(limits::TAIL_BYTES_LEAST, limits::TAIL_BYTES_PER_PARTITION)
     }
 
@@ -228,7 +236,7 @@ impl Follower {
         list.add_partition_offset(self.shared.layout.name(place.source), place.number(), offset)?;
         self.consumer.incremental_assign(&list)?;
         self.assigned.push(index);
-        self.shared.followed.store(self.assigned.len(), Ordering::Relaxed);
+        self.shared.followed.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -240,7 +248,7 @@ impl Follower {
         let queue = self.consumer.split_partition_queue(name, place.number());
         let mut queue = queue.ok_or_else(|| KafkaError::Subscription(format!("no queue for {name}")))?;
         let shared = Arc::clone(&self.shared);
-        queue.set_nonempty_callback(move || shared.signals.raise(index));
+        queue.set_nonempty_callback(move || shared.raise(index));
         self.queues.insert(index, queue);
         Ok(())
     }
@@ -272,7 +280,7 @@ impl Follower {
     fn unassign(&mut self, index: usize) {
         let Some(position) = self.assigned.iter().position(|assigned| *assigned == index) else { return };
         self.assigned.swap_remove(position);
-        self.shared.followed.store(self.assigned.len(), Ordering::Relaxed);
+        self.shared.followed.fetch_sub(1, Ordering::Relaxed);
         let place = self.shared.layout.at(index);
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition(self.shared.layout.name(place.source), place.number());
