@@ -35,14 +35,11 @@ fn every_planted_fault_is_found() {
         let found = runner::first_broken(seeds.clone());
         plant(None);
         let name = format!("{fault:?}");
-        match found {
-            Some((seed, broken)) => {
-                println!("{name:<26}{seed:>6}  {}", broken.chars().take(140).collect::<String>());
-            }
-            None => {
-                println!("{name:<26}  none");
-                missed.push(fault);
-            }
+        if let Some((seed, broken)) = found {
+            println!("{name:<26}{seed:>6}  {}", broken.chars().take(140).collect::<String>());
+        } else {
+            println!("{name:<26}  none");
+            missed.push(fault);
         }
     }
     assert!(missed.is_empty(), "not found: {missed:?}");
