@@ -1,7 +1,7 @@
 //! Simulation: the production control plane, ingest, router, delivery and log, in a world that one seed decides.
 //! See docs/internals/simulation.md.
 //!
-//! `FANFARE_SIM_SEEDS` says how many seeds are run (30), `FANFARE_SIM_FROM` from which on (0). One seed alone, with
+//! `FANFARE_SIM_SEEDS` says how many seeds are run (200), `FANFARE_SIM_FROM` from which on (0). One seed alone, with
 //! what happens in it: `FANFARE_SIM_TRACE=1 FANFARE_SIM_SEEDS=1 FANFARE_SIM_FROM=… cargo test --test sim -- --nocapture
 //! seeds`.
 

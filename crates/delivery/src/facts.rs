@@ -1,7 +1,7 @@
 //! What a partition has to tell the log: facts are gathered for a moment, appended together, and followed until
 //! they are durable.
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc, task::Poll};
+use std::{collections::VecDeque, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use fanfare_core::{AttemptRecord, Fact, Offset, Partition, limits};
 use fanfare_log::{AppendError, Log, NewRecord, Pending, Sync, Topic};
@@ -13,6 +13,8 @@ pub(crate) struct FactLog {
     partition: Partition,
     epoch: Offset,
     gathered: Vec<Fact>,
+    /// So long: what the log needs then comes on top.
+    gather: Duration,
     /// So many go into one record; fewer once the log found one too large.
     per_record: usize,
     /// When the oldest gathered fact has to be appended.
@@ -29,15 +31,17 @@ const FACTS_PER_RECORD: usize = 1_024;
 /// Appends not yet durable, after which a flush waits for the oldest.
 const PENDING: usize = 256;
 /// When the disk is full, a flush is tried again after this.
-const RETRY: std::time::Duration = std::time::Duration::from_millis(250);
+const RETRY: Duration = Duration::from_millis(250);
 
 impl FactLog {
     pub(crate) fn new(log: Arc<dyn Log>, partition: Partition, epoch: Offset) -> Self {
+        let gather = limits::FACT_DURABLE.saturating_sub(log.lazy_delay());
         Self {
             log,
             partition,
             epoch,
             gathered: Vec::new(),
+            gather,
             per_record: FACTS_PER_RECORD,
             due: None,
             pending: VecDeque::new(),
@@ -48,8 +52,7 @@ impl FactLog {
     }
 
     pub(crate) fn push(&mut self, fact: Fact) {
-        let gather = limits::FACT_DURABLE.saturating_sub(self.log.lazy_delay());
-        self.due.get_or_insert_with(|| Instant::now() + gather);
+        self.due.get_or_insert_with(|| Instant::now() + self.gather);
         self.gathered.push(fact);
     }
 
@@ -158,13 +161,13 @@ mod tests {
             number: 1,
             trigger: Trigger::Scheduled,
             at: Timestamp::ZERO,
-            duration: std::time::Duration::ZERO,
+            duration: Duration::ZERO,
             outcome: Outcome::Delivered,
             status: 204,
             error: None,
             response: response.clone(),
             due: None,
-            deadline_used: std::time::Duration::ZERO,
+            deadline_used: Duration::ZERO,
         })
     }
 

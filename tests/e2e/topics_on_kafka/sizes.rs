@@ -20,7 +20,7 @@ const PARTITION_LIMIT: usize = 300_000;
 const RECORD_LIMIT: &str = "298976";
 const LARGE: usize = 400_000;
 const AS_MADE: usize = 12 << 20;
-/// What librdkafka says when the pipeline loses a record for good.
+/// What librdkafka says when a producer without a time limit loses a record for good.
 const SESSION_ENDS: &str = "Gap-less ordering would not be guaranteed";
 
 impl OnKafka {
