@@ -1,6 +1,6 @@
 //! Wires the roles of a process together and takes them apart again.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use fanfare_control::{Control, MainSecret, default_organization};
@@ -8,7 +8,10 @@ use fanfare_core::{Clock, Entropy, KnownClaims, SystemClock, SystemEntropy, guar
 use fanfare_delivery::load::Board;
 use fanfare_http::{Gate, Listener, Memory, Probes, Surface};
 use fanfare_log::{Log, Topic};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -25,7 +28,32 @@ const TRY_AGAIN: Duration = Duration::from_millis(500);
 const HTTP_DRAIN: Duration = Duration::from_secs(5);
 
 /// Runs the roles of the process until it is asked to stop.
-pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
+    // Heard from the beginning: the first process of a container gets no signal that it does not listen for, and one
+    // that says that it is ready may be asked to stop at once.
+    let mut asked = pin!(process::asked_to_stop()?);
+    let running = tokio::select! {
+        running = start(settings) => running?,
+        // Nothing was accepted yet.
+        () = &mut asked => return Ok(()),
+    };
+    running.until(asked).await
+}
+
+/// The tasks of a process.
+struct Running {
+    engine: Engine,
+    /// Ends what carries messages on.
+    stop: CancellationToken,
+    /// Ends what takes messages in.
+    http_stop: CancellationToken,
+    router: JoinHandle<Result<(), fanfare_router::Error>>,
+    delivery: Option<JoinHandle<()>>,
+    from_topic: Option<JoinHandle<()>>,
+    http: JoinHandle<()>,
+}
+
+async fn start(mut settings: Settings) -> anyhow::Result<Running> {
     let metrics = telemetry::start_metrics()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
@@ -98,28 +126,33 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<()> {
     let from_topic = start_from_topic(&settings, &engine, control.clone(), ingest, http_stop.clone()).await?;
     let http = tokio::spawn(listener.serve(surface, http_stop.clone(), HTTP_DRAIN));
     announce(&settings, address, &control, &*clock);
+    Ok(Running { engine, stop, http_stop, router, delivery, from_topic, http })
+}
 
-    let mut router = router;
-    let failed = tokio::select! {
-        () = process::asked_to_stop() => None,
-        ended = &mut router => Some(ended),
-    };
-    // Nothing more comes in, then what is in goes on to where it is safe.
-    http_stop.cancel();
-    let _ = http.await;
-    if let Some(from_topic) = from_topic {
-        let _ = from_topic.await;
+impl Running {
+    /// Until it is asked to stop, or cannot go on.
+    async fn until(mut self, asked: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let failed = tokio::select! {
+            () = asked => None,
+            ended = &mut self.router => Some(ended),
+        };
+        // Nothing more comes in, then what is in goes on to where it is safe.
+        self.http_stop.cancel();
+        let _ = self.http.await;
+        if let Some(from_topic) = self.from_topic {
+            let _ = from_topic.await;
+        }
+        self.stop.cancel();
+        if let Some(delivery) = self.delivery {
+            let _ = delivery.await;
+        }
+        let routed = match failed {
+            Some(ended) => ended,
+            None => self.router.await,
+        };
+        self.engine.close().await;
+        routed.context("the router panicked")?.context("routing failed")
     }
-    stop.cancel();
-    if let Some(delivery) = delivery {
-        let _ = delivery.await;
-    }
-    let routed = match failed {
-        Some(ended) => ended,
-        None => router.await,
-    };
-    engine.close().await;
-    routed.context("the router panicked")?.context("routing failed")
 }
 
 fn delivery(

@@ -283,7 +283,7 @@ async fn without_dev_only_public_https_endpoints_are_taken(engine: Engine) {
         assert_eq!(answer.json(422)["detail"][0]["loc"], json!(["body", "url"]), "{url}");
     }
     client.post(&path, &json!({ "url": "https://a.example/" })).await.json(201);
-    assert!(server.terminate().await.success());
+    server.terminate().await;
 }
 
 struct World {

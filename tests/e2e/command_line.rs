@@ -151,7 +151,7 @@ async fn verify_tells_a_delivery_from_a_forgery(engine: Engine) {
     let body = r#"{"eventType":"order.made","payload":{"order": 17}}"#;
     client.publish(&application, &[], body).await.id(202);
     let receipt = recorder.received(1).await.remove(0);
-    assert!(server.terminate().await.success());
+    server.terminate().await;
 
     let verify = |body: &[u8], more: &[&str]| {
         let mut command = fanfare(installation.data().as_path());

@@ -103,7 +103,7 @@ async fn the_image_serves_on_a_read_only_root_without_rights() {
     for _ in 0..2 {
         let mut server = run(&container, None, &address);
         healthy(&container, &mut server).await;
-        assert!(server.terminate().await.success());
+        server.terminate().await;
     }
     assert!(kept.path().join("main-secret").exists() && kept.path().join("FORMAT").exists());
 }
@@ -255,6 +255,6 @@ async fn the_compose_file_delivers_a_message() {
     })
     .await;
     for (_, server, _, _) in servers {
-        assert!(server.terminate().await.success());
+        server.terminate().await;
     }
 }

@@ -59,7 +59,7 @@ async fn cases() -> Vec<Case> {
     let body = format!(r#"{{"eventType":"order.made","payload":{PAYLOAD}}}"#);
     client.publish(&application, &[], &body).await.json(202);
     let receipt = recorder.received(1).await.remove(0);
-    assert!(server.terminate().await.success());
+    server.terminate().await;
 
     let genuine = |name| Case {
         name,

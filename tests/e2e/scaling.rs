@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 
-use crate::support::{Client, Installation, Server, wait};
+use crate::support::{Client, Installation, Server, installation::make_main_secret, wait};
 
 const PARTITIONS: usize = 6;
 const ENDPOINTS: usize = 2 * PARTITIONS;
@@ -45,7 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 #[tokio::test(flavor = "multi_thread")]
 async fn the_hint_names_the_workers_that_a_burst_needs_and_no_others() {
     let full = std::env::var("FANFARE_SCALING").is_ok_and(|form| form == "full");
-    let cluster = Cluster::new().await;
+    let cluster = Cluster::new();
     let (_front, client) = cluster.start("ingest,router,api").await;
     let first = cluster.start("delivery").await;
     let second = cluster.start("delivery").await;
@@ -238,13 +238,10 @@ fn client_without_token(node: &Node) -> Client {
 }
 
 impl Cluster {
-    async fn new() -> Self {
+    fn new() -> Self {
         let directory = tempfile::tempdir().expect("there is room for a temporary directory");
         let prefix = format!("scaling-{:016x}.", RandomState::new().hash_one("installation"));
-        let maker = Installation::new();
-        assert!(maker.start().await.terminate().await.success());
-        let made = std::fs::copy(maker.data().join("main-secret"), directory.path().join("main-secret"));
-        made.expect("the server made it");
+        make_main_secret(directory.path());
         Self { directory, prefix }
     }
 

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::{
     Installation, Recorder,
-    installation::{Finished, finish},
+    installation::{Finished, finish, make_main_secret},
     wait,
 };
 
@@ -144,9 +144,7 @@ fn last_line_says(finished: &Finished, words: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn passwords_and_certificates_let_in_who_may_and_nobody_else() {
     let secured = Secured::start();
-    let maker = Installation::new();
-    assert!(maker.start().await.terminate().await.success());
-    fs::copy(maker.data().join("main-secret"), secured.file("main-secret")).unwrap();
+    make_main_secret(secured.directory.path());
 
     let recorder = Recorder::start().await;
     for (name, address, properties) in [
@@ -170,7 +168,7 @@ async fn passwords_and_certificates_let_in_who_may_and_nobody_else() {
         })
         .await;
         assert_eq!(server.said(PASSWORD), 0);
-        assert!(server.terminate().await.success());
+        server.terminate().await;
     }
 
     let wrong = secured.by_password("SCRAM-SHA-512", "fanfare", WRONG);
@@ -196,7 +194,7 @@ async fn passwords_and_certificates_let_in_who_may_and_nobody_else() {
     // A mistake in the file does not show what stands there.
     let mistaken = secured.file("mistaken.toml");
     fs::write(&mistaken, format!("kafka_properties = \"sasl.password={PASSWORD}\"\n")).unwrap();
-    let mut command = maker.command(&["serve", "--config", &mistaken]);
+    let mut command = Installation::new().command(&["serve", "--config", &mistaken]);
     let finished = finish(&mut command).await;
     last_line_says(&finished, &["kafka_properties is a list"]);
     assert!(!finished.stderr.contains("correct-horse"), "{finished:?}");

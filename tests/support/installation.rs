@@ -146,13 +146,19 @@ impl Installation {
 
     /// As an operator does for an installation on Kafka.
     fn make_main_secret(&self) {
-        if self.main_secret().exists() {
-            return;
+        if !self.main_secret().exists() {
+            make_main_secret(self.directory.path());
         }
-        let mut token = fanfare(self.directory.path());
-        token.args(["token", "--data-dir"]).arg(self.directory.path()).stdout(Stdio::null());
-        assert!(token.status().expect("the binary was built").success());
     }
+}
+
+/// Makes a new main secret, in the file `main-secret` of the directory.
+pub(crate) fn make_main_secret(directory: &Path) {
+    // It fails only if there was none.
+    let _ = std::fs::remove_file(directory.join("main-secret"));
+    let mut token = fanfare(directory);
+    token.args(["token", "--data-dir"]).arg(directory).stdout(Stdio::null());
+    assert!(token.status().expect("the binary was built").success());
 }
 
 /// The binary under test, without options of the environment.

@@ -76,11 +76,12 @@ impl Server {
         fanfare_loadtest::process::usage(self.process()).expect("the process runs").resident_bytes
     }
 
-    /// Asks it to stop, and waits until it has.
-    pub(crate) async fn terminate(mut self) -> ExitStatus {
+    /// Asks it to stop, and waits until it has, as it should.
+    pub(crate) async fn terminate(mut self) {
         self.process.signal(Signal::TERM);
         self.process.address.clear();
-        self.process.exited(PATIENCE).await
+        let status = self.process.exited(PATIENCE).await;
+        assert!(status.success(), "asked to stop, the server ended with {status}");
     }
 
     /// Waits until it ends by itself.

@@ -129,11 +129,11 @@ pub const IN_FLIGHT: usize = 2_048;
 /// Distinct payload bytes in flight per process.
 pub const IN_FLIGHT_BYTES: usize = 96 << 20;
 /// Payloads kept because other lanes will want them soon.
-pub const PAYLOAD_CACHE_BYTES: u64 = 16 << 20;
+pub const PAYLOAD_CACHE_BYTES: u64 = 8 << 20;
 /// What is read at once when one payload is wanted that is not in memory, and how much of that is kept for who comes
 /// next.
 pub const CONTENT_RUN_BYTES: usize = 64 << 10;
-pub const CONTENT_RUNS_BYTES: usize = 12 << 20;
+pub const CONTENT_RUNS_BYTES: usize = 8 << 20;
 /// One read of catch-up.
 pub const CATCH_UP_RUN_BYTES: usize = 128 << 10;
 /// Facts are durable after this long where nothing is in the way: what a crash may make us send again.
@@ -146,6 +146,10 @@ pub const DRAIN: Duration = Duration::from_millis(1_500);
 pub const LOAD_EVERY: Duration = Duration::from_secs(1);
 /// The arrival rate is the median of so many of these: a burst is a backlog, and no rate that lasts.
 pub const LOAD_ARRIVALS: usize = 9;
+/// The mean time of a delivery, and the rate reached, are medians of so many of these: one bad second is no measure.
+pub const LOAD_RECENT: usize = 5;
+/// The rate reached counts once it was measured so often.
+pub const LOAD_REACHED: usize = 3;
 /// Load figures older than this do not count: their worker may be gone.
 pub const LOAD_FRESH: Duration = Duration::from_secs(10);
 /// Partitions whose figures are read at once.

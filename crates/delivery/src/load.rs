@@ -5,6 +5,9 @@
 //!   mean time of a delivery: that holds at any load, where the rate at low load says nothing.
 //! - The processor, once the process keeps it busy for more than half of the time: deliveries over that share.
 //!
+//! Both the mean time and the rate reached are medians of the last seconds: a hint goes up at once, so one second in
+//! which the machine or an endpoint stood still must not ask for workers.
+//!
 //! Lanes whose own windows are full are no limit of the worker: what waits behind them is held, for no other worker
 //! would deliver it sooner. Only while the worker's room is what they wait for in turns, what their windows could take
 //! within the drain target is workable.
@@ -35,10 +38,10 @@ pub(crate) struct Meter {
     delivered: u64,
     /// Time of the deliveries.
     spent: Duration,
-    /// Mean time of a delivery, over the last seconds in which there were any.
-    mean_secs: Option<f64>,
-    /// The rate reached while starts wait for room.
-    reached: Option<f64>,
+    /// Mean time of a delivery, in the last seconds in which there were any.
+    means: Recent,
+    /// The rates reached since starts wait for room.
+    reached: Recent,
     was_contended: bool,
     budget: usize,
     /// Of the last seconds, the newest last.
@@ -52,8 +55,8 @@ impl Meter {
             since: Instant::now(),
             delivered: 0,
             spent: Duration::ZERO,
-            mean_secs: None,
-            reached: None,
+            means: Recent::default(),
+            reached: Recent::default(),
             was_contended: false,
             budget: 0,
             arrivals: VecDeque::from([Rate(0); limits::LOAD_ARRIVALS]),
@@ -79,22 +82,21 @@ impl Meter {
         let spent = std::mem::take(&mut self.spent);
         let rate = as_float(delivered) / time.as_secs_f64().max(1e-3);
         if delivered > 0 {
-            let mean = spent.as_secs_f64() / as_float(delivered);
-            self.mean_secs = Some(smooth(self.mean_secs, mean).max(1e-6));
+            self.means.push((spent.as_secs_f64() / as_float(delivered)).max(1e-6));
         }
         // Only a whole second without free room shows what is reached.
         if contended && self.was_contended && budget == self.budget {
-            self.reached = Some(smooth(self.reached, rate));
+            self.reached.push(rate);
         } else {
-            self.reached = None;
+            self.reached = Recent::default();
         }
         (self.was_contended, self.budget) = (contended, budget);
         Tally {
             time,
             rate,
             delivered: Rate::of(delivered, time),
-            mean_secs: self.mean_secs,
-            reached: self.reached,
+            mean_secs: self.means.median(1),
+            reached: self.reached.median(limits::LOAD_REACHED),
             contended,
             budget,
             drain_target,
@@ -240,9 +242,25 @@ fn rate(per_sec: f64) -> Rate {
     Rate(thousandths)
 }
 
-/// Half of what was, half of what is.
-fn smooth(before: Option<f64>, now: f64) -> f64 {
-    before.map_or(now, |before| f64::midpoint(before, now))
+/// What was measured in the last few seconds.
+#[derive(Default)]
+struct Recent(VecDeque<f64>);
+
+impl Recent {
+    fn push(&mut self, newest: f64) {
+        if self.0.len() == limits::LOAD_RECENT {
+            self.0.pop_front();
+        }
+        self.0.push_back(newest);
+    }
+
+    /// `None` if there are not so many values yet.
+    fn median(&self, least: usize) -> Option<f64> {
+        let mut sorted: Vec<f64> = self.0.iter().copied().collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let (count, middle) = (sorted.len(), sorted.len() / 2);
+        (count >= least.max(1)).then(|| f64::midpoint(sorted[middle], sorted[(count - 1) / 2]))
+    }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "counts of a second")]

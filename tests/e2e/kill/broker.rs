@@ -79,7 +79,7 @@ async fn nothing_is_lost_or_out_of_order_when_the_broker_dies() {
     let missing = missing_in_the_end(CATCH_UP, || endpoints.missing(&published)).await;
     assert!(missing.is_empty(), "FANFARE_SEED={seed}: acknowledged, never delivered: {missing:?}");
     steady.everything_came_in_order().await;
-    assert!(server.terminate().await.success());
+    server.terminate().await;
 
     let findings = judge::judge(&endpoints, &published, &outages, &Rule::of(&engine));
     println!("{}", findings.summary);

@@ -47,7 +47,7 @@ async fn a_newer_message_stops_routing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newer_delivery_holds_up_what_comes_behind_it_and_nothing_else() {
-    let on = OnKafka::new().await;
+    let on = OnKafka::new();
     let mut server = on.start().await;
     server.expect_error("deliveries from here on are not understood");
     let client = on.client().await;
@@ -65,5 +65,5 @@ async fn a_newer_delivery_holds_up_what_comes_behind_it_and_nothing_else() {
     assert_eq!(came, [&*before], "once, and nothing from behind");
     assert!(receipts[0].is_success());
     assert!(server.said(WORDS) <= 3, "once for each partition");
-    assert!(server.terminate().await.success());
+    server.terminate().await;
 }

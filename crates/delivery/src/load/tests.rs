@@ -49,10 +49,29 @@ async fn capacity_is_what_the_room_takes_whatever_the_rate() {
 #[tokio::test(start_paused = true)]
 async fn where_starts_wait_for_room_it_is_the_rate_reached() {
     let mut meter = Meter::new();
-    second(&mut meter, 70, 8, true).await;
+    for _ in 0..3 {
+        let early = second(&mut meter, 140, 8, true).await;
+        assert_eq!(capacity(&early, 0.0), (160, Limit::Room), "a second or two show nothing");
+    }
     assert_eq!(capacity(&second(&mut meter, 140, 8, true).await, 0.0), (140, Limit::Room));
     let other = second(&mut meter, 70, 4, true).await;
     assert_eq!(capacity(&other, 0.0), (80, Limit::Room), "a rate with other room does not count");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_in_which_nothing_moved_is_no_smaller_room() {
+    let mut meter = Meter::new();
+    for _ in 0..4 {
+        second(&mut meter, 150, 8, true).await;
+    }
+    (0..8).for_each(|_| meter.delivered(Duration::from_millis(900)));
+    let stalled = second(&mut meter, 8, 8, true).await;
+    assert_eq!(capacity(&stalled, 0.0), (150, Limit::Room));
+    for _ in 0..2 {
+        second(&mut meter, 80, 8, true).await;
+    }
+    let slower = second(&mut meter, 80, 8, true).await;
+    assert_eq!(capacity(&slower, 0.0), (80, Limit::Room), "what stays so is so");
 }
 
 #[tokio::test(start_paused = true)]

@@ -246,6 +246,36 @@ async fn a_topic_made_anew() {
     log.close().await;
 }
 
+/// Deliveries have a producer of their own; what speaks of them is held back all the same until they are durable, and is
+/// refused if one of them failed and nobody knows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_never_overtakes_deliveries() {
+    let mut options = impatient(fanfare_testkit::kafka::shared());
+    // How long a topic that is not there may be on its way.
+    options.properties.insert("topic.metadata.propagation.max.ms".to_owned(), "2000".to_owned());
+    let log = KafkaLog::open(options.clone()).await.unwrap();
+    for topic in [Topic::Deliveries, Topic::Dedup] {
+        append(&log, topic, P0, 0).await.unwrap();
+    }
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &options.brokers).create().unwrap();
+    let deliveries = format!("{}deliveries", options.prefix);
+    admin.delete_topics(&[&deliveries], &AdminOptions::new()).await.unwrap()[0].clone().unwrap();
+
+    let lost = log.append(Topic::Deliveries, P0, vec![record(1)], Sync::Lazy).await.unwrap();
+    let checkpoint = in_time(append(&log, Topic::Dedup, P0, 1)).await;
+    assert!(matches!(&checkpoint, Err(AppendError::Unavailable(_))), "{checkpoint:?}");
+    let also_lost = log.append(Topic::Deliveries, P0, vec![record(2)], Sync::Lazy).await.unwrap();
+    let snapshot = (Bytes::from_static(b"key"), Some(Bytes::from_static(b"value")));
+    let put = in_time(log.put(Table::Lanes, P0, vec![snapshot])).await;
+    assert!(matches!(&put, Err(AppendError::Unavailable(_))), "{put:?}");
+    for lost in [lost, also_lost] {
+        println!("{}", in_time(lost).await.unwrap_err());
+    }
+    assert_eq!(read_all(&log, Topic::Dedup, P0).await, [0]);
+    log.close().await;
+}
+
 /// A record that this program does not understand stops its readers, after those before it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_of_a_newer_format() {
