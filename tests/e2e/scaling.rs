@@ -66,8 +66,8 @@ async fn the_hint_names_the_workers_that_a_burst_needs_and_no_others() {
     settled(&client, &application, &slow, 3).await;
     let with_three = burst(&client, &application, &slow, messages).await;
     println!("three workers: {with_three:?}");
-    // Beside other tests a worker does less than in peace, and then one more is right.
-    let named = if full { 3..=3 } else { 3..=4 };
+    // Beside other tests a worker does less than in peace, and then one or two more are right; but not twice as many.
+    let named = if full { 3..=3 } else { 3..=5 };
     assert!(named.contains(&with_two.most_desired), "{with_two:?}");
     if full {
         let share = |drain: &Drain| drain.took.as_secs_f64() / TARGET.as_secs_f64();
@@ -122,6 +122,8 @@ struct Drain {
     took: Duration,
     published_in: Duration,
     most_desired: u64,
+    /// What was said of the first of them.
+    why: Value,
 }
 
 async fn burst(client: &Client, application: &str, slow: &Slow, messages: usize) -> Drain {
@@ -129,12 +131,16 @@ async fn burst(client: &Client, application: &str, slow: &Slow, messages: usize)
     let all = slow.received() + messages * ENDPOINTS;
     let start = Instant::now();
     let publishing = tokio::spawn(publish(client.another(), application.to_owned(), messages));
-    let mut drain = Drain { took: Duration::ZERO, published_in: Duration::ZERO, most_desired: 0 };
+    let mut drain =
+        Drain { took: Duration::ZERO, published_in: Duration::ZERO, most_desired: 0, why: Value::Null };
     wait::until("the burst is drained", PATIENCE, async || {
         if publishing.is_finished() && drain.published_in.is_zero() {
             drain.published_in = start.elapsed();
         }
-        drain.most_desired = drain.most_desired.max(desired(&hint(client).await));
+        let hint = hint(client).await;
+        if desired(&hint) > drain.most_desired {
+            (drain.most_desired, drain.why) = (desired(&hint), hint);
+        }
         (slow.received() >= all).then_some(())
     })
     .await;

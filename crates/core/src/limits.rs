@@ -146,7 +146,7 @@ pub const DRAIN: Duration = Duration::from_millis(1_500);
 pub const LOAD_EVERY: Duration = Duration::from_secs(1);
 /// The arrival rate is the median of so many of these: a burst is a backlog, and no rate that lasts.
 pub const LOAD_ARRIVALS: usize = 9;
-/// The mean time of a delivery, and the rate reached, are medians of so many of these: one bad second is no measure.
+/// The mean time of a delivery and the rate reached are medians of so many of these: one bad second is no measure.
 pub const LOAD_RECENT: usize = 5;
 /// The rate reached counts once it was measured so often.
 pub const LOAD_REACHED: usize = 3;

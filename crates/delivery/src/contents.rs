@@ -4,7 +4,13 @@ mod runs;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use fanfare_core::{Content as Where, Delivery, Message, Offset, Partition, codec::Malformed, limits};
@@ -61,6 +67,8 @@ pub(crate) struct Contents {
     log: Arc<dyn Log>,
     cache: moka::future::Cache<Place, Arc<Loaded>>,
     runs: Runs,
+    /// Since it was looked whether anybody needs what is kept.
+    asked: AtomicBool,
     /// In KiB, so that the count fits.
     room: Arc<Semaphore>,
     /// Reads at once. What one brings may be what another waits for.
@@ -69,6 +77,8 @@ pub(crate) struct Contents {
 
 const KIB: usize = 1_024;
 const READS_AT_ONCE: usize = 4;
+/// What is kept goes after this time, at most twice of it, in which nothing was asked for.
+const KEPT_UNASKED: Duration = Duration::from_secs(5);
 /// Of a content, beside its payload: itself, its place in the cache, what allocation adds.
 const OVERHEAD_BYTES: usize = 512;
 
@@ -86,6 +96,7 @@ impl Contents {
             log,
             cache,
             runs: Runs::new(limits::CONTENT_RUNS_BYTES),
+            asked: AtomicBool::new(false),
             room: Arc::new(Semaphore::new(room_bytes / KIB)),
             reads: Default::default(),
         }
@@ -94,6 +105,7 @@ impl Contents {
     /// The content that stands at this place. Lanes of one partition (`shared`) that ask at the same time share one
     /// read; what only one lane wants is kept only with its neighbours.
     pub(crate) async fn get(&self, place: Place, shared: bool) -> Result<Content, ContentError> {
+        self.asked.store(true, Ordering::Relaxed);
         if let Some(loaded) = self.runs.find(place)
             && let Some(room) = self.room_at_once(&loaded)
         {
@@ -119,6 +131,18 @@ impl Contents {
             None => self.room_of(&loaded).await,
         };
         Ok(loaded.content(room))
+    }
+
+    /// Gives back what is kept whenever nobody has asked for a while: a process at rest holds no payloads. Never ends.
+    pub(crate) async fn tidy(&self) {
+        loop {
+            tokio::time::sleep(KEPT_UNASKED).await;
+            if !self.asked.swap(false, Ordering::Relaxed) {
+                self.runs.clear();
+                self.cache.invalidate_all();
+                self.cache.run_pending_tasks().await;
+            }
+        }
     }
 
     /// Who has to wait for room holds nothing meanwhile, and looks again then.

@@ -5,8 +5,8 @@
 //!   mean time of a delivery: that holds at any load, where the rate at low load says nothing.
 //! - The processor, once the process keeps it busy for more than half of the time: deliveries over that share.
 //!
-//! Both the mean time and the rate reached are medians of the last seconds: a hint goes up at once, so one second in
-//! which the machine or an endpoint stood still must not ask for workers.
+//! Both are medians of the last seconds, and no less than was delivered in one of them: a hint goes up at once, so one
+//! second in which the machine or an endpoint stood still, or connections were made, must not ask for workers.
 //!
 //! Lanes whose own windows are full are no limit of the worker: what waits behind them is held, for no other worker
 //! would deliver it sooner. Only while the worker's room is what they wait for in turns, what their windows could take
@@ -38,10 +38,10 @@ pub(crate) struct Meter {
     delivered: u64,
     /// Time of the deliveries.
     spent: Duration,
-    /// Mean time of a delivery, in the last seconds in which there were any.
-    means: Recent,
-    /// The rates reached since starts wait for room.
-    reached: Recent,
+    /// Mean time of a delivery, in each of the last seconds in which there were any.
+    means: VecDeque<f64>,
+    /// Rates of the last seconds since the budget is what it is, and whether starts waited for room all the time.
+    rates: VecDeque<(f64, bool)>,
     was_contended: bool,
     budget: usize,
     /// Of the last seconds, the newest last.
@@ -55,8 +55,8 @@ impl Meter {
             since: Instant::now(),
             delivered: 0,
             spent: Duration::ZERO,
-            means: Recent::default(),
-            reached: Recent::default(),
+            means: VecDeque::new(),
+            rates: VecDeque::new(),
             was_contended: false,
             budget: 0,
             arrivals: VecDeque::from([Rate(0); limits::LOAD_ARRIVALS]),
@@ -82,21 +82,22 @@ impl Meter {
         let spent = std::mem::take(&mut self.spent);
         let rate = as_float(delivered) / time.as_secs_f64().max(1e-3);
         if delivered > 0 {
-            self.means.push((spent.as_secs_f64() / as_float(delivered)).max(1e-6));
+            push_recent(&mut self.means, (spent.as_secs_f64() / as_float(delivered)).max(1e-6));
         }
-        // Only a whole second without free room shows what is reached.
-        if contended && self.was_contended && budget == self.budget {
-            self.reached.push(rate);
+        if budget == self.budget {
+            // Only a whole second without free room shows what is reached.
+            push_recent(&mut self.rates, (rate, contended && self.was_contended));
         } else {
-            self.reached = Recent::default();
+            self.rates.clear();
         }
         (self.was_contended, self.budget) = (contended, budget);
         Tally {
             time,
             rate,
             delivered: Rate::of(delivered, time),
-            mean_secs: self.means.median(1),
-            reached: self.reached.median(limits::LOAD_REACHED),
+            mean_secs: median(self.means.iter().copied()),
+            reached: self.reached(),
+            best: self.rates.iter().map(|(rate, _)| *rate).fold(0.0, f64::max),
             contended,
             budget,
             drain_target,
@@ -105,6 +106,13 @@ impl Meter {
             in_flight: 0,
             held: [0; HeldBy::ALL.len()],
         }
+    }
+
+    /// The rate reached while starts wait for room.
+    fn reached(&self) -> Option<f64> {
+        let contended = self.rates.iter().rev().take_while(|(_, contended)| *contended);
+        let rates: Vec<f64> = contended.map(|(rate, _)| *rate).collect();
+        median(rates.iter().copied()).filter(|_| rates.len() >= limits::LOAD_REACHED)
     }
 
     /// The rate at which deliveries keep coming. A burst counts by the backlog that it leaves; were it taken for a rate
@@ -133,6 +141,8 @@ pub(crate) struct Tally {
     delivered: Rate,
     mean_secs: Option<f64>,
     reached: Option<f64>,
+    /// The highest rate of the last seconds.
+    best: f64,
     contended: bool,
     budget: usize,
     drain_target: Duration,
@@ -228,7 +238,7 @@ impl Tally {
         }
         let possible = budget / mean_secs;
         let reached = self.reached.map_or(possible, |reached| reached.min(possible));
-        Some(Capacity { rate: rate(reached), limit: Limit::Room })
+        Some(Capacity { rate: rate(reached.max(self.best)), limit: Limit::Room })
     }
 }
 
@@ -242,25 +252,17 @@ fn rate(per_sec: f64) -> Rate {
     Rate(thousandths)
 }
 
-/// What was measured in the last few seconds.
-#[derive(Default)]
-struct Recent(VecDeque<f64>);
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_unstable_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied()
+}
 
-impl Recent {
-    fn push(&mut self, newest: f64) {
-        if self.0.len() == limits::LOAD_RECENT {
-            self.0.pop_front();
-        }
-        self.0.push_back(newest);
+fn push_recent<T>(values: &mut VecDeque<T>, newest: T) {
+    if values.len() == limits::LOAD_RECENT {
+        values.pop_front();
     }
-
-    /// `None` if there are not so many values yet.
-    fn median(&self, least: usize) -> Option<f64> {
-        let mut sorted: Vec<f64> = self.0.iter().copied().collect();
-        sorted.sort_unstable_by(f64::total_cmp);
-        let (count, middle) = (sorted.len(), sorted.len() / 2);
-        (count >= least.max(1)).then(|| f64::midpoint(sorted[middle], sorted[(count - 1) / 2]))
-    }
+    values.push_back(newest);
 }
 
 #[allow(clippy::cast_precision_loss, reason = "counts of a second")]

@@ -1,6 +1,6 @@
 //! The delivery role of a process: one worker task per claimed partition.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 
 use fanfare_control::Control;
 use fanfare_core::{
@@ -95,11 +95,13 @@ impl<T: Transport> Service<T> {
         let mut claims = self.shared.options.log.claim(Group::Delivery);
         let mut held: BTreeMap<Partition, Held> = BTreeMap::new();
         let mut workers = JoinSet::new();
+        let mut tidying = pin!(self.shared.contents.tidy());
         loop {
             self.shared.room.holds(held.len());
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
+                () = &mut tidying => {}
                 event = claims.next() => match event {
                     ClaimEvent::Gained(partition) => match held.get_mut(&partition) {
                         Some(held) => held.gained_again = true,

@@ -17,6 +17,7 @@ pub(super) struct Runs {
     capacity_bytes: usize,
 }
 
+#[derive(Default)]
 struct Kept {
     /// By their first content.
     runs: BTreeMap<Place, Run>,
@@ -38,12 +39,7 @@ const RUN_BYTES_MIN: usize = 4 << 10;
 
 impl Runs {
     pub(super) fn new(capacity_bytes: usize) -> Self {
-        let kept = Kept {
-            runs: BTreeMap::new(),
-            ages: VecDeque::new(),
-            size_bytes: 0,
-            run_bytes: limits::CONTENT_RUN_BYTES,
-        };
+        let kept = Kept { run_bytes: limits::CONTENT_RUN_BYTES, ..Kept::default() };
         Self { kept: Mutex::new(kept), capacity_bytes }
     }
 
@@ -81,6 +77,11 @@ impl Runs {
                 kept.learn(&run);
             }
         }
+    }
+
+    pub(super) fn clear(&self) {
+        let mut kept = self.kept.lock();
+        *kept = Kept { run_bytes: kept.run_bytes, ..Kept::default() };
     }
 }
 

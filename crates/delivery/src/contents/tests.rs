@@ -111,3 +111,21 @@ async fn neighbours_are_read_at_once_and_forgotten_in_turn() {
     let kept: Vec<u64> = (0..40).filter(|&offset| runs.find(place(Offset(offset))).is_some()).collect();
     assert_eq!(kept, [20, 30], "the run read first has made way");
 }
+
+#[tokio::test(start_paused = true)]
+async fn at_rest_nothing_is_kept() {
+    let log = SimCluster::new(SimOptions::new(7, 1, 1)).join();
+    let offsets = messages(&*log, 300).await;
+    let contents = contents(log);
+    let mut tidying = std::pin::pin!(contents.tidy());
+    let kept =
+        |offset| contents.cache.contains_key(&place(offset)) || contents.runs.find(place(offset)).is_some();
+    for _ in 0..10 {
+        contents.get(place(offsets[0]), true).await.unwrap();
+        assert!(timeout(KEPT_UNASKED / 2, &mut tidying).await.is_err());
+        assert!(kept(offsets[0]), "somebody asked lately");
+    }
+    assert!(timeout(2 * KEPT_UNASKED, &mut tidying).await.is_err());
+    assert!(!offsets.iter().any(|&offset| kept(offset)));
+    assert!(contents.get(place(offsets[0]), true).await.is_ok(), "it is read again");
+}

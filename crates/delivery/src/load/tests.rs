@@ -65,9 +65,9 @@ async fn a_second_in_which_nothing_moved_is_no_smaller_room() {
         second(&mut meter, 150, 8, true).await;
     }
     (0..8).for_each(|_| meter.delivered(Duration::from_millis(900)));
-    let stalled = second(&mut meter, 8, 8, true).await;
+    let stalled = second(&mut meter, 0, 8, true).await;
     assert_eq!(capacity(&stalled, 0.0), (150, Limit::Room));
-    for _ in 0..2 {
+    for _ in 0..4 {
         second(&mut meter, 80, 8, true).await;
     }
     let slower = second(&mut meter, 80, 8, true).await;

@@ -24,6 +24,8 @@ pub(super) const ROOM_SHARE: usize = 4;
 pub(super) const ANSWER: Duration = Duration::from_millis(10);
 /// A producer that broke is replaced at most this often.
 pub(super) const REPLACE_EVERY: Duration = Duration::from_secs(1);
+/// A session that broke may still report so long what became of its records; then the rest of them have failed.
+pub(super) const LAST_REPORTS: Duration = Duration::from_millis(200);
 /// The same trouble is told again after this.
 pub(super) const TROUBLE_AGAIN: Duration = Duration::from_mins(1);
 /// How long a client that begins with a topic waits for where its partitions are.

@@ -235,7 +235,7 @@ impl Producer {
                 let failure = session.context().failure(&error, topic, outgoing.size_bytes());
                 append.cut_short(records.len() - sent, failure);
                 if error.rdkafka_error_code() == Some(Code::Fatal) {
-                    session.context().break_off("it broke");
+                    session.context().breaks("it broke");
                 }
                 break;
             }
@@ -323,6 +323,7 @@ fn end(session: Session, patience: Duration) {
     let ended = std::thread::Builder::new().name("fanfare-kafka-end".to_owned()).spawn(move || {
         if patience.is_zero() {
             session.purge(PurgeConfig::default().queue().inflight());
+            std::thread::sleep(limits::LAST_REPORTS);
         } else {
             // What is left fails below.
             let _ = session.flush(patience);

@@ -17,10 +17,14 @@ use rdkafka::{
 use super::super::{
     append::{Append, Failure, Outstanding},
     client::{self, Events, Link},
+    limits,
     sizes::Sizes,
     stats::Counters,
 };
 use crate::contract::AppendError;
+
+/// What librdkafka's line in the log is of that tells of an error after which a client does nothing more.
+const FATAL: &str = "FATAL";
 
 /// Hears what became of the records of one session.
 pub(super) struct Reports {
@@ -81,24 +85,45 @@ impl Reports {
     /// Nothing more comes of this session: whoever waits for it is told.
     pub(super) fn break_off(&self, cause: &str) {
         self.is_broken.store(true, Ordering::Release);
-        let left: Vec<Arc<Append>> = self.outstanding.lock().values().cloned().collect();
-        for append in left {
-            append.abandon(AppendError::Unavailable(format!("the producer's session ended: {cause}")));
+        abandon(&self.outstanding, cause);
+    }
+
+    /// The session is of no more use. What is known of its records is told in a moment, and says more than that. But of
+    /// those that it meant to send once more nothing ever is.
+    pub(super) fn breaks(&self, cause: &str) {
+        if self.is_broken.swap(true, Ordering::AcqRel) {
+            return;
         }
+        let (outstanding, reason) = (Arc::clone(&self.outstanding), cause.to_owned());
+        let ending = std::thread::Builder::new().name("fanfare-kafka-break".to_owned()).spawn(move || {
+            std::thread::sleep(limits::LAST_REPORTS);
+            abandon(&outstanding, &reason);
+        });
+        if ending.is_err() {
+            abandon(&self.outstanding, cause);
+        }
+    }
+}
+
+fn abandon(outstanding: &Outstanding, cause: &str) {
+    let left: Vec<Arc<Append>> = outstanding.lock().values().cloned().collect();
+    for append in left {
+        append.abandon(AppendError::Unavailable(format!("the producer's session ended: {cause}")));
     }
 }
 
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        // The error that is told too has the code of its cause, which may be anything.
+        if facility == FATAL {
+            self.breaks(line);
+        }
         self.events.log(level, facility, line);
     }
 
     fn stats_raw(&self, _: &[u8]) {}
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(Code::Fatal) {
-            self.break_off(reason);
-        }
         self.events.error(error, reason);
     }
 }

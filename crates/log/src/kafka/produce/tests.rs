@@ -73,6 +73,25 @@ async fn a_session_that_breaks_is_replaced() {
     assert_eq!(world.producer.undurable_bytes(), 0);
 }
 
+/// Nobody has to append for it. A record that was to be sent once more when the session broke is sent never.
+#[tokio::test]
+async fn all_that_was_under_way_in_a_session_that_breaks_is_told() {
+    let world = World::new(Role::Routes);
+    assert_eq!(world.append("first").await, Ok(Offset(0)..Offset(2)));
+    let mut answers = [Answer::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER; 8];
+    answers[0] = Answer::RD_KAFKA_RESP_ERR_INVALID_RECORD;
+    world.cluster.request_errors(RDKafkaApiKey::Produce, &answers);
+    // Each is a request of its own, and both are on their way before the first is answered.
+    world.cluster.broker_round_trip_time(1, Duration::from_millis(300)).unwrap();
+    let second = world.begin("second").await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    for pending in [second, world.begin("third").await] {
+        let told = tokio::time::timeout(Duration::from_secs(10), pending).await;
+        assert!(matches!(told, Ok(Err(AppendError::Unavailable(_)))), "{told:?}");
+    }
+    assert_eq!(world.producer.undurable_bytes(), 0);
+}
+
 #[tokio::test]
 async fn what_speaks_of_a_failed_append_is_refused_once() {
     let world = World::new(Role::Pipeline);
