@@ -33,7 +33,7 @@ use tokio::{
     time::Instant,
 };
 
-use self::reports::Reports;
+use self::reports::{Reports, hear_last_reports};
 use super::{
     append::{self, Append, Open, Room},
     client::{self, Link},
@@ -323,7 +323,7 @@ fn end(session: Session, patience: Duration) {
     let ended = std::thread::Builder::new().name("fanfare-kafka-end".to_owned()).spawn(move || {
         if patience.is_zero() {
             session.purge(PurgeConfig::default().queue().inflight());
-            std::thread::sleep(limits::LAST_REPORTS);
+            hear_last_reports();
         } else {
             // What is left fails below.
             let _ = session.flush(patience);

@@ -96,13 +96,19 @@ impl Reports {
         }
         let (outstanding, reason) = (Arc::clone(&self.outstanding), cause.to_owned());
         let ending = std::thread::Builder::new().name("fanfare-kafka-break".to_owned()).spawn(move || {
-            std::thread::sleep(limits::LAST_REPORTS);
+            hear_last_reports();
             abandon(&outstanding, &reason);
         });
         if ending.is_err() {
             abandon(&self.outstanding, cause);
         }
     }
+}
+
+/// On a thread of ours, while librdkafka's own tell what they know.
+#[allow(clippy::disallowed_methods, reason = "nothing tells that no report comes any more")]
+pub(super) fn hear_last_reports() {
+    std::thread::sleep(limits::LAST_REPORTS);
 }
 
 fn abandon(outstanding: &Outstanding, cause: &str) {
