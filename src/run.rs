@@ -10,7 +10,7 @@ use fanfare_http::{Gate, Listener, Memory, Probes, Surface};
 use fanfare_log::{Log, Topic};
 use tokio::{
     task::JoinHandle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,10 @@ const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 /// Requests in flight may take this long when the process stops.
 const HTTP_DRAIN: Duration = Duration::from_secs(5);
+
+/// What was on its way may become durable for so long when the process stops. Where the log does not answer, the next
+/// start finds what a crash would have left.
+const WRITE_DOWN: Duration = Duration::from_secs(5);
 
 /// Runs the roles of the process until it is asked to stop.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
@@ -143,14 +147,23 @@ impl Running {
             let _ = from_topic.await;
         }
         self.stop.cancel();
-        if let Some(delivery) = self.delivery {
-            let _ = delivery.await;
-        }
-        let routed = match failed {
-            Some(ended) => ended,
-            None => self.router.await,
+        let ending = async {
+            if let Some(delivery) = self.delivery {
+                let _ = delivery.await;
+            }
+            match failed {
+                Some(ended) => ended,
+                None => self.router.await,
+            }
         };
+        let ended = timeout(WRITE_DOWN, ending).await;
+        if ended.is_err() {
+            tracing::warn!(
+                "the log does not answer; what was on its way is not written down, and may be sent once more"
+            );
+        }
         self.engine.close().await;
+        let Ok(routed) = ended else { return Ok(()) };
         routed.context("the router panicked")?.context("routing failed")
     }
 }

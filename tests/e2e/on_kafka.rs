@@ -1,7 +1,7 @@
 //! The roles as processes on Apache Kafka.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     hash::{BuildHasher as _, RandomState},
     path::PathBuf,
     sync::{
@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use fanfare_testkit::kafka::{Cluster, Settings};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions},
@@ -208,6 +209,36 @@ async fn asked_to_stop_while_there_is_no_broker() {
     let server = installation.spawn(&["--dev"]);
     wait::until("it tries again", wait::PATIENCE, async || (server.said("trying again") > 0).then_some(()))
         .await;
+    server.terminate().await;
+}
+
+/// What is on its way cannot be written down then: the next start does as after a crash.
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_to_stop_while_the_broker_is_away() {
+    let cluster = tokio::task::block_in_place(|| Cluster::start(&Settings::new(1)).expect("Kafka starts"));
+    let broker = &cluster.brokers()[0];
+    let installation = Installation::on(&Engine::kafka_at(&cluster.bootstrap()));
+    let server = installation.start().await;
+    let client = installation.client().await;
+    let recorder = Recorder::start().await;
+    let application = client.application("broker away").await;
+    client.endpoint(&application, &recorder.url("/"), &json!({})).await;
+    let body = json!({ "eventType": "number.counted", "payload": {} }).to_string();
+    let mut accepted = BTreeSet::new();
+    for _ in 0..20 {
+        accepted.insert(client.publish(&application, &[], &body).await.id(202));
+    }
+    tokio::task::block_in_place(|| broker.kill().expect("it runs"));
+    server.terminate().await;
+
+    tokio::task::block_in_place(|| broker.start(1).expect("Kafka starts"));
+    let server = installation.start().await;
+    wait::until("all that was accepted arrives", wait::PATIENCE * 2, async || {
+        let receipts = recorder.receipts();
+        let came = receipts.iter().map(|receipt| receipt.header("webhook-id").to_owned());
+        (came.collect::<BTreeSet<_>>() == accepted).then_some(())
+    })
+    .await;
     server.terminate().await;
 }
 

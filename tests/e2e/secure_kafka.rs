@@ -1,6 +1,6 @@
 //! A Kafka that asks who comes: passwords within TLS, certificates of clients, and those who may not.
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use fanfare_testkit::kafka::{Cluster, Security, Settings};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -8,7 +8,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::{
-    Installation, Recorder,
+    Answer, Client, Installation, Recorder,
     installation::{Finished, finish, make_main_secret},
     wait,
 };
@@ -111,6 +111,16 @@ impl Secured {
         self.cluster.brokers()[0].tls_address().expect("it asks")
     }
 
+    /// From now on only this user, and who comes by the open listener.
+    fn may(&self, user: &str) {
+        let broker = &self.cluster.brokers()[0];
+        tokio::task::block_in_place(|| {
+            broker.stop().unwrap();
+            broker.set("super.users", &format!("User:ANONYMOUS;User:{user}")).unwrap();
+            broker.start(1).unwrap();
+        });
+    }
+
     async fn serve_in_vain(&self, name: &str, address: &str, properties: &[String]) -> Finished {
         let installation = Installation::new();
         let mut command = installation.command(&["serve", "--listen", "127.0.0.1:0"]);
@@ -194,8 +204,72 @@ async fn passwords_and_certificates_let_in_who_may_and_nobody_else() {
     // A mistake in the file does not show what stands there.
     let mistaken = secured.file("mistaken.toml");
     fs::write(&mistaken, format!("kafka_properties = \"sasl.password={PASSWORD}\"\n")).unwrap();
-    let mut command = Installation::new().command(&["serve", "--config", &mistaken]);
+    let installation = Installation::new();
+    let mut command = installation.command(&["serve", "--config", &mistaken]);
     let finished = finish(&mut command).await;
     last_line_says(&finished, &["kafka_properties is a list"]);
     assert!(!finished.stderr.contains("correct-horse"), "{finished:?}");
+}
+
+/// Publishes until it is answered so.
+async fn publish_until(
+    status: u16,
+    client: &Client,
+    application: &str,
+    accepted: &mut Vec<String>,
+) -> Answer {
+    wait::until("rights are noticed", wait::PATIENCE * 2, async || {
+        let body = json!({ "eventType": "number.counted", "payload": { "n": accepted.len() } }).to_string();
+        let answer = client.publish(application, &[], &body).await;
+        assert!([202, 503].contains(&answer.status), "{answer:?}");
+        if answer.status == 202 {
+            accepted.push(answer.id(202));
+        }
+        (answer.status == status).then_some(answer)
+    })
+    .await
+}
+
+/// Publishers are told so, the process goes on, and everything arrives in order once it may again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_is_taken_away_and_given_back() {
+    let secured = Secured::start();
+    make_main_secret(secured.directory.path());
+    let properties = secured.by_password("PLAIN", "fanfare", PASSWORD);
+    let configuration = secured.configuration("rights", &secured.sasl(), &properties);
+    let installation = Installation::new();
+    let mut server = installation.spawn(&["--dev", "--config", configuration.to_str().unwrap()]);
+    server.ready().await;
+    let token = installation.token(&["--main-secret-file", &secured.file("main-secret")]).await;
+    let client = installation.client_with(Some(&token));
+    let recorder = Recorder::start().await;
+    let application = client.application("rights").await;
+    client.endpoint(&application, &recorder.url("/"), &json!({})).await;
+    let mut accepted = Vec::new();
+
+    for _ in 0..20 {
+        publish_until(202, &client, &application, &mut accepted).await;
+    }
+    secured.may("nobody");
+    let refused = publish_until(503, &client, &application, &mut accepted).await;
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    wait::until("it says why", wait::PATIENCE, async || {
+        (server.said("authorization failed") > 0).then_some(())
+    })
+    .await;
+    secured.may("fanfare");
+    for _ in 0..20 {
+        publish_until(202, &client, &application, &mut accepted).await;
+    }
+
+    wait::until("all that was accepted arrives", wait::PATIENCE * 2, async || {
+        let receipts = recorder.receipts();
+        let mut seen = BTreeSet::new();
+        let came = receipts.iter().map(|receipt| receipt.header("webhook-id").to_owned());
+        let firsts: Vec<String> =
+            came.filter(|id| accepted.contains(id) && seen.insert(id.clone())).collect();
+        (firsts.len() == accepted.len()).then(|| assert_eq!(firsts, accepted, "in order"))
+    })
+    .await;
+    server.terminate().await;
 }

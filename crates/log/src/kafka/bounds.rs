@@ -138,8 +138,7 @@ impl Shared {
             self.counters.asked_bounds();
             let places: Vec<Place> = waiting.keys().copied().collect();
             let mut found = self.find(consumer, places);
-            // Hears what the client has to say; it reads nothing.
-            drop(consumer.poll(Duration::ZERO));
+            client::hear(consumer);
             for (place, senders) in waiting {
                 let answer = match found.remove(&place) {
                     Some(Ok(bounds)) => {

@@ -1,8 +1,11 @@
 //! What all clients of the cluster have in common: their settings, and what is known of the connection.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -75,6 +78,11 @@ pub(super) fn reader_config(options: &Options) -> ClientConfig {
 pub(super) fn look_up<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) {
     // If nobody answers now, it finds out by itself.
     drop(consumer.fetch_metadata(Some(topic), limits::LOOK_UP));
+}
+
+/// Hears what a client has to say that reads nothing now.
+pub(super) fn hear<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
+    while consumer.poll(Duration::ZERO).is_some() {}
 }
 
 /// An error's own words, without librdkafka's name for it.

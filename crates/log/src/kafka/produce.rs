@@ -287,13 +287,15 @@ impl Producer {
 
     /// Takes nothing more. What is under way may become durable within `patience`; then it fails.
     pub(super) async fn close(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
         // Not all may be handed over yet. Whether some of it fails is for its owners.
         drop(tokio::time::timeout(patience, self.ledger.mark().passed()).await);
         if let Some(session) = self.shut() {
             let flushed = tokio::task::spawn_blocking(move || {
-                if !patience.is_zero() {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if !left.is_zero() {
                     // What is left fails below.
-                    let _ = session.flush(patience);
+                    let _ = session.flush(left);
                 }
                 session.context().break_off("the log was shut down");
                 drop(session);

@@ -76,8 +76,7 @@ impl Reader {
                         self.leave();
                         finished(Finished::Rest);
                     }
-                    // Hears what the client has to say.
-                    drop(self.consumer.poll(Duration::ZERO));
+                    client::hear(&self.consumer);
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }

@@ -3,7 +3,8 @@
 //! Each partition has a queue of its own in librdkafka, which says when it is no longer empty. A queue that is not
 //! emptied, because nobody reads what is in memory already, fills up to its bound, and then librdkafka asks for no more:
 //! a slow reader holds up its partition alone, and nothing is fetched twice. A queue is split off before its partition
-//! is assigned, and stays so.
+//! is assigned, each time anew: where a topic is not there for a while, or may not be read, librdkafka forgets its
+//! partitions, and what it makes of them later has other queues.
 
 use std::{
     collections::HashMap,
@@ -12,7 +13,7 @@ use std::{
 };
 
 use rdkafka::{
-    TopicPartitionList,
+    Message as _, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, base_consumer::PartitionQueue},
     error::{KafkaError, RDKafkaErrorCode as Code},
 };
@@ -38,7 +39,7 @@ pub(super) struct Follower {
     consumer: Arc<BaseConsumer<Events>>,
     shared: Arc<Shared>,
     link: Arc<Link>,
-    /// By the index of a place. Kept when the partition is not followed any more.
+    /// By the index of a place.
     queues: HashMap<usize, PartitionQueue<Events>>,
     /// Indexes of places that are assigned.
     assigned: Vec<usize>,
@@ -79,10 +80,7 @@ impl Follower {
         let mut ready = Vec::new();
         while !self.shared.closed.load(Ordering::Acquire) {
             self.wait(&mut ready);
-            // Errors and log lines; records come by the queues.
-            while let Some(event) = self.consumer.poll(Duration::ZERO) {
-                drop(event);
-            }
+            self.hear();
             for index in ready.drain(..) {
                 self.serve(index);
             }
@@ -92,6 +90,26 @@ impl Follower {
                     self.end_if_idle(index);
                     self.serve(index);
                 }
+            }
+        }
+    }
+
+    /// Errors and log lines. Records come by the queues: one that does not is missing there.
+    fn hear(&mut self) {
+        let mut astray = Vec::new();
+        while let Some(event) = self.consumer.poll(Duration::ZERO) {
+            if let Ok(message) = event {
+                let is_its = |&index: &usize| {
+                    let place = self.shared.layout.at(index);
+                    self.shared.layout.name(place.source) == message.topic()
+                        && place.number() == message.partition()
+                };
+                astray.extend(self.assigned.iter().copied().find(is_its));
+            }
+        }
+        for index in astray {
+            if self.assigned.contains(&index) {
+                self.fail(index, "a record came by another queue than its partition's");
             }
         }
     }
@@ -241,9 +259,8 @@ impl Follower {
     }
 
     fn split(&mut self, index: usize, place: Place) -> Result<(), KafkaError> {
-        if self.queues.contains_key(&index) {
-            return Ok(());
-        }
+        // Dropped later, it would silence the new one, if both are the same to librdkafka.
+        self.queues.remove(&index);
         let name = self.shared.layout.name(place.source);
         let queue = self.consumer.split_partition_queue(name, place.number());
         let mut queue = queue.ok_or_else(|| KafkaError::Subscription(format!("no queue for {name}")))?;
@@ -287,6 +304,7 @@ impl Follower {
         if let Err(error) = self.consumer.incremental_unassign(&list) {
             tracing::warn!(%error, "a partition of Kafka cannot be left");
         }
+        self.queues.remove(&index);
     }
 }
 
