@@ -136,35 +136,35 @@ async fn start(mut settings: Settings) -> anyhow::Result<Running> {
 impl Running {
     /// Until it is asked to stop, or cannot go on.
     async fn until(mut self, asked: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let failed = tokio::select! {
+        let mut routed = tokio::select! {
             () = asked => None,
             ended = &mut self.router => Some(ended),
         };
         // Nothing more comes in, then what is in goes on to where it is safe.
         self.http_stop.cancel();
         let _ = self.http.await;
-        if let Some(from_topic) = self.from_topic {
-            let _ = from_topic.await;
-        }
-        self.stop.cancel();
         let ending = async {
+            if let Some(from_topic) = self.from_topic {
+                let _ = from_topic.await;
+            }
+            self.stop.cancel();
             if let Some(delivery) = self.delivery {
                 let _ = delivery.await;
             }
-            match failed {
-                Some(ended) => ended,
-                None => self.router.await,
+            if routed.is_none() {
+                routed = Some(self.router.await);
             }
         };
-        let ended = timeout(WRITE_DOWN, ending).await;
-        if ended.is_err() {
+        if timeout(WRITE_DOWN, ending).await.is_err() {
             tracing::warn!(
                 "the log does not answer; what was on its way is not written down, and may be sent once more"
             );
         }
         self.engine.close().await;
-        let Ok(routed) = ended else { return Ok(()) };
-        routed.context("the router panicked")?.context("routing failed")
+        match routed {
+            Some(routed) => routed.context("the router panicked")?.context("routing failed"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -5,8 +5,9 @@
 //!   mean time of a delivery: that holds at any load, where the rate at low load says nothing.
 //! - The processor, once the process keeps it busy for more than half of the time: deliveries over that share.
 //!
-//! Both are medians of the last seconds, and no less than was delivered in one of them: a hint goes up at once, so one
-//! second in which the machine or an endpoint stood still, or connections were made, must not ask for workers.
+//! Mean time and rate reached are medians of the last seconds, and the capacity is no less than what was delivered in
+//! one of them: a hint goes up at once, so one second in which the machine or an endpoint stood still, or connections
+//! were made, must not ask for workers.
 //!
 //! Lanes whose own windows are full are no limit of the worker: what waits behind them is held, for no other worker
 //! would deliver it sooner. Only while the worker's room is what they wait for in turns, what their windows could take
@@ -17,7 +18,7 @@ mod room;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::VecDeque, time::Duration};
+use std::{cmp::Ordering, collections::VecDeque, time::Duration};
 
 use fanfare_core::{
     Offset, Partition, Timestamp,
@@ -95,7 +96,7 @@ impl Meter {
             time,
             rate,
             delivered: Rate::of(delivered, time),
-            mean_secs: median(self.means.iter().copied()),
+            mean_secs: median(self.means.iter().copied(), f64::total_cmp),
             reached: self.reached(),
             best: self.rates.iter().map(|(rate, _)| *rate).fold(0.0, f64::max),
             contended,
@@ -112,7 +113,7 @@ impl Meter {
     fn reached(&self) -> Option<f64> {
         let contended = self.rates.iter().rev().take_while(|(_, contended)| *contended);
         let rates: Vec<f64> = contended.map(|(rate, _)| *rate).collect();
-        median(rates.iter().copied()).filter(|_| rates.len() >= limits::LOAD_REACHED)
+        median(rates.iter().copied(), f64::total_cmp).filter(|_| rates.len() >= limits::LOAD_REACHED)
     }
 
     /// The rate at which deliveries keep coming. A burst counts by the backlog that it leaves; were it taken for a rate
@@ -120,9 +121,7 @@ impl Meter {
     fn arrival(&mut self, newest: Rate) -> Rate {
         self.arrivals.pop_front();
         self.arrivals.push_back(newest);
-        let mut sorted: Vec<Rate> = self.arrivals.iter().copied().collect();
-        sorted.sort_unstable();
-        sorted[sorted.len() / 2]
+        median(self.arrivals.iter().copied(), Ord::cmp).unwrap_or(newest)
     }
 
     /// Shows the figures, unless the ones before are still on their way.
@@ -252,9 +251,9 @@ fn rate(per_sec: f64) -> Rate {
     Rate(thousandths)
 }
 
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut sorted: Vec<f64> = values.collect();
-    sorted.sort_unstable_by(f64::total_cmp);
+fn median<T: Copy>(values: impl Iterator<Item = T>, order: fn(&T, &T) -> Ordering) -> Option<T> {
+    let mut sorted: Vec<T> = values.collect();
+    sorted.sort_unstable_by(order);
     sorted.get(sorted.len() / 2).copied()
 }
 

@@ -81,7 +81,7 @@ async fn all_that_was_under_way_in_a_session_that_breaks_is_told() {
     let mut answers = [Answer::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER; 8];
     answers[0] = Answer::RD_KAFKA_RESP_ERR_INVALID_RECORD;
     world.cluster.request_errors(RDKafkaApiKey::Produce, &answers);
-    // Each is a request of its own, and both are on their way before the first is answered.
+    // Each is to be a request of its own, hence the pause, and both on their way before the first is answered.
     world.cluster.broker_round_trip_time(1, Duration::from_millis(300)).unwrap();
     let second = world.begin("second").await;
     tokio::time::sleep(Duration::from_millis(50)).await;
