@@ -100,6 +100,12 @@ impl IntakeRule {
         }
     }
 
+    /// Records that were never looked at left the log. What is kept cannot continue what was seen before them: of each
+    /// source the next record counts as the first of its session, or all that follows would be refused as a gap.
+    pub fn resume_after_loss(&mut self) {
+        self.sources.values_mut().for_each(|seen| seen.sessions.clear());
+    }
+
     /// Forgets refusals below the log start offset.
     pub fn truncate(&mut self, start: Offset) {
         self.refused.retain(|&(_, to)| to > start);
@@ -194,6 +200,20 @@ mod tests {
         assert_eq!(rule.decide(Offset(0), &record(10, None, 1)), Intake::Take);
         assert_eq!(rule.decide(Offset(1), &record(30, Some(25), 2)), Intake::TakeAfterLoss);
         assert_eq!(rule.decide(Offset(2), &record(31, Some(30), 2)), Intake::Take);
+    }
+
+    #[test]
+    fn what_left_the_log_before_it_was_seen_is_no_gap_for_ever() {
+        let mut rule = IntakeRule::default();
+        assert_eq!(rule.decide(Offset(0), &record(10, None, 1)), Intake::Take);
+        let mut checkpoint = WorkerCheckpoint::default();
+        rule.save(&mut checkpoint);
+        rule = IntakeRule::restore(&checkpoint);
+        rule.resume_after_loss();
+        assert_eq!(rule.decide(Offset(7), &record(30, Some(25), 1)), Intake::TakeAfterLoss);
+        assert_eq!(rule.decide(Offset(8), &record(31, Some(30), 1)), Intake::Take);
+        assert_eq!(rule.decide(Offset(9), &record(40, Some(35), 1)), Intake::Gap, "an append failed");
+        assert_eq!(rule.decide(Offset(10), &record(30, Some(25), 2)), Intake::Repeat);
     }
 
     proptest! {

@@ -111,9 +111,16 @@ impl<T: Transport> Worker<T> {
         let steady = Steady::start(&*shared.options.clock);
         let log = Arc::clone(&shared.options.log);
         let epoch = recover::claim(&*log, partition, shared.owner, shared.options.clock.now()).await?;
-        let recovered =
+        let mut recovered =
             recover::recover(&*log, &shared.options.control, partition, epoch, steady.now()).await?;
-        let mut recovered = recovered;
+        if recovered.unseen > 0 {
+            shared.meters.losses.add(1);
+            tracing::error!(
+                %partition, records = recovered.unseen, to = %recovered.deliveries,
+                "deliveries were lost in storage: they left the log before any worker saw them; raise the retention, or keep \
+                 workers running"
+            );
+        }
         for slot in recovered.slots.values_mut() {
             slot.lane.resume(steady.now(), shared.options.entropy.u64());
         }

@@ -42,6 +42,8 @@ pub(crate) struct Recovered {
     pub(crate) rule: IntakeRule,
     /// Delivery records below were looked at.
     pub(crate) deliveries: Offset,
+    /// Delivery records, at most, that left the log before anybody looked at them.
+    pub(crate) unseen: u64,
     /// Facts below are in the lanes.
     pub(crate) attempts: Offset,
     /// Keys of `lanes` that the first checkpoint of the new epoch makes superfluous.
@@ -87,7 +89,13 @@ pub(crate) async fn recover_lanes(
     let checkpoint = newest_checkpoint(&entries)?;
     let deliveries_start = log.bounds(Topic::Deliveries, partition).await?.start;
     let attempts_start = log.bounds(Topic::Attempts, partition).await?.start;
-    let deliveries = checkpoint.as_ref().map_or(deliveries_start, |at| at.deliveries.max(deliveries_start));
+    let looked_below = checkpoint.as_ref().map_or(deliveries_start, |at| at.deliveries);
+    let deliveries = looked_below.max(deliveries_start);
+    let unseen = deliveries.0 - looked_below.0;
+    let mut rule = checkpoint.as_ref().map(IntakeRule::restore).unwrap_or_default();
+    if unseen > 0 {
+        rule.resume_after_loss();
+    }
 
     let mut slots = Slots::default();
     if let Some(checkpoint) = &checkpoint {
@@ -115,9 +123,10 @@ pub(crate) async fn recover_lanes(
     .await?;
     Ok(Recovered {
         slots,
-        rule: checkpoint.as_ref().map(IntakeRule::restore).unwrap_or_default(),
+        rule,
         checkpoint,
         deliveries,
+        unseen,
         attempts: until,
         stale_keys: entries.into_iter().map(|(key, _)| key).collect(),
     })

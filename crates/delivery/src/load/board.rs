@@ -52,7 +52,15 @@ impl Board {
             Self::Table(log) => log,
             Self::Memory(loads) => return Ok(loads.lock().get(&partition).cloned()),
         };
-        let entries = log.scan(Table::Load, partition).await?;
+        let entries = match log.scan(Table::Load, partition).await {
+            Ok(entries) => entries,
+            // As below: what this program cannot read says nothing, and hides no other partition.
+            Err(ReadError::Corrupt(error)) => {
+                tracing::debug!(%partition, error, "load figures cannot be understood");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
         let Some((_, value)) = entries.into_iter().find(|(key, _)| *key == KEY) else { return Ok(None) };
         match PartitionLoad::decode(&value) {
             Ok(load) => Ok(Some(load)),
