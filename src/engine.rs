@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+#[cfg(feature = "kafka")]
+use fanfare_log::Group;
 use fanfare_log::{
     Log,
     embedded::{EmbeddedLog, Options as EmbeddedOptions},
@@ -10,8 +12,13 @@ use fanfare_log::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{settings::Settings, telemetry};
+use crate::{
+    retry::Retry,
+    settings::{Roles, Settings},
+    telemetry,
+};
 
+#[derive(Clone)]
 pub(crate) enum Engine {
     Embedded(Arc<EmbeddedLog>),
     #[cfg(feature = "kafka")]
@@ -19,11 +26,11 @@ pub(crate) enum Engine {
 }
 
 impl Engine {
-    pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Self> {
+    pub(crate) async fn open(settings: &Settings, retry: &mut Retry) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&settings.data_dir)
             .with_context(|| format!("cannot create data directory {}", settings.data_dir.display()))?;
         if let Some(kafka) = &settings.kafka {
-            return open_kafka(settings, kafka).await;
+            return open_kafka(settings, kafka, retry).await;
         }
         let log = EmbeddedLog::open(EmbeddedOptions {
             retention: settings.retention,
@@ -52,7 +59,7 @@ impl Engine {
                 Ok(Self::Kafka(fanfare_log::kafka::KafkaLog::open(options).await?))
             }
             #[cfg(not(feature = "kafka"))]
-            Some(kafka) => open_kafka(settings, kafka).await,
+            Some(kafka) => open_kafka(settings, kafka, &mut Retry::within(std::time::Duration::ZERO)).await,
         }
     }
 
@@ -78,6 +85,37 @@ impl Engine {
                 let record = usize::try_from(log.checked().record_bytes).unwrap_or(usize::MAX);
                 record.saturating_sub(BESIDE_BODY_BYTES)
             }
+        }
+    }
+
+    /// Whether the log lets these roles do their work now; the error says why not.
+    #[cfg_attr(
+        not(feature = "kafka"),
+        allow(
+            unused_variables,
+            clippy::unused_self,
+            clippy::unnecessary_wraps,
+            reason = "as with the feature"
+        )
+    )]
+    pub(crate) fn ready(&self, roles: Roles) -> Result<(), String> {
+        match self {
+            Self::Embedded(_) => Ok(()),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(log) => {
+                let groups = [(roles.router, Group::Router), (roles.delivery, Group::Delivery)];
+                let groups = groups.into_iter().filter_map(|(plays, group)| plays.then_some(group));
+                log.ready(&groups.collect::<Vec<_>>())
+            }
+        }
+    }
+
+    /// Resolves when the log cannot be worked on any more, with what an operator has to be told.
+    pub(crate) async fn broken(&self) -> String {
+        match self {
+            Self::Embedded(_) => std::future::pending().await,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(log) => log.broken().await,
         }
     }
 
@@ -131,10 +169,6 @@ pub(crate) async fn start_from_topic(
 #[cfg(feature = "kafka")]
 const BESIDE_BODY_BYTES: usize = 16 << 10;
 
-/// Between two tries to reach the brokers.
-#[cfg(feature = "kafka")]
-const TRY_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
-
 #[cfg(feature = "kafka")]
 pub(crate) fn kafka_options(
     settings: &Settings,
@@ -154,11 +188,14 @@ pub(crate) fn kafka_options(
 }
 
 #[cfg(feature = "kafka")]
-async fn open_kafka(settings: &Settings, kafka: &crate::settings::Kafka) -> anyhow::Result<Engine> {
+async fn open_kafka(
+    settings: &Settings,
+    kafka: &crate::settings::Kafka,
+    retry: &mut Retry,
+) -> anyhow::Result<Engine> {
     use fanfare_log::kafka::{KafkaLog, topics::Level};
 
     let mut options = kafka_options(settings, kafka);
-    let deadline = tokio::time::Instant::now() + kafka.wait;
     loop {
         let opened = match recorded(&options).await {
             Ok(recorded) => {
@@ -175,10 +212,7 @@ async fn open_kafka(settings: &Settings, kafka: &crate::settings::Kafka) -> anyh
                 telemetry::observe_kafka(&log);
                 return Ok(Engine::Kafka(log));
             }
-            Err(error) if error.is_retryable() && tokio::time::Instant::now() < deadline => {
-                tracing::warn!(%error, "trying again");
-                tokio::time::sleep(TRY_AGAIN).await;
-            }
+            Err(error) if error.is_retryable() && retry.again(&error).await => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -223,6 +257,6 @@ pub(crate) async fn recorded(
 
 #[cfg(not(feature = "kafka"))]
 #[allow(clippy::unused_async, reason = "as with the feature")]
-async fn open_kafka(_: &Settings, _: &crate::settings::Kafka) -> anyhow::Result<Engine> {
+async fn open_kafka(_: &Settings, _: &crate::settings::Kafka, _: &mut Retry) -> anyhow::Result<Engine> {
     anyhow::bail!("kafka: this program was built without the feature `kafka`")
 }

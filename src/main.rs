@@ -3,6 +3,7 @@
 mod cmd;
 mod engine;
 mod process;
+mod retry;
 mod run;
 mod scaling;
 mod settings;

@@ -2,27 +2,23 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use fanfare_control::{Control, MainSecret, default_organization};
 use fanfare_core::{Clock, Entropy, KnownClaims, SystemClock, SystemEntropy, guard::Guard, limits};
 use fanfare_delivery::load::Board;
 use fanfare_http::{Gate, Listener, Memory, Probes, Surface};
 use fanfare_log::{Log, Topic};
-use tokio::{
-    task::JoinHandle,
-    time::{Instant, sleep, timeout},
-};
+use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     engine::{Engine, start_from_topic},
-    process, scaling,
-    settings::{self, Kafka, Settings},
+    process,
+    retry::Retry,
+    scaling,
+    settings::{self, Roles, Settings},
     telemetry,
 };
-
-/// Between two tries to begin.
-const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 /// Requests in flight may take this long when the process stops.
 const HTTP_DRAIN: Duration = Duration::from_secs(5);
@@ -64,7 +60,13 @@ async fn start(mut settings: Settings) -> anyhow::Result<Running> {
 
     // The port first: whoever starts a second server learns it before anything is touched.
     let listener = Listener::bind(settings.listen)?;
-    let engine = Engine::open(&settings).await?;
+    let address = listener.address();
+    let http_stop = CancellationToken::new();
+    // Who probes learns at once that it is alive.
+    let surface = Surface::starting(&metrics);
+    let http = tokio::spawn(listener.serve(surface.clone(), http_stop.clone(), HTTP_DRAIN));
+    let mut retry = Retry::within(settings.kafka.as_ref().map_or(Duration::ZERO, |kafka| kafka.wait));
+    let engine = Engine::open(&settings, &mut retry).await?;
     let log = engine.log();
     if engine.body_bytes() < settings.body_bytes {
         settings.body_bytes = engine.body_bytes();
@@ -86,7 +88,7 @@ async fn start(mut settings: Settings) -> anyhow::Result<Running> {
         delivery_partitions: settings.delivery_partitions,
         policy: settings.policy.clone(),
     };
-    let control = open_control(&log, &options, settings.kafka.as_ref()).await?;
+    let control = open_control(&log, &options, &mut retry).await?;
 
     let stop = CancellationToken::new();
     let router = fanfare_router::Service::new(fanfare_router::Options {
@@ -112,9 +114,8 @@ async fn start(mut settings: Settings) -> anyhow::Result<Running> {
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
     });
-    let surface = surface(&settings, &log, gate, &entropy, ingest.clone(), scaling, metrics);
+    let routes = routes(&settings, gate, &entropy, ingest.clone(), scaling);
 
-    let address = listener.address();
     let roles = settings.roles;
     let idle = stop.child_token();
     let router = if roles.router {
@@ -126,9 +127,8 @@ async fn start(mut settings: Settings) -> anyhow::Result<Running> {
         })
     };
     let delivery = roles.delivery.then(|| tokio::spawn(delivery.run(stop.child_token())));
-    let http_stop = CancellationToken::new();
     let from_topic = start_from_topic(&settings, &engine, control.clone(), ingest, http_stop.clone()).await?;
-    let http = tokio::spawn(listener.serve(surface, http_stop.clone(), HTTP_DRAIN));
+    surface.begin(routes, Probes { ready: ready(&engine, &control, roles), metrics });
     announce(&settings, address, &control, &*clock);
     Ok(Running { engine, stop, http_stop, router, delivery, from_topic, http })
 }
@@ -136,9 +136,14 @@ async fn start(mut settings: Settings) -> anyhow::Result<Running> {
 impl Running {
     /// Until it is asked to stop, or cannot go on.
     async fn until(mut self, asked: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let mut broken = None;
         let mut routed = tokio::select! {
             () = asked => None,
             ended = &mut self.router => Some(ended),
+            cause = self.engine.broken() => {
+                broken = Some(cause);
+                None
+            }
         };
         // Nothing more comes in, then what is in goes on to where it is safe.
         self.http_stop.cancel();
@@ -161,6 +166,9 @@ impl Running {
             );
         }
         self.engine.close().await;
+        if let Some(cause) = broken {
+            bail!(cause);
+        }
         match routed {
             Some(routed) => routed.context("the router panicked")?.context("routing failed"),
             None => Ok(()),
@@ -203,29 +211,23 @@ fn delivery(
 async fn open_control(
     log: &Arc<dyn Log>,
     options: &fanfare_control::Options,
-    kafka: Option<&Kafka>,
+    retry: &mut Retry,
 ) -> anyhow::Result<Control> {
-    let deadline = Instant::now() + kafka.map_or(Duration::ZERO, |kafka| kafka.wait);
     loop {
         match Control::open(Arc::clone(log), options.clone()).await {
-            Err(error) if error.is_retryable() && Instant::now() < deadline => {
-                tracing::warn!(%error, "trying again");
-                sleep(TRY_AGAIN).await;
-            }
+            Err(error) if error.is_retryable() && retry.again(&error).await => {}
             opened => return Ok(opened?),
         }
     }
 }
 
-fn surface(
+fn routes(
     settings: &Settings,
-    log: &Arc<dyn Log>,
     gate: Gate,
     entropy: &Arc<dyn Entropy>,
     ingest: fanfare_ingest::Ingest,
     scaling: scaling::Scaling,
-    metrics: Arc<dyn Fn() -> String + Send + Sync>,
-) -> Surface {
+) -> axum::Router {
     let mut routes = scaling::routes(gate.clone(), scaling);
     if settings.roles.ingest {
         let state = fanfare_ingest::State { gate: gate.clone(), ingest, body_bytes: settings.body_bytes };
@@ -238,11 +240,26 @@ fn surface(
             guard: Arc::new(Guard::new(settings.allow_networks.clone(), settings.dev)),
         }));
     }
-    let room = Arc::clone(log);
-    let ready = Arc::new(move || {
-        if room.has_room(Topic::Messages) { Ok(()) } else { Err("no room left for messages".to_owned()) }
-    });
-    Surface::new(routes, Probes { ready, metrics })
+    routes
+}
+
+/// Whether the process can do the work of its roles.
+fn ready(
+    engine: &Engine,
+    control: &Control,
+    roles: Roles,
+) -> Arc<dyn Fn() -> Result<(), String> + Send + Sync> {
+    let (engine, log, control) = (engine.clone(), engine.log(), control.clone());
+    Arc::new(move || {
+        engine.ready(roles)?;
+        if let Some(cause) = control.stopped() {
+            return Err(cause);
+        }
+        if (roles.ingest || roles.api) && !log.has_room(Topic::Messages) {
+            return Err("no room left for messages".to_owned());
+        }
+        Ok(())
+    })
 }
 
 /// Says where the broker is, and in development how to talk to it.

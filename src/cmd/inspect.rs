@@ -35,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long, env = "FANFARE_KAFKA_PREFIX")]
     kafka_prefix: Option<String>,
     /// Settings of librdkafka as NAME=VALUE, comma separated: TLS, SASL and whatever else a cluster needs.
-    #[arg(long, env = "FANFARE_KAFKA_PROPERTIES", value_delimiter = ',')]
+    #[arg(long, env = "FANFARE_KAFKA_PROPERTIES", value_delimiter = ',', hide_env_values = true)]
     kafka_properties: Option<Vec<String>>,
     /// Only this endpoint, by id (`ep_…`) or uid.
     #[arg(long)]

@@ -16,7 +16,9 @@ use rdkafka::{
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::support::{Client, Engine, Installation, Receipt, Recorder, Server, engine::Topics, wait};
+use crate::support::{
+    Client, Engine, Installation, Receipt, Recorder, Server, client::Address, engine::Topics, wait,
+};
 
 /// A topic of the user's beside an installation on the same Kafka.
 struct Producers {
@@ -101,46 +103,106 @@ async fn each_record_becomes_one_message_over_kills() {
     let mut sent = BTreeMap::new();
     for round in 0..ROUNDS {
         for n in 0..RECORDS {
-            let n = round * RECORDS + n;
-            let partition = i32::try_from(n % 2).unwrap();
-            // As no serializer writes it: it is to arrive byte for byte.
-            let value = format!("{{ \"n\":{n},\t\"p\" : {partition}, \"s\":\"\\u00e9 é\" }}");
-            producers.send(partition, Some(&format!("k{}", n % 5)), &ACME, Some(&value));
-            sent.insert(n, value);
+            producers.send_one(round * RECORDS + n, &mut sent);
         }
         producers.flush();
         recorder.received(round * RECORDS + RECORDS / 2).await;
         server.kill();
         server = producers.start(&installation, &[]).await;
     }
-    let messages = wait::until("all records arrive", wait::PATIENCE * 2, async || {
-        let messages = messages(&recorder.receipts());
-        (messages.len() >= sent.len()).then_some(messages)
-    })
-    .await;
-    // What was taken in twice would be delivered by now: what comes after it is.
-    producers.send(0, None, &ACME, Some(r#"{"n":-1,"p":0}"#));
-    producers.send(1, None, &ACME, Some(r#"{"n":-1,"p":1}"#));
-    producers.flush();
-    wait::until("the last ones arrive", wait::PATIENCE, async || {
-        let receipts = recorder.receipts();
-        (receipts.iter().filter(|receipt| number(receipt) < 0).count() >= 2).then_some(())
-    })
-    .await;
-    let ids: HashMap<String, i64> = recorder
-        .receipts()
-        .iter()
-        .map(|receipt| (receipt.header("webhook-id").to_owned(), number(receipt)))
-        .collect();
-    assert_eq!(ids.len(), sent.len() + 2, "one id for each record");
-    for (n, value) in &sent {
-        assert_eq!(messages[&i64::try_from(*n).unwrap()], value.as_bytes(), "{n}");
-    }
-    for partition in 0..PARTITIONS {
-        let firsts = firsts(&recorder.receipts(), partition);
-        assert!(firsts.is_sorted(), "partition {partition}: {firsts:?}");
-    }
+    producers.each_came_once(&sent, &recorder).await;
     server.terminate().await;
+}
+
+/// Partitions of the topic go from process to process, of those that are asked to stop and of those that are killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_share_the_topic_and_take_over_from_each_other() {
+    let producers = Producers::new().await;
+    let installation = Installation::on(&producers.engine);
+    let recorder = Recorder::start().await;
+    let first = producers.start(&installation, &[]).await;
+    let client = installation.client().await;
+    application(&client, "acme").await;
+    client.endpoint("acme", &recorder.url("/strict"), &json!({})).await;
+
+    let other = Installation::on(&producers.engine);
+    let secret = installation.main_secret();
+    let mut command = other.command(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--main-secret-file",
+        secret.to_str().expect("temporary directories are named in UTF-8"),
+    ]);
+    command.args(["--dev", "--role", "ingest", "--from-topic", &producers.topic]);
+    let mut sent = BTreeMap::new();
+    for round in 0..ROUNDS {
+        let address = Address::default();
+        let mut second = Server::spawn(&mut command, address.clone());
+        second.ready().await;
+        let its = Client::new(address, None);
+        wait::until("the second process takes records in", wait::PATIENCE * 2, async || {
+            producers.send_one(sent.len(), &mut sent);
+            producers.flush();
+            (accepted(&its).await >= 20.0).then_some(())
+        })
+        .await;
+        if round % 2 == 0 {
+            second.kill();
+        } else {
+            second.terminate().await;
+        }
+    }
+    producers.each_came_once(&sent, &recorder).await;
+    first.terminate().await;
+}
+
+/// Messages that a process has taken in.
+async fn accepted(client: &Client) -> f64 {
+    let metrics = client.get("/metrics").await;
+    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+    let line = metrics.lines().find(|line| line.starts_with("fanfare_ingest_messages_accepted_total"));
+    line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).unwrap_or(0.0)
+}
+
+impl Producers {
+    /// A record of either partition in turn, as no serializer writes it: it is to arrive byte for byte.
+    fn send_one(&self, n: usize, sent: &mut BTreeMap<usize, String>) {
+        let partition = i32::try_from(n % 2).unwrap();
+        let value = format!("{{ \"n\":{n},\t\"p\" : {partition}, \"s\":\"\\u00e9 é\" }}");
+        self.send(partition, Some(&format!("k{}", n % 5)), &ACME, Some(&value));
+        sent.insert(n, value);
+    }
+
+    async fn each_came_once(&self, sent: &BTreeMap<usize, String>, recorder: &Recorder) {
+        let messages = wait::until("all records arrive", wait::PATIENCE * 2, async || {
+            let messages = messages(&recorder.receipts());
+            (messages.len() >= sent.len()).then_some(messages)
+        })
+        .await;
+        // What was taken in twice would be delivered by now: what comes after it is.
+        self.send(0, None, &ACME, Some(r#"{"n":-1,"p":0}"#));
+        self.send(1, None, &ACME, Some(r#"{"n":-1,"p":1}"#));
+        self.flush();
+        wait::until("the last ones arrive", wait::PATIENCE, async || {
+            let receipts = recorder.receipts();
+            (receipts.iter().filter(|receipt| number(receipt) < 0).count() >= 2).then_some(())
+        })
+        .await;
+        let ids: HashMap<String, i64> = recorder
+            .receipts()
+            .iter()
+            .map(|receipt| (receipt.header("webhook-id").to_owned(), number(receipt)))
+            .collect();
+        assert_eq!(ids.len(), sent.len() + 2, "one id for each record");
+        for (n, value) in sent {
+            assert_eq!(messages[&i64::try_from(*n).unwrap()], value.as_bytes(), "{n}");
+        }
+        for partition in 0..PARTITIONS {
+            let firsts = firsts(&recorder.receipts(), partition);
+            assert!(firsts.is_sorted(), "partition {partition}: {firsts:?}");
+        }
+    }
 }
 
 fn number(receipt: &Receipt) -> i64 {

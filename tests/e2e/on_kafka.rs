@@ -1,5 +1,7 @@
 //! The roles as processes on Apache Kafka.
 
+mod ready;
+
 use std::{
     collections::{BTreeSet, HashSet},
     hash::{BuildHasher as _, RandomState},
@@ -257,6 +259,7 @@ async fn inspect_needs_topics() {
 #[tokio::test(flavor = "multi_thread")]
 async fn retention_past_a_cursor_is_no_silent_skip() {
     let engine = Engine::kafka();
+    let Engine::Kafka(topics) = &engine else { panic!("{engine:?} has no topics") };
     let installation = Installation::on(&engine);
     let server = installation.start().await;
     let client = installation.client().await;
@@ -282,7 +285,7 @@ async fn retention_past_a_cursor_is_no_silent_skip() {
     .await;
     server.terminate().await;
     let failed = recorder.receipts().len();
-    remove_records(&engine).await;
+    remove_records(&topics.brokers, &topics.prefix).await;
     is_down.store(false, Ordering::Relaxed);
 
     let server = installation.start().await;
@@ -302,14 +305,13 @@ async fn retention_past_a_cursor_is_no_silent_skip() {
 const LATE: u32 = 10;
 
 /// All deliveries, as retention would.
-async fn remove_records(engine: &Engine) {
-    let Engine::Kafka(topics) = engine else { panic!("{engine:?} has no topics") };
+async fn remove_records(brokers: &str, prefix: &str) {
     let mut below = TopicPartitionList::new();
     for partition in 0..4 {
-        let topic = format!("{}deliveries", topics.prefix);
+        let topic = format!("{prefix}deliveries");
         below.add_partition_offset(&topic, partition, Offset::End).unwrap();
     }
     let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", &topics.brokers).create().unwrap();
+        ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
     admin.delete_records(&below, &AdminOptions::new()).await.unwrap();
 }

@@ -1,6 +1,7 @@
 //! Topics that are not what an installation was made with: a plain line, and no process that works on them.
 
 mod newer;
+mod running;
 mod sizes;
 
 use std::{

@@ -61,8 +61,18 @@ impl Installation {
 
     /// Starts a server without waiting for anything.
     pub(crate) fn spawn(&self, options: &[&str]) -> Server {
-        let mut command = self.command(&["serve", "--listen", "127.0.0.1:0"]);
+        self.spawn_at("127.0.0.1:0", options)
+    }
+
+    /// The same on a port that is known before it listens there.
+    pub(crate) fn spawn_at(&self, listen: &str, options: &[&str]) -> Server {
+        let mut command = self.command(&["serve", "--listen", listen]);
         command.args(options);
+        if let Ok(address) = listen.parse::<std::net::SocketAddr>()
+            && address.port() != 0
+        {
+            self.address.set(address);
+        }
         Server::spawn(&mut command, self.address.clone())
     }
 

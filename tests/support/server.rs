@@ -62,6 +62,17 @@ impl Server {
         self.process.log().lines().iter().filter(|line| line.contains(text)).count()
     }
 
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.process.log().lines()
+    }
+
+    /// The numbers that its log gives as `field`, in order.
+    pub(crate) fn numbers(&self, field: &str) -> Vec<u64> {
+        let lines = self.lines();
+        let parsed = lines.iter().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        parsed.filter_map(|line| line[field].as_u64()).collect()
+    }
+
     pub(crate) fn process(&self) -> u32 {
         self.process.id()
     }

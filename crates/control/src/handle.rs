@@ -84,6 +84,11 @@ impl Control {
         })
     }
 
+    /// Why the view is kept up no longer, once that is so: whoever needs the newest change waits in vain.
+    pub fn stopped(&self) -> Option<String> {
+        self.state.is_stopped().then(|| self.state.stopped().to_string())
+    }
+
     /// The view as it is now. Keep the guard for a few look-ups only: it stops the view from moving on. Never take
     /// a second one while holding it (`policy` may be called).
     pub fn view(&self) -> RwLockReadGuard<'_, View> {

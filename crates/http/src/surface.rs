@@ -1,6 +1,13 @@
 //! What stands around the routes: everything that holds for every request, whoever answers it.
 
-use std::{convert::Infallible, future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, task};
+use std::{
+    convert::Infallible,
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task,
+};
 
 use axum::{Router, body::Body, response::IntoResponse};
 use fanfare_core::limits;
@@ -16,7 +23,8 @@ use crate::{ApiError, Probes, turns::Turns};
 /// costs one request its answer and nothing else.
 #[derive(Clone)]
 pub struct Surface {
-    router: Router,
+    starting: Router,
+    router: Arc<OnceLock<Router>>,
     /// Requests that may be answered at once.
     turns: Arc<Turns>,
 }
@@ -24,11 +32,24 @@ pub struct Surface {
 impl Surface {
     /// Puts `routes` beside the health routes.
     pub fn new(routes: Router, probes: Probes) -> Self {
+        let surface = Self::starting(&probes.metrics);
+        surface.begin(routes, probes);
+        surface
+    }
+
+    /// Only the health routes, of a process that is alive and not ready; everything else is refused until
+    /// [`Self::begin`].
+    pub fn starting(metrics: &Arc<dyn Fn() -> String + Send + Sync>) -> Self {
+        let ready = Arc::new(|| Err(STARTING.to_owned()));
+        let probes = Probes { ready, metrics: Arc::clone(metrics) };
+        let starting = probes.routes().fallback(async || ApiError::unavailable("not_ready", STARTING));
+        Self { starting, router: Arc::default(), turns: Arc::new(Turns::new()) }
+    }
+
+    /// Serves `routes` beside the health routes from now on. The first call counts.
+    pub fn begin(&self, routes: Router, probes: Probes) {
         let all = routes.merge(probes.routes());
-        Self {
-            router: all.fallback(unknown_route).method_not_allowed_fallback(wrong_method),
-            turns: Arc::new(Turns::new()),
-        }
+        let _ = self.router.set(all.fallback(unknown_route).method_not_allowed_fallback(wrong_method));
     }
 
     /// Turns of the requests that are being answered.
@@ -68,7 +89,8 @@ impl Surface {
     }
 
     async fn in_turn(&self, request: Request<Body>) -> Response<Body> {
-        let routed = self.router.clone().call(request);
+        let mut router = self.router.get().unwrap_or(&self.starting).clone();
+        let routed = router.call(request);
         match timeout(limits::REQUEST_TIMEOUT, AssertUnwindSafe(routed).catch_unwind()).await {
             Ok(Ok(Ok(response))) => response,
             Ok(Ok(Err(never))) => match never {},
@@ -95,6 +117,8 @@ impl Service<Request<Body>> for Surface {
         Box::pin(async move { Ok(surface.answer(request).await) })
     }
 }
+
+const STARTING: &str = "the process is starting; its log says what it waits for";
 
 const PROBES: [&[u8]; 4] = [b"/livez", b"/readyz", b"/metrics", b"/api/v1/health"];
 

@@ -157,6 +157,25 @@ async fn health_says_what_is() {
 }
 
 #[tokio::test]
+async fn who_starts_is_alive_and_not_ready() {
+    let ready = Arc::new(AtomicBool::new(true));
+    let surface = Surface::starting(&probes(&ready).metrics);
+    let statuses = async || {
+        let mut statuses = Vec::new();
+        for path in ["/livez", "/readyz", "/api/v1/health", "/metrics", "/a"] {
+            statuses.push(answer(&surface, Method::GET, path, &[]).await.status().as_u16());
+        }
+        statuses
+    };
+    assert_eq!(statuses().await, [200, 503, 500, 200, 503]);
+    let refused = answer(&surface, Method::GET, "/a", &[]).await;
+    assert!(refused.headers().contains_key("retry-after"));
+    assert_eq!(json_of(refused).await["code"], "not_ready");
+    surface.begin(Router::new().route("/a", get(async || "found")), probes(&ready));
+    assert_eq!(statuses().await, [200, 200, 200, 200, 200]);
+}
+
+#[tokio::test]
 async fn queries_are_checked() {
     let surface = surface(Router::new().route("/a", get(async |page: Page| page.limit.to_string())));
     for (query, status, names) in [

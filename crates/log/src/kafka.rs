@@ -3,7 +3,8 @@
 //! - [`produce`]: three producers; [`ledger`], what of their appends is settled; [`sizes`], how large a record may be
 //! - [`tail`]: the newest records of the partitions that somebody follows; [`fetch`]: everything else
 //! - [`bounds`]: where partitions begin and end
-//! - [`tables`]: compacted topics; [`claims`]: groups; [`topics`]: what the topics must be
+//! - [`tables`]: compacted topics; [`claims`]: groups; [`topics`]: what the topics must be; [`standing`]: whether all that
+//!   still is so
 //! - [`user_topic`]: a topic that is not ours, whose records are to become messages
 //!
 //! librdkafka calls back on its own threads: nothing there waits. What blocks in it does so on threads of ours.
@@ -21,6 +22,7 @@ mod place;
 mod produce;
 mod record;
 mod sizes;
+mod standing;
 mod stats;
 mod tables;
 mod tail;
@@ -42,6 +44,7 @@ use self::{
     place::{Layout, Place, Source},
     produce::{Outgoing, Producer, Role},
     sizes::Sizes,
+    standing::Broken,
     stats::Counters,
     tail::Tails,
     topics::{Checked, Level},
@@ -73,6 +76,7 @@ pub struct KafkaLog {
     readers: Arc<Readers>,
     tails: Tails,
     members: Members,
+    broken: Broken,
 }
 
 impl KafkaLog {
@@ -90,7 +94,9 @@ impl KafkaLog {
         }
         // librdkafka starts threads and reads files.
         let connecting = tokio::task::spawn_blocking(move || Self::connect(&options, checked));
-        Ok(Arc::new(connecting.await.expect("nothing in it panics, and nobody aborts it")?))
+        let log = Arc::new(connecting.await.expect("nothing in it panics, and nobody aborts it")?);
+        tokio::spawn(standing::watch(Arc::downgrade(&log)));
+        Ok(log)
     }
 
     fn connect(options: &Options, checked: Checked) -> Result<Self, OpenError> {
@@ -124,6 +130,7 @@ impl KafkaLog {
             readers,
             tails,
             members,
+            broken: Broken::new(),
         })
     }
 

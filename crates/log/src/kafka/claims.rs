@@ -29,12 +29,24 @@ use super::{
 };
 use crate::contract::{BoxFuture, ClaimEvent, Claims, Group, Topic};
 
+/// A member that is not polled for so long has lost its partitions.
+const POLL_MS: u64 = 60_000;
+/// How often librdkafka tells where a member stands with its group.
+const STANDING_EVERY: Duration = Duration::from_millis(500);
+
+/// A membership of this process.
+struct Joined {
+    group: Group,
+    shared: Weak<Shared>,
+    has_ended: watch::Receiver<bool>,
+}
+
 /// The members of this process.
 pub(super) struct Members {
     options: Options,
     layout: Arc<Layout>,
     link: Arc<Link>,
-    joined: Mutex<Vec<(Weak<Shared>, watch::Receiver<bool>)>>,
+    joined: Mutex<Vec<Joined>>,
 }
 
 impl Members {
@@ -58,8 +70,8 @@ impl Members {
         let (ended, has_ended) = watch::channel(false);
         {
             let mut joined = self.joined.lock();
-            joined.retain(|(_, has_ended)| !*has_ended.borrow());
-            joined.push((Arc::downgrade(&shared), has_ended));
+            joined.retain(|joined| !*joined.has_ended.borrow());
+            joined.push(Joined { group, shared: Arc::downgrade(&shared), has_ended });
         }
         let membership = Membership {
             config: config(&self.options, name),
@@ -79,15 +91,23 @@ impl Members {
         Member { shared }
     }
 
+    /// Whether the brokers have this process as a member of a group, with partitions or without.
+    pub(super) fn is_member(&self, group: Group) -> bool {
+        let joined = self.joined.lock();
+        let shared =
+            joined.iter().filter(|joined| joined.group == group).find_map(|joined| joined.shared.upgrade());
+        shared.is_some_and(|shared| shared.state.lock().is_member)
+    }
+
     /// All leave their groups. Resolves when they are gone.
     pub(super) async fn leave(&self) {
         let joined = std::mem::take(&mut *self.joined.lock());
-        for (shared, _) in &joined {
+        for Joined { shared, .. } in &joined {
             if let Some(shared) = shared.upgrade() {
                 shared.leave();
             }
         }
-        for (_, mut has_ended) in joined {
+        for Joined { mut has_ended, .. } in joined {
             // An error: its thread is gone, which is as good.
             let _ = has_ended.wait_for(|ended| *ended).await;
         }
@@ -139,6 +159,8 @@ struct State {
     held: BTreeSet<Partition>,
     giving_up: Option<GivingUp>,
     left: bool,
+    /// The group has counted it in, and has not lost it since.
+    is_member: bool,
 }
 
 /// What the group wants back, all at the same time.
@@ -185,8 +207,16 @@ impl Shared {
 
     /// Everything is lost. What the group asked for is still to be handed back.
     fn lost_all(&self) {
-        let held = self.state.lock().held.clone();
+        let held = {
+            let mut state = self.state.lock();
+            state.is_member = false;
+            state.held.clone()
+        };
         self.lost(held);
+    }
+
+    fn counted_in(&self) {
+        self.state.lock().is_member = true;
     }
 
     /// Nothing is asked for any more.
@@ -279,12 +309,15 @@ impl State {
 fn config(options: &Options, group: &str) -> rdkafka::ClientConfig {
     let mut config = client::reader_config(options);
     config.remove("group.instance.id");
+    config.set("group.protocol", "classic");
     // A cluster may allow others only; the epochs guard what a member does that is taken for dead.
     client::set_default(&mut config, "session.timeout.ms", &millis(options.session_timeout));
     client::set_default(&mut config, "heartbeat.interval.ms", &millis(options.heartbeat));
-    let poll = options.session_timeout.max(Duration::from_mins(1));
-    client::set_default(&mut config, "max.poll.interval.ms", &millis(poll));
+    // No member is polled less often than it is heard of.
+    let session: u64 = config.get("session.timeout.ms").and_then(|session| session.parse().ok()).unwrap_or(0);
+    client::set_default(&mut config, "max.poll.interval.ms", &session.max(POLL_MS).to_string());
     config
+        .set("statistics.interval.ms", millis(STANDING_EVERY))
         .set("group.id", format!("{}{group}", options.prefix))
         .set("partition.assignment.strategy", "cooperative-sticky")
         // Should a record come in before a partition is paused.

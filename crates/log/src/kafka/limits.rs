@@ -30,6 +30,11 @@ pub(super) const LAST_REPORTS: Duration = Duration::from_millis(200);
 pub(super) const TROUBLE_AGAIN: Duration = Duration::from_mins(1);
 /// How long a client that begins with a topic waits for where its partitions are.
 pub(super) const LOOK_UP: Duration = Duration::from_secs(1);
+/// While no broker answers, how often one is asked.
+pub(super) const LOOK_LINK: Duration = Duration::from_secs(1);
+/// How often the topics are compared with what they were; and how soon again, if they seem to be others.
+pub(super) const LOOK_TOPICS: Duration = Duration::from_secs(10);
+pub(super) const LOOK_TWICE: Duration = Duration::from_secs(2);
 /// How long a log that is closed waits for its last records and for its members to leave their groups.
 pub(super) const CLOSE: Duration = Duration::from_secs(5);
 

@@ -36,6 +36,29 @@ impl FromStr for Compression {
     }
 }
 
+/// Settings of librdkafka on which order, durability and claims rest, or that another option stands for.
+const OWN_SETTINGS: [&str; 19] = [
+    "acks",
+    "allow.auto.create.topics",
+    "auto.offset.reset",
+    "bootstrap.servers",
+    "delivery.timeout.ms",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.gapless.guarantee",
+    "enable.idempotence",
+    "group.id",
+    "group.instance.id",
+    "group.protocol",
+    "message.max.bytes",
+    "message.timeout.ms",
+    "metadata.broker.list",
+    "partition.assignment.strategy",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.messages",
+    "request.required.acks",
+];
+
 #[derive(Clone)]
 pub struct Options {
     /// Where brokers listen: `HOST:PORT`, several with commas between them.
@@ -67,7 +90,7 @@ pub struct Options {
     /// Not for claims.
     pub read_only: bool,
     /// Settings of librdkafka by its names: TLS, authentication, whatever a cluster needs. They come before our
-    /// choices, except for those on which the contract rests.
+    /// choices, except for sizes of fetches; those on which the contract rests are refused.
     pub properties: BTreeMap<String, String>,
     /// What the installation was made with, where it is there already ([`topics::first_of_control`]).
     pub recorded: Option<topics::Recorded>,
@@ -94,6 +117,11 @@ impl Options {
             properties: BTreeMap::new(),
             recorded: None,
         }
+    }
+
+    /// A property that is for us to set.
+    pub(super) fn own_setting(&self) -> Option<&'static str> {
+        OWN_SETTINGS.into_iter().find(|setting| self.properties.contains_key(*setting))
     }
 
     /// What every client of the cluster is made with.

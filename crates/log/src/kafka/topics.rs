@@ -4,6 +4,7 @@
 //! - [`apply`]: makes what is missing and changes settings; never removes, never adds partitions to what is there
 //! - [`create`]: makes what is missing at a first start, and refuses to fill a gap in an installation with records
 //! - [`check`]: whether the topics can be worked with, and how large a record may be
+//! - `changed`: whether they are still the same, while they are worked with
 //! - [`first_of_control`]: what the installation was made with, for the check to compare with
 //!
 //! The number of partitions is fixed when a topic is made: offsets and the places of applications and endpoints rest
@@ -131,6 +132,19 @@ pub async fn check(options: &Options, recorded: Option<&Recorded>) -> Result<Che
     .await
 }
 
+/// What of the topics is not any more as it was: gone, another incarnation than that, or with other partitions.
+pub(super) async fn changed(options: &Options, incarnations: Incarnations) -> Result<Report, Error> {
+    let recorded = Recorded {
+        incarnations,
+        message_partitions: options.message_partitions,
+        delivery_partitions: options.delivery_partitions,
+    };
+    with_admin(options, move |admin, wanted| {
+        Ok(check::same_topics(wanted, &admin.find_bare(wanted)?, Some(&recorded)))
+    })
+    .await
+}
+
 /// The id of a topic of the user's; makes the topic for its dead letters if that is not there.
 pub(super) async fn user_topic(options: &Options, topic: &str, dead_letters: &str) -> Result<String, Error> {
     let (topic, aside) = (topic.to_owned(), Wanted::for_dead_letters(options, dead_letters));
@@ -172,6 +186,10 @@ async fn with_admin<T: Send + 'static>(
     options: &Options,
     work: impl FnOnce(&Admin, &[Wanted]) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
+    if let Some(setting) = options.own_setting() {
+        let cause = "Fanfare chooses it: order, durability or claims rest on it".to_owned();
+        return Err(Error::Setting { setting: setting.to_owned(), cause });
+    }
     let options = options.clone();
     let blocking = tokio::task::spawn_blocking(move || {
         let admin = Admin::connect(&options)?;

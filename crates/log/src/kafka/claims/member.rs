@@ -1,6 +1,13 @@
 //! The thread of one member: it polls, so that the group knows it is alive, and answers the group.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use fanfare_core::Partition;
 use rdkafka::{
@@ -55,6 +62,7 @@ impl Membership {
             events: Events { link: Arc::clone(&self.link) },
             topic: self.topic.clone(),
             shared: Arc::clone(&self.shared),
+            ended: AtomicBool::new(false),
         };
         let consumer: BaseConsumer<Answers> = self.config.create_with_context(answers)?;
         consumer.subscribe(&[&self.topic])?;
@@ -62,6 +70,9 @@ impl Membership {
             let patience = if self.shared.is_giving_up() { limits::MEMBER_TICK } else { QUIET };
             // Other errors are mended by librdkafka, and were logged; a record has slipped in before a pause.
             if let Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) = consumer.poll(patience) {
+                // Before it is dropped, which may take a while.
+                self.shared.begin_anew();
+                end(consumer, &self.topic);
                 return Err(error);
             }
             if consumer.assignment_lost() {
@@ -76,11 +87,40 @@ impl Membership {
     }
 }
 
+/// Drops a consumer on a thread of its own: librdkafka waits there until the group is left, and nobody else need.
+fn end(consumer: BaseConsumer<Answers>, topic: &str) {
+    consumer.context().ended.store(true, Ordering::Release);
+    let (gone, is_gone) = std::sync::mpsc::channel();
+    let dropping = std::thread::Builder::new().name("fanfare-kafka-end".to_owned()).spawn(move || {
+        drop(consumer);
+        let _ = gone.send(());
+    });
+    if dropping.is_ok() && is_gone.recv_timeout(limits::CLOSE).is_err() {
+        tracing::warn!(topic, "a member that broke does not end; another one takes its place");
+    }
+}
+
+/// Whether librdkafka's statistics say that the group has counted the member in.
+fn is_steady(statistics: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Statistics {
+        cgrp: Option<Standing>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Standing {
+        join_state: String,
+    }
+    let told = serde_json::from_slice::<Statistics>(statistics).ok().and_then(|told| told.cgrp);
+    told.is_some_and(|standing| standing.join_state == "steady")
+}
+
 /// Answers the group. Called on the member's thread, within `poll` or `drop`.
 struct Answers {
     events: Events,
     topic: String,
     shared: Arc<Shared>,
+    /// Nobody drains any more.
+    ended: AtomicBool,
 }
 
 impl ClientContext for Answers {
@@ -88,7 +128,11 @@ impl ClientContext for Answers {
         self.events.log(level, facility, line);
     }
 
-    fn stats_raw(&self, _: &[u8]) {}
+    fn stats_raw(&self, told: &[u8]) {
+        if is_steady(told) {
+            self.shared.counted_in();
+        }
+    }
 
     fn error(&self, error: KafkaError, reason: &str) {
         // Expected now and then; what it means is told by the events.
@@ -102,7 +146,12 @@ impl ConsumerContext for Answers {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let partitions = partitions(list, &self.topic);
         if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            self.gain(consumer, &partitions);
+            if !self.ended.load(Ordering::Acquire) {
+                self.gain(consumer, &partitions);
+            }
+        } else if self.ended.load(Ordering::Acquire) {
+            // What it held was lost before; another member may hold it by now.
+            hand_back(consumer, &self.topic, &partitions);
         } else if consumer.assignment_lost() || self.shared.has_left() {
             self.shared.lost(partitions.clone());
             hand_back(consumer, &self.topic, &partitions);

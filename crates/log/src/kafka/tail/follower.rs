@@ -6,6 +6,9 @@
 //! is assigned, each time anew: where a topic is not there for a while, or may not be read, librdkafka forgets its
 //! partitions, and what it makes of them later has other queues.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::Ordering},

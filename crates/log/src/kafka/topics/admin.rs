@@ -38,14 +38,7 @@ impl Admin {
 
     /// Those of the topics that are there, with their settings.
     pub(super) fn find(&self, wanted: &[Wanted]) -> Result<FoundTopics, Error> {
-        let described = self.describe(wanted)?;
-        let mut found: FoundTopics = described
-            .into_iter()
-            .map(|(name, topic)| {
-                let native::Topic { id, partitions, replication, .. } = topic;
-                (name, Found { id, partitions, replication, ..Found::default() })
-            })
-            .collect();
+        let mut found = self.find_bare(wanted)?;
         for resource in self.requests.settings(found.keys())? {
             if let OwnedResourceSpecifier::Topic(name) = &resource.specifier
                 && let Some(topic) = found.get_mut(name)
@@ -57,6 +50,16 @@ impl Admin {
             Some((topic, _)) => Err(Error::Hidden { brokers: self.brokers(), topic: topic.clone() }),
             None => Ok(found),
         }
+    }
+
+    /// The same without settings.
+    pub(super) fn find_bare(&self, wanted: &[Wanted]) -> Result<FoundTopics, Error> {
+        let described = self.describe(wanted)?.into_iter();
+        let found = described.map(|(name, topic)| {
+            let native::Topic { id, partitions, replication, .. } = topic;
+            (name, Found { id, partitions, replication, ..Found::default() })
+        });
+        Ok(found.collect())
     }
 
     /// A topic that has, or once had, a record.

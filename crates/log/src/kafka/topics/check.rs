@@ -11,6 +11,18 @@ use super::{
 type Pair<'a> = (&'a Wanted, &'a Found);
 
 pub(super) fn check(wanted: &[Wanted], found: &FoundTopics, recorded: Option<&Recorded>) -> Checked {
+    let mut report = same_topics(wanted, found, recorded);
+    let pairs: Vec<Pair<'_>> = pairs(wanted, found).collect();
+    loses_what_is_kept(&pairs, &mut report);
+    loses_what_is_acknowledged(&pairs, &mut report);
+    let record_bytes = record_bytes(&pairs, &mut report);
+    let incarnations =
+        pairs.iter().map(|(wanted, found)| (wanted.topic.to_owned(), found.id.clone())).collect();
+    Checked { report, incarnations, record_bytes, batch_bytes: batch_bytes(found) }
+}
+
+/// Whether all are there, and are those of the installation: on that offsets rest.
+pub(super) fn same_topics(wanted: &[Wanted], found: &FoundTopics, recorded: Option<&Recorded>) -> Report {
     let mut report = Report::default();
     let missing: Vec<&Wanted> = wanted.iter().filter(|topic| !found.contains_key(&topic.name)).collect();
     if !missing.is_empty() {
@@ -20,9 +32,7 @@ pub(super) fn check(wanted: &[Wanted], found: &FoundTopics, recorded: Option<&Re
             format!("missing on Kafka: {missing}; `fanfare topics apply` creates what is missing"),
         );
     }
-    let pairs: Vec<Pair<'_>> =
-        wanted.iter().filter_map(|topic| found.get(&topic.name).map(|found| (topic, found))).collect();
-    for (wanted, found) in &pairs {
+    for (wanted, found) in pairs(wanted, found) {
         if let Some(line) = other_incarnation(wanted, found, recorded) {
             report.say(Level::Error, line);
         } else if let Some(line) = other_partitions(wanted, found, recorded) {
@@ -31,12 +41,11 @@ pub(super) fn check(wanted: &[Wanted], found: &FoundTopics, recorded: Option<&Re
             report.say(Level::Error, wrong_partitions(wanted, found));
         }
     }
-    loses_what_is_kept(&pairs, &mut report);
-    loses_what_is_acknowledged(&pairs, &mut report);
-    let record_bytes = record_bytes(&pairs, &mut report);
-    let incarnations =
-        pairs.iter().map(|(wanted, found)| (wanted.topic.to_owned(), found.id.clone())).collect();
-    Checked { report, incarnations, record_bytes, batch_bytes: batch_bytes(found) }
+    report
+}
+
+fn pairs<'a>(wanted: &'a [Wanted], found: &'a FoundTopics) -> impl Iterator<Item = Pair<'a>> {
+    wanted.iter().filter_map(|topic| found.get(&topic.name).map(|found| (topic, found)))
 }
 
 fn other_incarnation(wanted: &Wanted, found: &Found, recorded: Option<&Recorded>) -> Option<String> {
