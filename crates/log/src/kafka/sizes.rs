@@ -58,7 +58,7 @@ impl Sizes {
     }
 
     /// Refuses a record that its topic does not take, as far as is known. Waits while that is in doubt.
-    pub(super) async fn check(&self, topic: &str, size_bytes: usize) -> Result<(), AppendError> {
+    pub(super) async fn check(self: &Arc<Self>, topic: &str, size_bytes: usize) -> Result<(), AppendError> {
         if self.is_in_doubt(topic) {
             self.ask(topic).await;
         }
@@ -79,7 +79,7 @@ impl Sizes {
     }
 
     /// What a broker's refusal means for the one whose record it was.
-    pub(super) async fn judge(&self, topic: &str, size_bytes: usize) -> AppendError {
+    pub(super) async fn judge(self: &Arc<Self>, topic: &str, size_bytes: usize) -> AppendError {
         let Err(error) = self.check(topic, size_bytes).await else {
             let brokers = &self.options.brokers;
             let cause =
@@ -93,8 +93,15 @@ impl Sizes {
         self.known.read().limits.get(topic).copied().unwrap_or(limits::RECORD_BYTES)
     }
 
+    /// On a task of its own: whoever asks may be polled no more, and what he does instead may need the answer too.
+    async fn ask(self: &Arc<Self>, topic: &str) {
+        let (sizes, topic) = (Arc::clone(self), topic.to_owned());
+        // It fails when the runtime ends, and nobody is refused or taken any more.
+        let _ = tokio::spawn(async move { sizes.ask_in_turn(&topic).await }).await;
+    }
+
     /// Asks the brokers of all topics, if nobody else has done so meanwhile.
-    async fn ask(&self, topic: &str) {
+    async fn ask_in_turn(&self, topic: &str) {
         let _turn = self.asking.lock().await;
         if !self.is_in_doubt(topic) {
             return;
@@ -138,6 +145,8 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     const TOPIC: &str = "fanfare.messages";
@@ -165,6 +174,18 @@ mod tests {
         let sizes = sizes(1 << 30);
         assert_eq!(sizes.batch_bytes(), limits::BATCH_BYTES);
         assert!(sizes.check(TOPIC, limits::RECORD_BYTES + 1).await.is_err());
+    }
+
+    /// A router reads on, and appends, while the end of an append that was too large waits to be looked at again.
+    #[tokio::test]
+    async fn who_asked_and_does_something_else_holds_up_nobody() {
+        let sizes = sizes(100_000);
+        sizes.doubt(TOPIC);
+        let mut judged = std::pin::pin!(sizes.judge(TOPIC, 100_000));
+        assert!(judged.as_mut().now_or_never().is_none(), "the brokers are asked");
+        let checked = timeout(limits::ASK_SIZES * 5, sizes.check(TOPIC, 1_000)).await;
+        assert_eq!(checked, Ok(Ok(())));
+        assert!(!judged.await.is_retryable());
     }
 
     #[tokio::test]
