@@ -197,6 +197,7 @@ fn delivery(
             clock: Arc::clone(clock),
             entropy: Arc::clone(entropy),
             retention: settings.retention,
+            disable_after: settings.disable_after,
             in_flight: settings.in_flight,
             drain: limits::DRAIN,
             board: board.clone(),

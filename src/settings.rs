@@ -43,6 +43,7 @@ pub(crate) struct Settings {
     pub(crate) message_partitions: u32,
     pub(crate) delivery_partitions: u32,
     pub(crate) retention: Duration,
+    pub(crate) disable_after: Option<Duration>,
     pub(crate) body_bytes: usize,
     pub(crate) policy: Policy,
     pub(crate) in_flight: usize,
@@ -112,6 +113,11 @@ impl Options {
         );
         let hours = self.retention_hours.unwrap_or(168);
         ensure!((1..=24 * 365).contains(&hours), "retention_hours: {hours} is not between 1 and 8760");
+        let failing_hours = self.disable_after_hours.map_or(limits::DISABLE_AFTER, hours_of);
+        ensure!(
+            failing_hours <= hours_of(24 * 365),
+            "disable_after_hours: it is not between 0 (never) and 8760"
+        );
         let in_flight = self.in_flight.unwrap_or(limits::IN_FLIGHT);
         ensure!(
             (1..=limits::IN_FLIGHT).contains(&in_flight),
@@ -174,7 +180,8 @@ impl Options {
                 self.delivery_partitions,
                 if shared { KAFKA_DELIVERY_PARTITIONS } else { DELIVERY_PARTITIONS },
             )?,
-            retention: Duration::from_secs(u64::from(hours) * 3_600),
+            retention: hours_of(hours),
+            disable_after: Some(failing_hours).filter(|after| !after.is_zero()),
             body_bytes,
             policy: Policy { ordering: ordering(self.ordering.as_deref())?, ..Policy::default() },
             in_flight,
@@ -248,6 +255,10 @@ fn from_topic(
     fanfare_ingest::from_topic::Mapping::parse(&map)
         .map_err(|error| anyhow::anyhow!("from_topic_map: {error}"))?;
     Ok(Some(FromTopic { topic, map, dead_letters }))
+}
+
+fn hours_of(hours: u32) -> Duration {
+    Duration::from_hours(hours.into())
 }
 
 fn properties(given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {

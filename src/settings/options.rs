@@ -66,6 +66,9 @@ pub(crate) struct Options {
     /// Hours that messages are kept [default: 168].
     #[arg(long, env = "FANFARE_RETENTION_HOURS")]
     pub(crate) retention_hours: Option<u32>,
+    /// Hours after which an endpoint that never succeeds is disabled; 0: never [default: 120].
+    #[arg(long, env = "FANFARE_DISABLE_AFTER_HOURS")]
+    pub(crate) disable_after_hours: Option<u32>,
     /// Largest request body in bytes [default: 1048576; at most 10485760].
     #[arg(long, env = "FANFARE_BODY_BYTES")]
     pub(crate) body_bytes: Option<usize>,
@@ -116,6 +119,7 @@ impl Options {
             message_partitions: self.message_partitions.or(file.message_partitions),
             delivery_partitions: self.delivery_partitions.or(file.delivery_partitions),
             retention_hours: self.retention_hours.or(file.retention_hours),
+            disable_after_hours: self.disable_after_hours.or(file.disable_after_hours),
             body_bytes: self.body_bytes.or(file.body_bytes),
             ordering: self.ordering.or(file.ordering),
             in_flight: self.in_flight.or(file.in_flight),

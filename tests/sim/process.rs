@@ -143,6 +143,7 @@ impl Surroundings {
                 clock: Arc::clone(&clock),
                 entropy: Arc::clone(&entropy),
                 retention: limits::RETENTION,
+                disable_after: Some(limits::DISABLE_AFTER),
                 in_flight: 64,
                 drain: limits::DRAIN,
                 board: fanfare_delivery::load::Board::in_memory(),

@@ -179,7 +179,7 @@ pub const PARK_AFTER_SECS_MIN: u32 = 1;
 pub const PARK_AFTER_SECS_MAX: u32 = 7 * 24 * 3_600;
 /// Messages after a failing head that are tried to learn whether the endpoint is alive.
 pub const POISON_SEARCH: usize = 8;
-/// An endpoint that failed for this long without one success is disabled.
+/// An endpoint that failed for this long without one success is disabled, unless the process was told another time.
 pub const DISABLE_AFTER: Duration = Duration::from_hours(120);
 
 // Circuit.

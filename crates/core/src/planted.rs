@@ -73,7 +73,7 @@ pub enum Fault {
 
 impl Fault {
     /// What the simulation finds.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::NoFsync,
         Self::FailedFsyncTrusted,
         Self::TablesAheadOfJournal,
@@ -99,6 +99,7 @@ impl Fault {
         Self::RetriesForgotten,
         Self::StrictRunsAhead,
         Self::ParkedWithoutProof,
+        Self::ClaimsAheadOfPosition,
     ];
 
     /// What processes on Kafka show, each on a course that leads to it.

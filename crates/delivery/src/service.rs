@@ -28,6 +28,8 @@ pub struct Options {
     pub entropy: Arc<dyn Entropy>,
     /// Messages are kept this long; at 90 % of it what is unsettled becomes a dead letter.
     pub retention: Duration,
+    /// An endpoint that fails for longer, without one success, is disabled; `None`: never.
+    pub disable_after: Option<Duration>,
     /// Deliveries in flight at once, over all partitions.
     pub in_flight: usize,
     /// How long a partition that is given up may finish what is in flight.

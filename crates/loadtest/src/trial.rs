@@ -213,14 +213,14 @@ impl Stage {
         }
     }
 
-    /// Publishes and watches the server's memory; gives the most that it was, in MiB.
+    /// Publishes and watches the server's memory; gives the most that it was, in MB.
     pub async fn publish(&self, options: publisher::Options) -> anyhow::Result<(Published, f64)> {
         let mut publishing = tokio::spawn(Publisher::start(options).finish());
-        let mut most = self.resident_mib();
+        let mut most = self.resident_mb();
         loop {
             tokio::select! {
                 published = &mut publishing => return Ok((published?, most)),
-                () = sleep(LOOK_EVERY) => most = most.max(self.resident_mib()),
+                () = sleep(LOOK_EVERY) => most = most.max(self.resident_mb()),
             }
         }
     }
@@ -235,7 +235,7 @@ impl Stage {
     /// most memory that was seen meanwhile.
     pub async fn delivered(&self, count: u64, patience: Duration) -> anyhow::Result<(bool, f64)> {
         let deadline = Instant::now() + patience;
-        let mut most = self.resident_mib();
+        let mut most = self.resident_mb();
         loop {
             if self.counters().await?.delivered >= count {
                 return Ok((true, most));
@@ -244,7 +244,7 @@ impl Stage {
                 return Ok((false, most));
             }
             sleep(LOOK_EVERY).await;
-            most = most.max(self.resident_mib());
+            most = most.max(self.resident_mb());
         }
     }
 
@@ -257,14 +257,14 @@ impl Stage {
         self.receiver.call::<(), _>(Method::GET, &format!("/report{}", query.to_text()), None).await
     }
 
-    pub fn resident_mib(&self) -> f64 {
-        mib(self.broker.usage().resident_bytes)
+    pub fn resident_mb(&self) -> f64 {
+        mb(self.broker.usage().resident_bytes)
     }
 
     /// Memory after some seconds without load.
-    pub async fn settled_mib(&self) -> f64 {
+    pub async fn settled_mb(&self) -> f64 {
         sleep(SETTLE).await;
-        self.resident_mib()
+        self.resident_mb()
     }
 
     pub fn token(&self) -> &str {
@@ -305,8 +305,8 @@ async fn change_listeners(
 }
 
 #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
+fn mb(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
 }
 
 #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]

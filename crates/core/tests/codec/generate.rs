@@ -5,8 +5,8 @@ use std::{ops::Range, time::Duration};
 use bytes::Bytes;
 use fanfare_core::{
     ApplicationId, Attempt, AttemptError, AttemptRecord, ClaimEntry, Content, Delivery, EndpointNumber, Fact,
-    Fingerprint, Identity, Message, MessageId, Offset, OrganizationId, Outcome, Partition, RouterCheckpoint,
-    Settlement, Source, Timestamp, Trigger, WorkerCheckpoint,
+    Fingerprint, Identity, Message, MessageId, Offset, OrganizationId, Outcome, Partition, Redacted,
+    RouterCheckpoint, Settlement, Source, Timestamp, Trigger, WorkerCheckpoint,
     lane::HeldBy,
     load::{Capacity, Limit, PartitionLoad, Rate},
 };
@@ -41,6 +41,10 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
             due_of,
         }
     })
+}
+
+pub(crate) fn redacted() -> impl Strategy<Value = Redacted> {
+    (offset(), message_id(), timestamp()).prop_map(|(offset, id, at)| Redacted { offset, id, at })
 }
 
 pub(crate) fn delivery() -> impl Strategy<Value = Delivery> {

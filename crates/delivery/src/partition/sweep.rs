@@ -163,8 +163,9 @@ impl<T: Transport> Worker<T> {
         for number in numbers {
             let slot = &self.slots[&number];
             let (failing, held) = (slot.lane.failing_since(), slot.lane.is_held());
-            if failing.is_some_and(|since| now.since(since) > limits::DISABLE_AFTER) {
-                self.disable(number, "every attempt failed for five days");
+            let after = self.shared.options.disable_after;
+            if after.is_some_and(|after| failing.is_some_and(|since| now.since(since) > after)) {
+                self.disable(number, "every attempt failed for too long");
             }
             if !changed && !held {
                 continue;

@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn one_missed_promise_is_enough_and_is_named() {
         let mut checks = Checks::default();
-        checks.at_most("memory", 49.96, 50.0, "MiB");
+        checks.at_most("memory", 49.96, 50.0, "MB");
         checks.at_least("throughput", 90.0, 90.0, "%");
         checks.note("rate", "12/s".to_owned());
         assert!(checks.hold() && !checks.text().contains("MISSED"));

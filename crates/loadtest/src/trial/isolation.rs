@@ -71,7 +71,7 @@ const THROUGHPUT_SHARE: f64 = 0.9;
 const ONE_PERCENT_SHARE: f64 = 0.95;
 const P99_FACTOR: f64 = 1.2;
 const P99_MS: f64 = 1.5;
-const GROWTH_MIB: f64 = 30.0;
+const GROWTH_MB: f64 = 30.0;
 const ALL: [Kind; 12] = [
     Kind::SlowError,
     Kind::Silent,
@@ -93,7 +93,7 @@ struct Run {
     per_second: f64,
     p50_ms: f64,
     p99_ms: f64,
-    resident_mib: f64,
+    resident_mb: f64,
     stray: u64,
     clean: bool,
 }
@@ -140,8 +140,8 @@ async fn compare(
         let good = measure(programs, options, &[], kind, rate).await?;
         let bad = measure(programs, options, &bad_of(kind), kind, rate).await?;
         let text = |run: &Run| {
-            let Run { per_second, p50_ms, p99_ms, resident_mib, .. } = run;
-            format!("{per_second:.0}/s, p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms, {resident_mib:.0} MiB")
+            let Run { per_second, p50_ms, p99_ms, resident_mb, .. } = run;
+            format!("{per_second:.0}/s, p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms, {resident_mb:.0} MB")
         };
         tell(&format!("{name}, pair {number}: good {}; bad {}", text(&good), text(&bad)));
         pairs.push((good, bad));
@@ -159,8 +159,8 @@ async fn compare(
         let allowed = format!("≤ {:.2} ms", (good * P99_FACTOR).max(good + P99_MS));
         checks.add(format!("{name}: p99"), measured, allowed, above <= 0.0);
     }
-    let growth = median_of(|(good, bad)| bad.resident_mib - good.resident_mib);
-    checks.at_most(format!("{name}: memory"), growth, GROWTH_MIB, "MiB");
+    let growth = median_of(|(good, bad)| bad.resident_mb - good.resident_mb);
+    checks.at_most(format!("{name}: memory"), growth, GROWTH_MB, "MB");
     let stray: u64 = pairs.iter().map(|(_, bad)| bad.stray).sum();
     checks.add(format!("{name}: others contacted"), stray.to_string(), "0", stray == 0);
     let clean = pairs.iter().all(|(good, bad)| good.clean && bad.clean);
@@ -219,10 +219,10 @@ async fn measure(
     stage.receiver.call::<(), ()>(Method::POST, "/reset", None).await?;
     let before = delivered(&stage.report(good.clone(), false).await?);
     let began = Instant::now();
-    let mut resident_mib = stage.resident_mib();
+    let mut resident_mb = stage.resident_mb();
     while began.elapsed().as_secs_f64() < time {
         sleep(LOOK_EVERY).await;
-        resident_mib = resident_mib.max(stage.resident_mib());
+        resident_mb = resident_mb.max(stage.resident_mb());
     }
     let report = stage.report(good.clone(), false).await?;
     let per_second = as_f64(delivered(&report) - before) / began.elapsed().as_secs_f64();
@@ -231,7 +231,7 @@ async fn measure(
     let deadline = Instant::now() + Duration::from_secs_f64(30.0 + 2.0 * time);
     while Instant::now() < deadline && delivered(&stage.report(good.clone(), false).await?) < expected {
         sleep(LOOK_EVERY).await;
-        resident_mib = resident_mib.max(stage.resident_mib());
+        resident_mb = resident_mb.max(stage.resident_mb());
     }
     let whole = stage.report(good, true).await?;
     let verdict = judge(&published.accepted, &whole);
@@ -240,7 +240,7 @@ async fn measure(
         per_second,
         p50_ms: Duration::from_micros(report.latency.p50_us).as_secs_f64() * 1e3,
         p99_ms: Duration::from_micros(report.latency.p99_us).as_secs_f64() * 1e3,
-        resident_mib,
+        resident_mb,
         stray: whole.stray,
         clean: verdict.is_clean() && verdict.delivered >= expected && published.counts.accepted > 0,
     })

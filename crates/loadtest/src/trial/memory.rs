@@ -51,11 +51,11 @@ pub struct Options {
     pub fan_out: usize,
 }
 
-const PARKED_MIB: f64 = 50.0;
+const PARKED_MB: f64 = 50.0;
 const FIRST_DELIVERY_SECS: f64 = 3.0;
-const MANY_DEAD_MIB: f64 = 150.0;
-const IDLE_MIB: f64 = 150.0;
-const LARGE_MIB: f64 = 400.0;
+const MANY_DEAD_MB: f64 = 150.0;
+const IDLE_MB: f64 = 150.0;
+const LARGE_MB: f64 = 400.0;
 const LARGE_BODY_BYTES: usize = 10 << 20;
 /// A probe comes at most so long after healing.
 const FOUND_SECS: f64 = 75.0;
@@ -102,18 +102,18 @@ async fn parked(programs: &Programs, messages: u64, tell: &mut impl FnMut(&str))
     let one_partition = ["--delivery-partitions", "1", "--message-partitions", "1"];
     let mut stage = Stage::start(programs, &one_partition).await?;
     let dead = EndpointPlan { refuses: true, ..EndpointPlan::of(DEAD) };
-    let empty = stage.settled_mib().await;
+    let empty = stage.settled_mb().await;
     stage.set_up(4, &[dead, EndpointPlan::of(WELL), EndpointPlan::of(OTHER)]).await?;
     let warm_up = (messages / WARM_UP_SHARE).max(1);
     let (nobody, _) = stage.publish(stage.publishing(NOBODY, warm_up)).await?;
     let (well, _) = stage.publish(stage.publishing(WELL, warm_up)).await?;
     stage.delivered(well.counts.accepted, Duration::from_mins(5)).await?;
-    let idle = stage.settled_mib().await;
-    checks.note("resident, empty and after warming up", format!("{empty:.1}, {idle:.1} MiB"));
+    let idle = stage.settled_mb().await;
+    checks.note("resident, empty and after warming up", format!("{empty:.1}, {idle:.1} MB"));
     tell(&format!("warmed up with {} messages to nobody: {}", nobody.counts.accepted, rate(&nobody)));
 
     let (published, peak) = stage.publish(stage.publishing(DEAD, messages)).await?;
-    let parked = stage.settled_mib().await;
+    let parked = stage.settled_mb().await;
     tell(&format!("published: {}", rate(&published)));
     let accepted = published.counts.accepted;
     checks.add(
@@ -122,8 +122,8 @@ async fn parked(programs: &Programs, messages: u64, tell: &mut impl FnMut(&str))
         format!("= {messages}"),
         accepted == messages,
     );
-    checks.note("growth at most while publishing", format!("{:.1} MiB", peak - idle));
-    checks.at_most(format!("growth by {messages} parked messages"), parked - idle, PARKED_MIB, "MiB");
+    checks.note("growth at most while publishing", format!("{:.1} MB", peak - idle));
+    checks.at_most(format!("growth by {messages} parked messages"), parked - idle, PARKED_MB, "MB");
 
     let started = stage.restart().await?;
     checks.note("listening again after kill -9", format!("{:.2} s", started.elapsed().as_secs_f64()));
@@ -132,8 +132,8 @@ async fn parked(programs: &Programs, messages: u64, tell: &mut impl FnMut(&str))
     let (came, _) = stage.delivered(expected, Duration::from_mins(1)).await?;
     let took = if came { started.elapsed().as_secs_f64() } else { f64::INFINITY };
     checks.at_most("new message to another endpoint, from process start", took, FIRST_DELIVERY_SECS, "s");
-    let restarted = stage.settled_mib().await;
-    checks.note("resident after the restart", format!("{restarted:.1} MiB"));
+    let restarted = stage.settled_mb().await;
+    checks.note("resident after the restart", format!("{restarted:.1} MB"));
 
     stage.heal().await?;
     let healed = Instant::now();
@@ -145,7 +145,7 @@ async fn parked(programs: &Programs, messages: u64, tell: &mut impl FnMut(&str))
     let (all, peak) = stage.delivered(expected + accepted, patience).await?;
     let per_second = as_f64(accepted) / found.elapsed().as_secs_f64();
     checks.note("catching up", format!("{per_second:.0}/s"));
-    checks.at_most("growth while catching up", peak - idle, PARKED_MIB, "MiB");
+    checks.at_most("growth while catching up", peak - idle, PARKED_MB, "MB");
     let report = stage.report(vec![0], true).await?;
     let verdict = judge(&published.accepted, &with_application_0(report));
     let right = all && verdict.is_clean();
@@ -173,10 +173,10 @@ async fn many_dead(programs: &Programs, endpoints: usize, messages: u64) -> anyh
     let plans = vec![EndpointPlan { refuses: true, ..EndpointPlan::of(DEAD) }; endpoints];
     stage.set_up(2, &plans).await?;
     stage.publish(stage.publishing(NOBODY, messages)).await?;
-    let idle = stage.settled_mib().await;
+    let idle = stage.settled_mb().await;
     let (published, peak) = stage.publish(stage.publishing(DEAD, messages)).await?;
     tokio::time::sleep(PROBED).await;
-    let parked = stage.settled_mib().await;
+    let parked = stage.settled_mb().await;
     let accepted = published.counts.accepted;
     checks.add(
         "accepted for dead endpoints",
@@ -184,17 +184,17 @@ async fn many_dead(programs: &Programs, endpoints: usize, messages: u64) -> anyh
         format!("= {messages}"),
         accepted == messages,
     );
-    checks.note("growth at most while publishing", format!("{:.1} MiB", peak - idle));
+    checks.note("growth at most while publishing", format!("{:.1} MB", peak - idle));
     checks.at_most(
         format!("growth by {endpoints} dead endpoints × {messages}"),
         parked - idle,
-        MANY_DEAD_MIB,
-        "MiB",
+        MANY_DEAD_MB,
+        "MB",
     );
     let started = stage.restart().await?;
     checks.note("listening again after kill -9", format!("{:.2} s", started.elapsed().as_secs_f64()));
-    let restarted = stage.settled_mib().await;
-    checks.at_most("the same after kill -9", restarted - idle, MANY_DEAD_MIB, "MiB");
+    let restarted = stage.settled_mb().await;
+    checks.at_most("the same after kill -9", restarted - idle, MANY_DEAD_MB, "MB");
     stage.stop().await?;
     Ok(checks)
 }
@@ -202,7 +202,7 @@ async fn many_dead(programs: &Programs, endpoints: usize, messages: u64) -> anyh
 async fn idle(programs: &Programs, endpoints: usize) -> anyhow::Result<Checks> {
     let mut checks = Checks::default();
     let mut stage = Stage::start(programs, &[]).await?;
-    let before = stage.resident_mib();
+    let before = stage.resident_mb();
     stage.set_up(endpoints.div_ceil(ENDPOINTS_PER_APPLICATION), &[]).await?;
     let began = Instant::now();
     let body = |number: usize| {
@@ -213,13 +213,13 @@ async fn idle(programs: &Programs, endpoints: usize) -> anyhow::Result<Checks> {
     let created = stage.create((0..endpoints).map(body).collect()).await?.len();
     let per_second = as_f64(created as u64) / began.elapsed().as_secs_f64();
     checks.note("created", format!("{created}, {per_second:.0}/s"));
-    let resident = stage.settled_mib().await;
-    checks.note("empty server", format!("{before:.1} MiB"));
-    checks.at_most(format!("resident with {endpoints} idle endpoints"), resident, IDLE_MIB, "MiB");
+    let resident = stage.settled_mb().await;
+    checks.note("empty server", format!("{before:.1} MB"));
+    checks.at_most(format!("resident with {endpoints} idle endpoints"), resident, IDLE_MB, "MB");
     let started = stage.restart().await?;
     checks.note("listening again after kill -9", format!("{:.2} s", started.elapsed().as_secs_f64()));
-    let resident = stage.settled_mib().await;
-    checks.at_most("the same after kill -9", resident, IDLE_MIB, "MiB");
+    let resident = stage.settled_mb().await;
+    checks.at_most("the same after kill -9", resident, IDLE_MB, "MB");
     stage.stop().await?;
     Ok(checks)
 }
@@ -233,7 +233,7 @@ async fn large(programs: &Programs, options: &Options, latency_ms: u64) -> anyho
     let well = EndpointPlan { behaviour: behaviour.clone(), fields: fields.clone(), ..EndpointPlan::of(1) };
     stage.set_up(2, &vec![well; options.fan_out]).await?;
     stage.publish(stage.publishing(NOBODY, 1_000)).await?;
-    let idle = stage.settled_mib().await;
+    let idle = stage.settled_mb().await;
     let publishing = publisher::Options {
         connections: 4,
         // Beside the payload a request holds its event type.
@@ -262,7 +262,7 @@ async fn large(programs: &Programs, options: &Options, latency_ms: u64) -> anyho
     );
     let growth = peak_in.max(peak_out) - idle;
     let what = format!("growth by 10 MB × {} endpoints, {latency_ms} ms", options.fan_out);
-    checks.at_most(what, growth, LARGE_MIB, "MiB");
+    checks.at_most(what, growth, LARGE_MB, "MB");
     stage.stop().await?;
     Ok(checks)
 }

@@ -48,7 +48,7 @@ pub struct Options {
 
 const ANSWER_SECS: f64 = 5.0;
 const HEALTH_SECS: f64 = 1.0;
-const RESIDENT_MIB: f64 = 400.0;
+const RESIDENT_MB: f64 = 400.0;
 const BACK_AFTER: Duration = Duration::from_secs(10);
 /// Of what the twin does in the same seconds.
 const BACK_SHARE: f64 = 0.8;
@@ -137,13 +137,13 @@ pub async fn run(
         all && verdict.is_clean(),
     );
     checks.note("delivered after", format!("{drained:.0} s"));
-    checks.at_most("resident at most", most_in.max(most_out), RESIDENT_MIB, "MiB");
+    checks.at_most("resident at most", most_in.max(most_out), RESIDENT_MB, "MB");
     stage.stop().await?;
     twin.stop().await?;
     Ok(checks)
 }
 
-/// The crowd publishes; gives what it saw, the slowest answer to a health check, and the most memory, in MiB.
+/// The crowd publishes; gives what it saw, the slowest answer to a health check, and the most memory, in MB.
 async fn overload(stage: &Stage, options: &Options) -> anyhow::Result<(Crowd, Duration, f64)> {
     let mut arguments =
         ["publish", "--json", "--server", stage.url(), "--token", stage.token()].map(str::to_owned).to_vec();
@@ -168,11 +168,11 @@ async fn overload(stage: &Stage, options: &Options) -> anyhow::Result<(Crowd, Du
             sleep(HEALTH_EVERY).await;
         }
     });
-    let mut most = stage.resident_mib();
+    let mut most = stage.resident_mb();
     let output = loop {
         tokio::select! {
             output = &mut publishing => break output??,
-            () = sleep(LOOK_EVERY) => most = most.max(stage.resident_mib()),
+            () = sleep(LOOK_EVERY) => most = most.max(stage.resident_mb()),
         }
     };
     health.abort();
