@@ -31,6 +31,7 @@ const ONE_ENGINE: &[(&str, &str)] = &[
     ("command_line::the_demo", "the demo is on the embedded engine"),
     ("official", "what a signature covers does not depend on the log"),
     ("options", "options against the configuration, before a log is opened"),
+    ("told::pages", "pages against sources"),
     ("engines", "this list"),
     ("support", "what the tests stand on"),
     ("kill::judge", "what the tests stand on"),

@@ -7,6 +7,7 @@ mod support;
 
 mod bad_input;
 mod command_line;
+mod endpoint_ends;
 mod engines;
 mod first_message;
 mod from_topic;
@@ -20,4 +21,5 @@ mod operator;
 mod options;
 mod scaling;
 mod secure_kafka;
+mod told;
 mod topics_on_kafka;

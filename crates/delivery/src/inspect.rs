@@ -1,8 +1,9 @@
 //! Looks at a partition without owning it: the same fold as a takeover (`recover`), but nothing is claimed, sent or
 //! written. Works on any log, also on one opened for reading only beside the process that writes.
 //!
-//! What is not in the log cannot be seen: which requests are in flight, and the circuit. That a circuit is open is
-//! concluded from the last attempt where that tells it at once.
+//! What is not in the log cannot be seen: which requests are in flight, and the circuit. A circuit is shown as the next
+//! owner would have it: open where every attempt since the last success failed
+//! ([`Lane::resume`](fanfare_core::lane::Lane::resume)).
 //!
 //! Memory is bounded by the lanes, as in the worker, and by [`Query`].
 
@@ -15,8 +16,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque, hash_map:
 use bytes::Bytes;
 use fanfare_control::View;
 use fanfare_core::{
-    Attempt, AttemptError, Delivery, EndpointNumber, Fact, Intake, MessageId, Offset, Ordering, Outcome,
-    Partition, Policy, Settlement, Timestamp, WorkerCheckpoint, lane::HeldBy, limits,
+    Attempt, Delivery, EndpointNumber, Fact, Intake, MessageId, Offset, Ordering, Outcome, Partition, Policy,
+    Settlement, Timestamp, WorkerCheckpoint, lane::HeldBy, limits,
 };
 use fanfare_log::{Log, Topic};
 
@@ -130,10 +131,11 @@ pub async fn partition(
         history.dead_letter_count += conflicts.count;
         history.dead_letters.extend(conflicts.letters);
     }
-    let lanes = recovered
-        .slots
-        .iter()
-        .map(|(&number, slot)| (number, LaneState::of(slot, history.attempts.get(&number), query)));
+    let lanes = recovered.slots.iter_mut().map(|(&number, slot)| {
+        // When it would be probed is of no interest.
+        slot.lane.resume(query.now, 0);
+        (number, LaneState::of(slot, history.attempts.get(&number), query))
+    });
     let lanes: BTreeMap<_, _> = lanes.collect();
     let mut dead_letters: Vec<DeadLetter> = history.dead_letters.into();
     dead_letters.sort_by_key(|letter| (letter.at, letter.offset));
@@ -210,8 +212,6 @@ fn show(slot: &mut Slot, offset: Offset) {
 impl LaneState {
     fn of(slot: &Slot, attempts: Option<&VecDeque<Attempt>>, query: &Query) -> Self {
         let lane = &slot.lane;
-        let last = attempts.and_then(VecDeque::back);
-        let unreachable = last.is_some_and(|attempt| attempt.error.is_some_and(opens_circuit));
         // What a failure was told, rather than when a search for proof of life might begin.
         let told: HashMap<Offset, Timestamp> =
             attempts.into_iter().flatten().filter_map(|it| Some((it.offset, it.due?))).collect();
@@ -228,20 +228,10 @@ impl LaneState {
             behind: slot.above,
             retries: retries.collect(),
             retry_count: lane.retries().count() as u64,
-            held_by: match lane.held_by() {
-                Some(HeldBy::Paused) => Some(HeldBy::Paused),
-                _ if unreachable && lane.unsettled() > 0 => Some(HeldBy::Circuit),
-                held_by => held_by,
-            },
+            held_by: lane.held_by(),
             failing_since: lane.failing_since(),
         }
     }
-}
-
-/// Whether one such failure is enough to take the endpoint for dead.
-fn opens_circuit(error: AttemptError) -> bool {
-    use AttemptError as E;
-    matches!(error, E::Connect | E::Tls | E::Dns | E::AddressRefused)
 }
 
 /// What the kept part of `attempts` tells.

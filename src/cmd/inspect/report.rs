@@ -351,7 +351,11 @@ fn held(
     });
     let because = match held_by {
         HeldBy::Ordering => format!("the messages after it wait in order: {failed}, {due}"),
-        HeldBy::Circuit => format!("the endpoint cannot be reached, it is probed now and then: {failed}"),
+        // What had failed may have run out of its schedule since.
+        HeldBy::Circuit if failed.is_empty() => {
+            "the endpoint takes nothing now, it is probed now and then".to_owned()
+        }
+        HeldBy::Circuit => format!("the endpoint takes nothing now, it is probed now and then: {failed}"),
         HeldBy::Retry => format!("all that is left failed before: {failed}, {due}"),
         HeldBy::Paused => "the endpoint is paused".to_owned(),
         HeldBy::Window => "as much is in flight as may be".to_owned(),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Entry, Lane, OffsetSet, STRICT_KEY, outcome::micros, sequence::State};
 use crate::{
-    Attempt, Fact, Offset, Ordering, Outcome, Policy, Timestamp,
+    Attempt, Fact, Offset, Ordering, Outcome, Policy, Settlement, Timestamp,
     codec::{Malformed, Reader, Writer},
     planted::{Fault, planted},
 };
@@ -28,7 +28,12 @@ impl Lane {
                 Outcome::Failed => self.apply_failure(attempt, now),
             },
             Fact::Settled { offset, .. } => self.settle(*offset),
-            Fact::SettledRange { from, to, .. } => self.settle_range(*from, *to),
+            Fact::SettledRange { from, to, reason, .. } => {
+                if *reason == Settlement::Cancelled {
+                    self.failing_since = None;
+                }
+                self.settle_range(*from, *to);
+            }
         }
     }
 

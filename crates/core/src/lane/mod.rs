@@ -349,8 +349,12 @@ impl Lane {
         &self.policy
     }
 
-    /// Stops (`true`) or resumes all sending, without its time counting against deadlines.
+    /// Stops (`true`) or resumes all sending, without its time counting against deadlines. How long the endpoint failed
+    /// before it was stopped is forgotten.
     pub fn hold(&mut self, hold: bool, now: Timestamp) {
+        if !hold {
+            self.failing_since = None;
+        }
         self.used_micros = self.used_at(now);
         self.running_since = (!hold).then_some(now);
     }
@@ -391,9 +395,11 @@ impl Lane {
         self.unsettled_set().iter().collect()
     }
 
-    /// Ends everything unsettled below `to`, and all that is not yet looked at below it. What is in flight ends
-    /// by itself and changes nothing any more. Says from where the range begins, if it is not empty.
+    /// Ends everything unsettled below `to`, and all that is not yet looked at below it, because the endpoint was
+    /// ended. What is in flight ends by itself and changes nothing any more. How long it failed is forgotten: should it
+    /// be enabled again, it begins anew. Says from where the range begins, if it is not empty.
     pub fn settle_below(&mut self, to: Offset) -> Option<(Offset, Offset)> {
+        self.failing_since = None;
         let from = self.cursor();
         if from >= to {
             return None;

@@ -373,6 +373,29 @@ fn cancelling_settles_all_below_and_ignores_what_was_in_flight() {
     }
 }
 
+/// Or the endpoint would be disabled again as soon as somebody enables it.
+#[test]
+fn how_long_an_endpoint_failed_is_forgotten_when_it_is_ended() {
+    let mut world = World::new(policy(Ordering::Strict), |_, _, _| BAD);
+    world.publish(0);
+    world.run_for(SECOND * 5);
+    assert!(world.lane.failing_since().is_some());
+    let mut successor = world.lane.clone();
+    let (from, to) = world.lane.settle_below(Offset(1)).unwrap();
+    assert_eq!(world.lane.failing_since(), None);
+    let (reason, at) = (Settlement::Cancelled, world.now);
+    successor.apply(&Fact::SettledRange { endpoint: EndpointNumber(0), from, to, reason, at }, world.now);
+    assert_eq!(successor.failing_since(), None);
+
+    // What was in flight then may fail yet.
+    world.publish(0);
+    world.run_for(SECOND * 5);
+    world.lane.hold(true, world.now);
+    assert!(world.lane.failing_since().is_some());
+    world.lane.hold(false, world.now);
+    assert_eq!(world.lane.failing_since(), None);
+}
+
 #[test]
 fn changing_the_ordering_loses_nothing() {
     let mut world = World::new(policy(Ordering::Unordered), |offset, number, _| {

@@ -6,7 +6,7 @@ use fanfare_control::{
     ApplicationSettings, Control, EndpointSettings, MainSecret, Options, View, default_organization,
 };
 use fanfare_core::{
-    ApplicationId, AttemptRecord, Content, Fingerprint, Identity, Message, Source, SystemClock,
+    ApplicationId, AttemptError, AttemptRecord, Content, Fingerprint, Identity, Message, Source, SystemClock,
     SystemEntropy, Trigger, signature::SigningKey,
 };
 use fanfare_log::{
@@ -109,6 +109,14 @@ impl World {
         })
     }
 
+    /// An answer that is no 2xx.
+    fn answered(&self, offset: Offset, number: u32, status: u16) -> Fact {
+        match self.attempted(offset, number, Some(AttemptError::Status)) {
+            Fact::Attempted(attempt) => Fact::Attempted(Attempt { status, ..attempt }),
+            fact => fact,
+        }
+    }
+
     fn rejected(&self, offset: Offset, at_secs: i64) -> Fact {
         let (endpoint, reason) = (self.endpoint, Settlement::Rejected);
         Fact::Settled { endpoint, offset, reason, at: Timestamp::from_secs(at_secs) }
@@ -157,7 +165,7 @@ async fn a_lane_is_what_its_records_and_facts_make_it() {
     let state = world.look(10, 10).await;
     let lane = &state.lanes[&world.endpoint];
     assert_eq!((lane.cursor, lane.pending, lane.behind), (offsets[1], 3, 0));
-    assert_eq!((lane.next, lane.held_by), (state.tail, Some(HeldBy::Ordering)));
+    assert_eq!((lane.next, lane.held_by), (state.tail, Some(HeldBy::Circuit)));
     let retry = Retry { offset: offsets[1], attempts: 1, due: Timestamp::from_secs(6) };
     assert_eq!((lane.retries.as_slice(), lane.retry_count), ([retry].as_slice(), 1));
     assert_eq!(state.messages[&offsets[1]], id(1));
@@ -165,9 +173,47 @@ async fn a_lane_is_what_its_records_and_facts_make_it() {
 
     world.tell(epoch, vec![world.attempted(offsets[1], 2, Some(AttemptError::Connect))]).await;
     let state = world.look(1, 10).await;
-    assert_eq!(state.lanes[&world.endpoint].held_by, Some(HeldBy::Circuit));
     let attempts: Vec<u32> = state.attempts[&world.endpoint].iter().map(|it| it.number).collect();
     assert_eq!(attempts, [2], "no more than were asked for");
+}
+
+/// As the next owner would take it, whatever the failures were, and however few attempts are asked for.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_takes_nothing_is_held_by_its_circuit() {
+    let world = World::new().await;
+    let epoch = world.claim().await;
+    let offsets = world.route_all(4).await;
+    let held_by = async |attempts: usize| {
+        let state = world.look(attempts, 10).await;
+        let lane = &state.lanes[&world.endpoint];
+        (lane.held_by, lane.failing_since)
+    };
+    assert_eq!(held_by(10).await, (None, None));
+    world.tell(epoch, vec![world.attempted(offsets[0], 1, None)]).await;
+    assert_eq!(held_by(10).await, (None, None));
+
+    let fails = [
+        world.answered(offsets[1], 2, 500),
+        world.answered(offsets[1], 3, 429),
+        world.answered(offsets[1], 4, 503),
+        world.attempted(offsets[1], 5, Some(AttemptError::Timeout)),
+        world.attempted(offsets[1], 6, Some(AttemptError::Connect)),
+    ];
+    for fact in fails {
+        world.tell(epoch, vec![fact.clone()]).await;
+        let since = Some(Timestamp::from_secs(2));
+        assert_eq!(held_by(10).await, (Some(HeldBy::Circuit), since), "{fact:?}");
+        assert_eq!(held_by(0).await, (Some(HeldBy::Circuit), since), "no attempts shown: {fact:?}");
+    }
+
+    // In a search for proof of life a message behind it goes through: it is the message, not the endpoint.
+    world.tell(epoch, vec![world.attempted(offsets[2], 7, None)]).await;
+    assert_eq!(held_by(10).await, (Some(HeldBy::Ordering), None));
+    world.tell(epoch, vec![world.rejected(offsets[1], 8), world.answered(offsets[3], 9, 500)]).await;
+    let since = Some(Timestamp::from_secs(9));
+    assert_eq!(held_by(10).await, (Some(HeldBy::Circuit), since));
+    world.tell(epoch, vec![world.attempted(offsets[3], 10, None)]).await;
+    assert_eq!(held_by(10).await, (None, None), "nothing waits");
 }
 
 #[tokio::test(start_paused = true)]

@@ -164,7 +164,9 @@ impl<T: Transport> Worker<T> {
             let slot = &self.slots[&number];
             let (failing, held) = (slot.lane.failing_since(), slot.lane.is_held());
             let after = self.shared.options.disable_after;
-            if after.is_some_and(|after| failing.is_some_and(|since| now.since(since) > after)) {
+            let is_over = |since| after.is_some_and(|after| now.since(since) > after);
+            // One that is stopped cannot succeed.
+            if !held && failing.is_some_and(is_over) {
                 self.disable(number, "every attempt failed for too long");
             }
             if !changed && !held {
@@ -190,14 +192,20 @@ impl<T: Transport> Worker<T> {
 
     /// What is pending for an endpoint that is disabled or deleted is cancelled by one record.
     fn cancel(&mut self, number: EndpointNumber) {
+        let now = self.steady.now();
         let Some(slot) = self.slots.get_mut(&number) else { return };
+        if !slot.lane.is_held() {
+            slot.lane.hold(true, now);
+        }
         self.behind.remove(&(slot.lane.next(), number));
         slot.forget_target();
         let backlog = slot.backlog();
         slot.behind = false;
         slot.above = 0;
-        slot.dirty = true;
-        if let Some((from, to)) = slot.lane.settle_below(self.tail) {
+        slot.dirty |= backlog > 0 || slot.lane.failing_since().is_some();
+        if let Some((from, to)) = slot.lane.settle_below(self.tail)
+            && backlog > 0
+        {
             self.facts.push(Fact::SettledRange {
                 endpoint: number,
                 from,
