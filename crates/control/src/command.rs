@@ -170,6 +170,8 @@ mod hexadecimal {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     #[test]
@@ -227,6 +229,15 @@ mod tests {
             br#"{"v":1,"at":0,"nonce":0,"command":{"type":"fly"}}"#,
         ] {
             assert!(matches!(Envelope::decode(garbage), Err(RecordError::Malformed(_))));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn garbage_never_panics(bytes in vec(any::<u8>(), 0..512)) {
+            let _ = Envelope::decode(&bytes);
         }
     }
 }

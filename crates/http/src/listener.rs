@@ -9,7 +9,8 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    runtime::{Builder, Handle},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{sleep, timeout},
 };
 use tokio_util::{
@@ -83,16 +84,59 @@ impl Listener {
         let _pace = AbortOnDropHandle::new(tokio::spawn(surface.turns().keep_pace()));
         let tasks = TaskTracker::new();
         let abort = CancellationToken::new();
-        while let Some((stream, permit)) = next_connection(&self.tcp, &room, &stop).await {
-            tasks.spawn(connection(stream, permit, surface.clone(), stop.clone(), abort.clone()));
-        }
-        drop(self.tcp);
+        let serve = {
+            let (tasks, stop, abort) = (tasks.clone(), stop.clone(), abort.clone());
+            let runtime = Handle::current();
+            move |stream, permit| {
+                let serving = connection(stream, permit, surface.clone(), stop.clone(), abort.clone());
+                drop(tasks.spawn_on(serving, &runtime));
+            }
+        };
+        accept_on_thread(self.tcp, room, stop, serve).await;
         tasks.close();
         if timeout(drain, tasks.wait()).await.is_err() {
             tracing::warn!(connections = tasks.len(), "requests still in flight were cut off");
             abort.cancel();
             tasks.wait().await;
         }
+    }
+}
+
+/// Hands connections to `serve` until `stop`. On a thread of its own: where thousands come at once while the runtime is
+/// busy, the kernel's queue overflows, and whoever is dropped from it comes again a second later.
+async fn accept_on_thread(
+    tcp: TcpListener,
+    room: Arc<Semaphore>,
+    stop: CancellationToken,
+    serve: impl Fn(std::net::TcpStream, OwnedSemaphorePermit) + Send + 'static,
+) {
+    let accepting = move || -> io::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let tcp = tcp.into_std()?;
+        runtime.block_on(async move {
+            let tcp = TcpListener::from_std(tcp)?;
+            while let Some((stream, permit)) = next_connection(&tcp, &room, &stop).await {
+                // It belongs to this runtime until it is taken out.
+                match stream.into_std() {
+                    Ok(stream) => serve(stream, permit),
+                    Err(error) => tracing::debug!(%error, "a connection could not be handed over"),
+                }
+            }
+            Ok(())
+        })
+    };
+    let (ended, has_ended) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("fanfare-accept".to_owned());
+    let spawned = thread.spawn(move || {
+        // Whoever serves may be gone.
+        let _ = ended.send(accepting());
+    });
+    let result = match spawned {
+        Ok(_) => has_ended.await.unwrap_or(Ok(())),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = result {
+        tracing::error!(%error, "no connections are accepted: restart the process");
     }
 }
 
@@ -129,12 +173,13 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 async fn connection(
-    stream: TcpStream,
+    stream: std::net::TcpStream,
     _permit: OwnedSemaphorePermit,
     surface: Surface,
     stop: CancellationToken,
     abort: CancellationToken,
 ) {
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
     // Answers are one small write; waiting for more of it only delays them.
     let _ = stream.set_nodelay(true);
     let let_in = LetIn::default();

@@ -37,6 +37,24 @@ proptest! {
         prop_assert_eq!(first, second);
     }
 
+    /// A record that was damaged or cut is refused, or is some other command; reading it never panics.
+    #[test]
+    fn damaged_records_never_panic(
+        envelopes in commands::history(),
+        which in any::<prop::sample::Index>(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), commands::byte()), 1..8),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let record = which.get(&envelopes).encode();
+        let mut bytes = record.to_vec();
+        for (at, value) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        let _ = Envelope::decode(&bytes);
+        let _ = Envelope::decode(&record[..cut.index(record.len())]);
+    }
+
     #[test]
     fn a_refused_command_changes_nothing(envelopes in commands::history()) {
         let mut view = View::default();

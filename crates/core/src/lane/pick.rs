@@ -238,7 +238,9 @@ impl Lane {
 
     fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
         let retry = self.retries.first().map(|&(due, ..)| due);
-        [retry, self.deadline_at(now)].into_iter().flatten().min()
+        // One that has passed is of a delivery in flight: its end is an event of its own.
+        let deadline = self.deadline_at(now).filter(|&deadline| deadline > now);
+        [retry, deadline].into_iter().flatten().min()
     }
 
     /// When the next deadline passes, if the lane is not held until then.

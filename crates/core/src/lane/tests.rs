@@ -1,5 +1,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod garbage;
+mod histories;
+mod model;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
@@ -192,9 +196,12 @@ fn a_failed_head_holds_a_strict_lane_until_it_goes_through() {
 
 #[test]
 fn an_outage_parks_nothing_and_healing_is_found_within_75_seconds() {
+    // The last two are longer than the schedule.
+    let outages = [3, 1_200, 40_000, 90_000, 3 * 86_400, 6 * 86_400].map(Duration::from_secs);
     for ordering in [Ordering::Strict, Ordering::Keyed, Ordering::Unordered] {
         for failure in [BAD, REFUSED] {
-            for outage in [Duration::from_secs(3), SECOND * 1_200, SECOND * 40_000] {
+            for outage in outages {
+                let case = format!("{ordering:?} {outage:?} {failure:?}");
                 let healed = Timestamp::from_secs(1_000_000) + outage;
                 let mut world =
                     World::new(
@@ -206,17 +213,52 @@ fn an_outage_parks_nothing_and_healing_is_found_within_75_seconds() {
                 for key in 0..500 {
                     world.publish(key % 20);
                 }
+                world.run_until(healed - SECOND);
+                // However long the outage was, these are too young to be exhausted.
+                for key in 0..100 {
+                    world.publish(key % 20);
+                }
                 world.run_until(healed + SECOND * 75);
-                assert!(!world.delivered.is_empty(), "{ordering:?} {outage:?} {failure:?}: not found again");
+                assert!(!world.delivered.is_empty(), "{case}: not found again");
                 world.run_for(SECOND * 20);
-                assert_eq!(world.delivered.len(), 500, "{ordering:?} {outage:?} {failure:?}");
-                assert!(world.settled.values().all(|&reason| reason == Settlement::Delivered));
+                assert_eq!(world.settled.len(), 600, "{case}");
+                assert!((500..600).all(|offset| world.delivered.contains_key(&Offset(offset))), "{case}");
+                check_exhausted(&world);
+                assert!(came_in_order(&world), "{case}: out of order");
                 let first = world.delivered.values().min().unwrap();
                 let last = world.delivered.values().max().unwrap();
-                assert!(last.since(*first) < SECOND * 10, "paused while delivering the rest");
+                assert!(last.since(*first) < SECOND * 10, "{case}: paused while delivering the rest");
             }
         }
     }
+}
+
+/// Nothing was settled without a success but what went on failing for as long as its schedule is.
+fn check_exhausted(world: &World<'_>) {
+    let mut first_tried = BTreeMap::new();
+    for &(at, offset, _) in &world.attempts {
+        first_tried.entry(offset).or_insert(at);
+    }
+    for fact in &world.facts {
+        if let Fact::Settled { offset, reason, at, .. } = fact {
+            assert_eq!(*reason, Settlement::Exhausted, "{offset:?}");
+            assert!(at.since(first_tried[offset]) >= RetrySchedule::default().deadline(), "{offset:?}");
+        }
+    }
+}
+
+/// Whether deliveries came in the order of their offsets, as far as the ordering goes.
+fn came_in_order(world: &World<'_>) -> bool {
+    let ordering = world.lane.policy().ordering;
+    if ordering == Ordering::Unordered {
+        // What failed comes when it is due.
+        return world.first_attempts().is_sorted();
+    }
+    let mut latest = BTreeMap::new();
+    world.delivered.iter().all(|(offset, &at)| {
+        let key = if ordering == Ordering::Strict { 0 } else { world.keys[offset] };
+        latest.insert(key, at).is_none_or(|before| before < at)
+    })
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod damage;
 mod directory;
+mod garbage;
 mod model;
 mod room;
 

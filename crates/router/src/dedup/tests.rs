@@ -216,6 +216,58 @@ proptest! {
     }
 }
 
+/// A block with garbage at its ends, where its fields stand.
+fn block() -> impl Strategy<Value = format::Block> {
+    (vec(any::<u8>(), 160), any::<u8>(), vec(any::<u8>(), 32)).prop_map(|(front, fill, back)| {
+        let mut block = [fill; format::BLOCK_BYTES];
+        block[..front.len()].copy_from_slice(&front);
+        block[format::BLOCK_BYTES - back.len()..].copy_from_slice(&back);
+        block
+    })
+}
+
+fn read_page(page: &format::Block) {
+    let _ = format::open_page(page);
+    for claim in format::claims_of(page).unwrap_or_default() {
+        let _ = format::claim_of(claim);
+        let _ = format::read_claim(claim);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn blocks_of_garbage_never_panic(mut block in block(), count in 0_u16..70) {
+        let _ = format::Header::decode(&block);
+        read_page(&block);
+        // A count as pages have it, and a checksum that is right.
+        let count_at = format::CLAIM_BYTES * format::CLAIMS_PER_PAGE;
+        block[count_at..count_at + 2].copy_from_slice(&count.to_be_bytes());
+        let (checked, crc) = block.split_last_chunk_mut::<4>().unwrap();
+        *crc = crc32fast::hash(checked).to_be_bytes();
+        prop_assert_eq!(format::open_page(&block).is_some(), usize::from(count) <= format::CLAIMS_PER_PAGE);
+        read_page(&block);
+    }
+
+    /// Numbers that no file has are read as they are, and give no size.
+    #[test]
+    fn a_header_of_any_numbers_reads_back(
+        numbers in prop::array::uniform::<_, 7>(prop_oneof![any::<u64>(), 0..1_u64 << 40]),
+        lapses_at in any::<i64>(),
+        tail_crc in any::<u32>(),
+    ) {
+        let [first, last, oldest, covered, claims, pages, filter_words] = numbers;
+        let owner = Owner { installation: InstallationId::from_bytes([1; 20]), partition: Partition(3) };
+        let (covered, lapses_at) = (Offset(covered), Timestamp::from_micros(lapses_at));
+        let header =
+            format::Header { owner, first, last, oldest, covered, lapses_at, claims, pages, filter_words, tail_crc };
+        prop_assert_eq!(format::Header::decode(&header.encode()), Some(header));
+        let size = u128::from(pages) * 4_104 + u128::from(filter_words) * 8 + 4_096;
+        prop_assert_eq!(header.file_bytes(), u64::try_from(size).ok());
+    }
+}
+
 #[test]
 fn only_a_lower_offset_counts() {
     let table = DedupTable::in_memory();

@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 
 use fanfare_core::{Fingerprint, InstallationId};
-use proptest::{collection::vec, option, prelude::*, sample::subsequence};
+use proptest::{
+    collection::vec,
+    option,
+    prelude::*,
+    sample::{select, subsequence},
+};
 
 use super::super::*;
 use crate::command::ControlKey;
@@ -111,6 +116,11 @@ pub(super) fn history() -> impl Strategy<Value = Vec<Envelope>> {
         });
         std::iter::once(install).chain(rest).collect()
     })
+}
+
+/// Any, or one that means something in a record.
+pub(super) fn byte() -> impl Strategy<Value = u8> {
+    prop_oneof![any::<u8>(), select(&b"\"\\{}[]:,-.01aefnu"[..])]
 }
 
 fn application_settings() -> impl Strategy<Value = ApplicationSettings> {
