@@ -8,11 +8,11 @@ use fanfare_core::{
     AttemptRecord, Delivery, EndpointNumber, Fact, Offset, Partition, Settlement, Timestamp, limits,
     planted::{Fault, planted},
 };
-use fanfare_log::{Log, ReadError, Topic};
+use fanfare_log::{Log, LogRecord, ReadError, Topic};
 use tokio::time::{Instant, timeout};
 
 use super::{Ending, Worker, cadence::Cadence};
-use crate::{load, recover, send::Transport};
+use crate::{load, recover, send::Transport, slot::Slot};
 
 const EVERY: Duration = Duration::from_secs(1);
 /// What was asked for by name comes this soon.
@@ -36,12 +36,15 @@ pub(super) struct State {
     /// Wall clock minus steady clock, in microseconds, and since when.
     skew: Option<(i64, Instant)>,
     patience: Duration,
+    /// The oldest workable delivery that was read to know its age, and when its message was accepted.
+    oldest: Option<(Offset, Timestamp)>,
 }
 
 impl State {
     pub(super) fn new(partition: Partition) -> Self {
         let cadence = Cadence::new(EVERY, partition);
-        Self { cadence, expire_due: Instant::now(), control: Offset::ZERO, skew: None, patience: PATIENCE }
+        let (expire_due, control) = (Instant::now(), Offset::ZERO);
+        Self { cadence, expire_due, control, skew: None, patience: PATIENCE, oldest: None }
     }
 
     pub(super) fn due(&self) -> Instant {
@@ -85,7 +88,31 @@ impl<T: Transport> Worker<T> {
             self.sweep.expire_due = Instant::now() + EXPIRE_EVERY;
             self.expire().await;
         }
-        self.report();
+        let oldest = self.oldest_workable().await;
+        self.report(oldest);
+    }
+
+    /// When the oldest delivery that nothing holds was accepted. A lane far behind has its record read for it.
+    async fn oldest_workable(&mut self) -> Option<Timestamp> {
+        let workable = |slot: &&Slot| slot.backlog() > 0 && slot.lane.held_by().is_none();
+        let oldest = self.slots.values().filter(workable).map(|slot| slot.lane.cursor()).min()?;
+        if let Some(Delivery::Routed { accepted_at, .. }) = self.window.get(oldest).as_deref() {
+            return Some(*accepted_at);
+        }
+        if let Some((offset, accepted_at)) = self.sweep.oldest
+            && offset == oldest
+        {
+            return Some(accepted_at);
+        }
+        if self.sweep.patience > PATIENCE {
+            return None;
+        }
+        let log = &self.shared.options.log;
+        let fetch = log.fetch(Topic::Deliveries, self.partition, oldest, 1);
+        let batch = timeout(self.sweep.patience, fetch).await.ok()?.ok()?;
+        let (_, accepted_at) = batch.records.iter().find_map(routed)?;
+        self.sweep.oldest = Some((oldest, accepted_at));
+        Some(accepted_at)
     }
 
     /// Reads what was appended to `attempts`: late facts of a former owner count if something was delivered; a newer
@@ -286,9 +313,13 @@ impl<T: Transport> Worker<T> {
             }
             let before = slot.lane.unsettled();
             slot.lane.apply(&fact, now);
-            let expired = before - slot.lane.unsettled();
+            let mut expired = before - slot.lane.unsettled();
             if slot.behind {
                 slot.lane.pass(boundary);
+                // How many of them stood below is not known without reading them: as many as have no place above.
+                let left = slot.above.min(self.tail.0.saturating_sub(boundary.0));
+                expired += slot.above - left;
+                slot.above = left;
                 self.behind.insert((slot.lane.next(), number));
             }
             self.facts.push(fact);
@@ -298,7 +329,7 @@ impl<T: Transport> Worker<T> {
     }
 
     /// Backlog by what holds it, and the age of the oldest delivery that nothing holds.
-    fn report(&mut self) {
+    fn report(&mut self, oldest: Option<Timestamp>) {
         let start = self.window_start();
         self.rule.truncate(start);
         self.budget = self.shared.room.share(self.budget);
@@ -311,20 +342,12 @@ impl<T: Transport> Worker<T> {
         let mut held: HashMap<&'static str, u64> =
             fanfare_core::lane::HeldBy::ALL.into_iter().map(|by| (by.as_str(), 0)).collect();
         held.insert("workable", 0);
-        let mut oldest: Option<Timestamp> = None;
         for slot in self.slots.values_mut() {
             if let Some(tally) = &mut tally {
                 tally.lane(slot);
             }
             let by = slot.lane.held_by().map_or("workable", fanfare_core::lane::HeldBy::as_str);
             *held.entry(by).or_default() += slot.backlog();
-            if by == "workable"
-                && slot.backlog() > 0
-                && let Some(record) = self.window.get(slot.lane.cursor())
-                && let Delivery::Routed { accepted_at, .. } = &*record
-            {
-                oldest = Some(oldest.map_or(*accepted_at, |at| at.min(*accepted_at)));
-            }
         }
         for (by, count) in held {
             self.shared.meters.backlog(self.partition.0, by, count);
@@ -352,6 +375,14 @@ impl<T: Transport> Worker<T> {
     }
 }
 
+/// Where a message's record stands, and when the message was accepted.
+fn routed(record: &LogRecord) -> Option<(Offset, Timestamp)> {
+    match Delivery::decode(&record.head) {
+        Ok(Delivery::Routed { accepted_at, .. }) => Some((record.offset, accepted_at)),
+        _ => None,
+    }
+}
+
 /// The first delivery record in `[from, to)` whose message was accepted after `cutoff`, or `to`.
 async fn first_accepted_after(
     log: &dyn Log,
@@ -371,10 +402,7 @@ async fn first_accepted_after(
             }
             Err(error) => return Err(error),
         };
-        let accepted = batch.records.iter().find_map(|record| match Delivery::decode(&record.head) {
-            Ok(Delivery::Routed { accepted_at, .. }) => Some((record.offset, accepted_at)),
-            _ => None,
-        });
+        let accepted = batch.records.iter().find_map(routed);
         match accepted {
             Some((offset, at)) if at <= cutoff => low = offset.next().min(high),
             _ => high = middle,
