@@ -123,6 +123,9 @@ impl ClientContext for Reports {
         // The error that is told too has the code of its cause, which may be anything.
         if facility == FATAL {
             self.breaks(line);
+            // Another session takes its place: nobody has to act on it.
+            tracing::warn!(target: "librdkafka", facility, line);
+            return;
         }
         self.events.log(level, facility, line);
     }
