@@ -218,7 +218,7 @@ async fn publish_until(
     application: &str,
     accepted: &mut Vec<String>,
 ) -> Answer {
-    wait::until("rights are noticed", wait::PATIENCE * 2, async || {
+    wait::until("rights are noticed", wait::PATIENCE * 6, async || {
         let body = json!({ "eventType": "number.counted", "payload": { "n": accepted.len() } }).to_string();
         let answer = client.publish(application, &[], &body).await;
         assert!([202, 503].contains(&answer.status), "{answer:?}");
