@@ -106,7 +106,7 @@ impl World {
         let mut world = Self { installation, server, client, recorder, status, application, ends, published };
         world.publish(BACKLOG).await;
         wait::until("all of them wait", wait::PATIENCE, async || {
-            (world.waiting().await == BACKLOG).then_some(())
+            (world.waiting().await == BACKLOG as u64).then_some(())
         })
         .await;
         world
@@ -146,11 +146,12 @@ impl World {
     /// All that waited ends so, though only the first message was ever sent.
     async fn its_backlog_is_cancelled(&self) {
         let cancelled = wait::until("its backlog is cancelled", wait::PATIENCE, async || {
-            let cancelled = self.sum("fanfare_delivery_settled_total{", r#"reason="cancelled""#).await;
+            let cancelled =
+                self.client.metric("fanfare_delivery_settled_total", r#"reason="cancelled""#).await;
             (cancelled > 0).then_some(cancelled)
         })
         .await;
-        assert_eq!(cancelled, BACKLOG);
+        assert_eq!(cancelled, BACKLOG as u64);
         self.nothing_waits().await;
         assert!(self.ids(ENDS).iter().all(|id| *id == self.published[0]), "{:?}", self.ids(ENDS));
     }
@@ -169,18 +170,8 @@ impl World {
     }
 
     /// Deliveries that are not settled.
-    async fn waiting(&self) -> usize {
-        self.sum("fanfare_delivery_backlog_messages{", "").await
-    }
-
-    /// Of the samples of a metric that have this label.
-    async fn sum(&self, metric: &str, label: &str) -> usize {
-        let metrics = self.client.get("/metrics").await;
-        let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
-        let samples = metrics.lines().filter(|line| line.starts_with(metric) && line.contains(label));
-        let values =
-            samples.map(|line| line.rsplit_once(' ').and_then(|(_, value)| value.parse::<usize>().ok()));
-        values.map(|value| value.unwrap_or_else(|| panic!("no number in {metrics}"))).sum()
+    async fn waiting(&self) -> u64 {
+        self.client.metric("fanfare_delivery_backlog_messages", "").await
     }
 
     /// Stops the server, and gives what the log has of the endpoint that ends.

@@ -144,7 +144,7 @@ async fn processes_share_the_topic_and_take_over_from_each_other() {
         wait::until("the second process takes records in", wait::PATIENCE * 2, async || {
             producers.send_one(sent.len(), &mut sent);
             producers.flush();
-            (accepted(&its).await >= 20.0).then_some(())
+            (its.metric("fanfare_ingest_messages_accepted_total", "").await >= 20).then_some(())
         })
         .await;
         if round % 2 == 0 {
@@ -155,14 +155,6 @@ async fn processes_share_the_topic_and_take_over_from_each_other() {
     }
     producers.each_came_once(&sent, &recorder).await;
     first.terminate().await;
-}
-
-/// Messages that a process has taken in.
-async fn accepted(client: &Client) -> f64 {
-    let metrics = client.get("/metrics").await;
-    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
-    let line = metrics.lines().find(|line| line.starts_with("fanfare_ingest_messages_accepted_total"));
-    line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).unwrap_or(0.0)
 }
 
 impl Producers {

@@ -1,6 +1,7 @@
 //! The roles as processes on Apache Kafka.
 
 mod ready;
+mod unseen;
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -292,13 +293,8 @@ async fn retention_past_a_cursor_is_no_silent_skip() {
     let last = publish(LATE).await;
     let receipts = recorder.received(failed + 1).await;
     assert_eq!(receipts[failed].header("webhook-id"), last, "the others are gone");
-    let metrics = client.get("/metrics").await;
-    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
-    let expired = metrics.lines().find(|line| {
-        line.starts_with("fanfare_delivery_settled_total{") && line.contains(r#"reason="expired""#)
-    });
-    let expired = expired.and_then(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
-    assert_eq!(expired, Some(f64::from(LATE)), "{metrics}");
+    let expired = client.metric("fanfare_delivery_settled_total", r#"reason="expired""#).await;
+    assert_eq!(expired, u64::from(LATE));
     server.terminate().await;
 }
 

@@ -155,6 +155,18 @@ impl Client {
         secret["key"].as_str().expect("a secret has a key").to_owned()
     }
 
+    /// The sum of a metric's samples that have this label; 0 if there are none.
+    pub(crate) async fn metric(&self, name: &str, label: &str) -> u64 {
+        let metrics = self.get("/metrics").await;
+        let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+        let is_its = |line: &&str| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(label)
+        };
+        let value = |line: &str| line.rsplit_once(' ').and_then(|(_, value)| value.parse::<u64>().ok());
+        let values = metrics.lines().filter(is_its).map(value);
+        values.map(|value| value.unwrap_or_else(|| panic!("no number of {name} in {metrics}"))).sum()
+    }
+
     pub(crate) async fn publish(&self, application: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         self.send("POST", &format!("/api/v1/app/{application}/msg"), headers, body).await
     }
