@@ -83,7 +83,7 @@ impl Engine {
             #[cfg(feature = "kafka")]
             Self::Kafka(log) => {
                 let record = usize::try_from(log.checked().record_bytes).unwrap_or(usize::MAX);
-                record.saturating_sub(BESIDE_BODY_BYTES)
+                record.saturating_sub(fanfare_log::kafka::topics::BESIDE_BODY_BYTES)
             }
         }
     }
@@ -165,10 +165,6 @@ pub(crate) async fn start_from_topic(
     Ok(None)
 }
 
-/// Head of a message and what Kafka puts around a record.
-#[cfg(feature = "kafka")]
-const BESIDE_BODY_BYTES: usize = 16 << 10;
-
 #[cfg(feature = "kafka")]
 pub(crate) fn kafka_options(
     settings: &Settings,
@@ -178,6 +174,7 @@ pub(crate) fn kafka_options(
         prefix: kafka.prefix.clone(),
         replication: kafka.replication,
         retention: settings.retention,
+        body_bytes: settings.body_bytes,
         properties: kafka.properties.clone(),
         ..fanfare_log::kafka::Options::new(
             &kafka.brokers,

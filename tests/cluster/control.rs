@@ -1,5 +1,8 @@
-//! What one node answered, another one knows: a message sent to node B after node A answered 201 for a new endpoint
-//! reaches that endpoint.
+//! What one node answered, all honour for every message sent after the answer, whichever node takes it: endpoints and
+//! applications that were made are known, those that were deleted, disabled or given another filter are not sent what
+//! they do not want any more, and a new secret signs.
+
+mod rounds;
 
 use std::{
     collections::BTreeSet,
@@ -11,9 +14,10 @@ use std::{
 
 use serde_json::json;
 
+use self::rounds::{Arrived, Kind, Rounds, Told, arrival, message};
 use super::{
     alone,
-    installation::{ADDRESSES, Installation},
+    installation::{ADDRESSES, DELIVERY_PARTITIONS, Installation},
     process::Role,
     setting,
 };
@@ -24,6 +28,8 @@ const APPLICATIONS: usize = 8;
 const LANES: u64 = 4;
 /// Who else changes something all the time.
 const OTHERS: u64 = 3;
+/// What the last messages are about.
+const LAST: &str = "last";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn control_plane_is_read_after_it_was_written_elsewhere() {
@@ -34,12 +40,15 @@ async fn control_plane_is_read_after_it_was_written_elsewhere() {
     for role in [Role::Front, Role::Front, Role::Router, Role::Router, Role::Worker] {
         installation.start(role).await;
     }
-    let recorder = Recorder::start().await;
+    let arrived = Arrived::default();
+    let noted = arrived.clone();
+    let recorder = Recorder::behaving(move |receipt| noted.note(receipt)).await;
     let [client, _] = installation.clients();
     let mut applications = Vec::new();
     for number in 0..APPLICATIONS {
         applications.push(client.application(&format!("application {number}")).await);
     }
+    make_last_endpoints(&client, &applications, &recorder).await;
     let applications = Arc::new(applications);
 
     let (stop, changes) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -51,50 +60,79 @@ async fn control_plane_is_read_after_it_was_written_elsewhere() {
         .collect();
     let lanes: Vec<_> = (0..LANES)
         .map(|lane| {
-            let (clients, applications) = (installation.clients(), Arc::clone(&applications));
-            let numbers = (0..rounds).filter(move |number| number % LANES == lane);
-            let (base, random) = (recorder.url(""), Random::seeded(seed + lane));
-            tokio::spawn(create_and_publish(clients, applications, base, numbers, random))
+            let lane_rounds = Rounds {
+                clients: installation.clients(),
+                applications: Arc::clone(&applications),
+                base: recorder.url(""),
+                arrived: arrived.clone(),
+                random: Random::seeded(seed + lane),
+                told: Told::default(),
+            };
+            tokio::spawn(lane_rounds.run((0..rounds).filter(move |number| number % LANES == lane)))
         })
         .collect();
+    let mut told = Told::default();
     for lane in lanes {
-        lane.await.unwrap();
+        told.add(lane.await.unwrap());
     }
     stop.store(true, Ordering::Relaxed);
     for other in others {
         other.await.unwrap();
     }
 
-    let wanted: BTreeSet<String> = (0..rounds).map(|number| format!("/{number}")).collect();
-    let received = || recorder.receipts().into_iter().map(|receipt| receipt.path).collect::<BTreeSet<_>>();
-    let missing = || wanted.difference(&received()).cloned().collect();
-    let missed: Vec<String> = judge::missing_in_the_end(wait::PATIENCE, missing).await;
+    let missed: Vec<String> =
+        judge::missing_in_the_end(wait::PATIENCE, || arrived.missing(&told.wanted)).await;
+    everything_has_gone_out(&installation.clients(), &applications, &arrived).await;
+    let unheeded = arrived.among(&told.forbidden);
+    let wrongly_signed = told.wrongly_signed(&recorder.receipts());
     println!(
-        "{rounds} rounds, {} missed; {} other changes meanwhile",
+        "FANFARE_SEED={seed}: {} messages missed of {}, {} delivered of {} that nobody wanted any more; {} other \
+         changes meanwhile",
         missed.len(),
+        told.wanted.len(),
+        unheeded.len(),
+        told.forbidden.len(),
         changes.load(Ordering::Relaxed)
     );
+    println!("{}", told.counts());
     assert!(missed.is_empty(), "FANFARE_SEED={seed}: missed: {missed:?}");
+    assert!(unheeded.is_empty(), "FANFARE_SEED={seed}: sent all the same: {unheeded:?}");
+    assert!(wrongly_signed.is_empty(), "FANFARE_SEED={seed}: {wrongly_signed:?}");
+    for kind in Kind::ALL {
+        assert!(told.crossed(kind), "no round of {kind:?} went to another node: {}", told.counts());
+    }
     assert!(changes.load(Ordering::Relaxed) > rounds / 4, "there was little load on the control plane");
     installation.stop().await;
 }
 
-async fn create_and_publish(
-    clients: [Client; ADDRESSES],
-    applications: Arc<Vec<String>>,
-    base: String,
-    numbers: impl Iterator<Item = u64>,
-    mut random: Random,
-) {
-    for number in numbers {
-        let application = &applications[usize::try_from(number).unwrap() % APPLICATIONS];
-        let channel = format!("round-{number}");
-        let mut any = || &clients[usize::try_from(random.below(ADDRESSES as u64)).unwrap()];
-        let options = json!({ "channels": [channel] });
-        any().endpoint(application, &format!("{base}/{number}"), &options).await;
-        let message =
-            json!({ "eventType": "round.begun", "channels": [channel], "payload": { "number": number } });
-        any().publish(application, &[], &message.to_string()).await.id(202);
+/// An endpoint in each delivery partition for each application: a new one goes where there are fewest.
+async fn make_last_endpoints(client: &Client, applications: &[String], recorder: &Recorder) {
+    for (number, application) in applications.iter().enumerate() {
+        for partition in 0..DELIVERY_PARTITIONS {
+            let url = recorder.url(&format!("/{}", last_name(number, partition)));
+            client.endpoint(application, &url, &json!({ "channels": [LAST] })).await;
+        }
+    }
+}
+
+fn last_name(application: usize, partition: u32) -> String {
+    format!("{LAST}-{application}-{partition}")
+}
+
+/// Sends what stands behind everything else, in each pair of a partition of `messages` and one of `deliveries`, and
+/// waits for it; then once more, for requests that were on their way beside it.
+async fn everything_has_gone_out(clients: &[Client; ADDRESSES], applications: &[String], arrived: &Arrived) {
+    for step in ["once", "twice"] {
+        let mut wanted = BTreeSet::new();
+        for (number, application) in applications.iter().enumerate() {
+            let client = &clients[number % ADDRESSES];
+            client.publish(application, &[], &message(LAST, step)).await.id(202);
+            let names = (0..DELIVERY_PARTITIONS).map(|partition| last_name(number, partition));
+            wanted.extend(names.map(|name| arrival(&name, step)));
+        }
+        let missing: Vec<String> =
+            judge::missing_in_the_end(wait::PATIENCE, || arrived.missing(&wanted)).await;
+        assert!(missing.is_empty(), "{missing:?} did not arrive");
     }
 }
 

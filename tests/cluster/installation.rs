@@ -113,6 +113,12 @@ impl Installation {
         self.running.keys().copied().filter(|name| name.0 == role).collect()
     }
 
+    /// Behind which address a front listens; no other process does.
+    #[cfg_attr(feature = "planted", allow(dead_code, reason = "only a rolling restart asks"))]
+    pub(crate) fn address_of(&self, name: Name) -> Option<usize> {
+        self.fronts.get(&name).copied()
+    }
+
     /// A client for each address, each with a connection of its own.
     pub(crate) fn clients(&self) -> [Client; ADDRESSES] {
         self.addresses.clone().map(|address| Client::new(address, Some(self.token.clone())))

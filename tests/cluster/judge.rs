@@ -89,7 +89,7 @@ pub(crate) fn judge(endpoints: &Endpoints, published: &Published, disturbances: 
         format!(
             "{acknowledged} messages acknowledged, {} failed, {} tries more",
             published.failed.len(),
-            published.retries
+            published.retries.len()
         ),
         format!("{requests} requests received"),
     ];

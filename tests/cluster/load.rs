@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,7 +20,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::{
     task::JoinHandle,
-    time::{Instant, sleep, timeout},
+    time::{Instant, error::Elapsed, sleep, timeout},
 };
 
 use super::{
@@ -70,8 +71,30 @@ pub(crate) struct Published {
     pub(crate) acknowledged: Vec<SequenceSet>,
     /// After all tries.
     pub(crate) failed: Vec<String>,
-    /// Tries after the first.
-    pub(crate) retries: u64,
+    /// Tries that were followed by another.
+    pub(crate) retries: Vec<Retry>,
+}
+
+/// A try that did not come through.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "planted", allow(dead_code, reason = "only a rolling restart looks at them closely"))]
+pub(crate) struct Retry {
+    pub(crate) at: Instant,
+    /// The address that was tried.
+    pub(crate) address: usize,
+    /// Tries of the same message before it.
+    pub(crate) earlier: usize,
+    pub(crate) trouble: Trouble,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Trouble {
+    /// No connection, or one that ended without an answer.
+    Nobody(String),
+    /// No answer within [`TRY`].
+    Silence,
+    /// 5xx.
+    Refused(String),
 }
 
 struct Application {
@@ -80,7 +103,6 @@ struct Application {
     endpoints: u64,
     ledger: Mutex<Ledger>,
     accepted: Arc<AtomicU64>,
-    retries: AtomicU64,
 }
 
 #[derive(Default)]
@@ -89,6 +111,16 @@ struct Ledger {
     by_key: BTreeMap<u32, Numbering>,
     acknowledged: SequenceSet,
     failed: Vec<String>,
+    retries: Vec<Retry>,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobody(error) | Self::Refused(error) => f.write_str(error),
+            Self::Silence => write!(f, "no answer within {TRY:?}"),
+        }
+    }
 }
 
 impl Load {
@@ -115,7 +147,6 @@ impl Load {
                 endpoints: of_it.len() as u64,
                 ledger: Mutex::default(),
                 accepted: Arc::clone(&accepted),
-                retries: AtomicU64::new(0),
             }));
         }
         let unsettled = Unsettled { accepted, delivered: Arc::new(endpoints.delivered()) };
@@ -141,12 +172,14 @@ impl Load {
         for task in self.tasks.drain(..) {
             task.await.expect("no publisher panics");
         }
-        let ledgers = self.applications.iter().map(|application| application.ledger.lock());
-        let (acknowledged, failed): (Vec<_>, Vec<_>) =
-            ledgers.map(|ledger| (ledger.acknowledged.clone(), ledger.failed.clone())).unzip();
-        let retries =
-            self.applications.iter().map(|application| application.retries.load(Ordering::Relaxed)).sum();
-        Published { acknowledged, failed: failed.concat(), retries }
+        let mut published = Published { acknowledged: Vec::new(), failed: Vec::new(), retries: Vec::new() };
+        for application in &self.applications {
+            let ledger = application.ledger.lock();
+            published.acknowledged.push(ledger.acknowledged.clone());
+            published.failed.extend_from_slice(&ledger.failed);
+            published.retries.extend_from_slice(&ledger.retries);
+        }
+        published
     }
 }
 
@@ -188,34 +221,39 @@ impl Publisher {
 
     /// One publish as a client library makes it.
     async fn publish(&mut self, stamp: &Stamp) -> Result<(), String> {
-        let mut node = usize::try_from(self.random.below(ADDRESSES as u64)).expect("few");
+        let mut address = usize::try_from(self.random.below(ADDRESSES as u64)).expect("few");
         let key = format!("auto_{:016x}", self.random.u64());
         let body = body(stamp);
-        let mut trouble = Vec::new();
+        let mut troubles = Vec::new();
         for pause in RETRIES.map(Some).into_iter().chain([None]) {
-            match self.attempt(node, &key, &body).await {
-                Ok(answer) if answer.status == 202 => return Ok(()),
-                Ok(answer) if answer.status < 500 => {
-                    return Err(format!("{}: {}", answer.status, String::from_utf8_lossy(&answer.body)));
-                }
-                Ok(answer) => {
-                    trouble.push(format!("{}: {}", answer.status, String::from_utf8_lossy(&answer.body)));
-                }
-                Err(error) => trouble.push(format!("{error:#}")),
-            }
-            node = (node + 1) % ADDRESSES;
+            let trouble = match self.attempt(address, &key, &body).await {
+                Ok(Ok(answer)) if answer.status == 202 => return Ok(()),
+                Ok(Ok(answer)) if answer.status < 500 => return Err(told(&answer)),
+                Ok(Ok(answer)) => Trouble::Refused(told(&answer)),
+                Ok(Err(error)) => Trouble::Nobody(format!("{error:#}")),
+                Err(_) => Trouble::Silence,
+            };
+            let earlier = troubles.len();
+            troubles.push(trouble.to_string());
             if let Some(pause) = pause {
-                self.application.retries.fetch_add(1, Ordering::Relaxed);
+                let retry = Retry { at: Instant::now(), address, earlier, trouble };
+                self.application.ledger.lock().retries.push(retry);
                 sleep(pause).await;
             }
+            address = (address + 1) % ADDRESSES;
         }
-        Err(trouble.join(" | "))
+        Err(troubles.join(" | "))
     }
 
-    async fn attempt(&self, node: usize, key: &str, body: &str) -> anyhow::Result<Answer> {
+    async fn attempt(
+        &self,
+        address: usize,
+        key: &str,
+        body: &str,
+    ) -> Result<anyhow::Result<Answer>, Elapsed> {
         let path = format!("/api/v1/app/{}/msg", self.application.id);
         let headers = [("idempotency-key", key)];
-        timeout(TRY, self.clients[node].try_send("POST", &path, &headers, body)).await?
+        timeout(TRY, self.clients[address].try_send("POST", &path, &headers, body)).await
     }
 }
 
@@ -240,6 +278,10 @@ impl Application {
             Err(error) => ledger.failed.push(format!("message {}: {error}", stamp.seq)),
         }
     }
+}
+
+fn told(answer: &Answer) -> String {
+    format!("{}: {}", answer.status, String::from_utf8_lossy(&answer.body))
 }
 
 fn body(stamp: &Stamp) -> String {

@@ -11,6 +11,7 @@ use std::{
     net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     process::Command,
+    time::Duration,
 };
 
 use fanfare_testkit::kafka::{Cluster, Settings, VERSION};
@@ -84,6 +85,9 @@ async fn the_image_serves_on_a_read_only_root_without_rights() {
     }
     let [data] = &image.volumes[..] else { panic!("not one volume") };
     assert_ne!(image.user.0, 0);
+    let directory = image.directories[data];
+    assert_eq!(directory.owner, image.user, "{data} is somebody else's");
+    assert_eq!(directory.mode & 0o077, 0, "others may look into {data}: {directory:?}");
     assert_eq!(image.environment["FANFARE_LISTEN"], format!("0.0.0.0:{}", image.port));
     assert_eq!(image.environment["FANFARE_DATA_DIR"], *data);
 
@@ -116,6 +120,28 @@ async fn the_checksum_is_that_of_the_program() {
         .await;
     let symbols = finish(Command::new("nm").arg(dist.join("fanfare"))).await;
     assert!(symbols.stderr.contains("no symbols"), "{}", symbols.stderr);
+}
+
+/// Services of the compose file that run until they are asked to stop.
+const SERVERS: [&str; 3] = ["front", "router", "delivery"];
+
+/// What the program's own limits for its end come to: requests in, then all that is on its way.
+fn stop_takes() -> Duration {
+    let source = fs::read_to_string(workspace().join("src/run.rs")).unwrap();
+    let secs = |name: &str| -> u64 {
+        let constant = format!("const {name}: Duration = Duration::from_secs(");
+        let (_, rest) = source.split_once(&constant).unwrap_or_else(|| panic!("there is no {name}"));
+        rest.split_once(')').and_then(|(secs, _)| secs.parse().ok()).expect("a number of seconds")
+    };
+    Duration::from_secs(secs("HTTP_DRAIN") + secs("WRITE_DOWN"))
+}
+
+/// It may do no more than it needs, and has the time for a good end.
+fn is_kept_small(name: &str, service: &Service) {
+    assert_eq!(service.cap_drop, ["ALL"], "{name} keeps capabilities");
+    assert_eq!(service.security_opt, ["no-new-privileges:true"], "{name} can get more rights");
+    let grace = service.stop_grace().unwrap_or_else(|| panic!("{name}: the engine's default is no promise"));
+    assert!(grace > stop_takes(), "{name} is killed after {grace:?}, and may need {:?}", stop_takes());
 }
 
 /// The compose file's services on this machine.
@@ -194,6 +220,9 @@ async fn start_kafka(service: &Service) -> Cluster {
 async fn the_compose_file_delivers_a_message() {
     let text = fs::read_to_string(workspace().join("docker-compose.yml")).unwrap();
     let compose = compose::parse(&text, &[("FANFARE_DEV", "true")].into());
+    for name in SERVERS {
+        is_kept_small(name, &compose.services[name]);
+    }
     let (image, _) = Image::build();
     for (name, service) in &compose.services {
         for (other, condition) in &service.depends_on {
@@ -222,7 +251,7 @@ async fn the_compose_file_delivers_a_message() {
     assert_eq!(fs::read_to_string(&path).unwrap(), secret, "it is made once");
 
     let (mut servers, mut roles) = (Vec::new(), BTreeSet::new());
-    for name in ["front", "router", "delivery"] {
+    for name in SERVERS {
         let service = &compose.services[name];
         let mut container = up.container(name);
         roles.extend(container.environment["FANFARE_ROLE"].split(',').map(str::to_owned));

@@ -1,4 +1,4 @@
-//! A Kafka that asks who comes: passwords within TLS, certificates of clients, and those who may not.
+//! A Kafka behind TLS, which may ask who comes: passwords, certificates of clients, and those who may not.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
@@ -83,12 +83,15 @@ impl Secured {
     }
 
     fn by_certificate(&self) -> Vec<String> {
-        vec![
-            "security.protocol=ssl".to_owned(),
-            format!("ssl.ca.location={}", self.file("authority.pem")),
-            format!("ssl.certificate.location={}", self.file("client.pem")),
-            format!("ssl.key.location={}", self.file("client.key")),
-        ]
+        let mut properties = self.by_tls();
+        properties.push(format!("ssl.certificate.location={}", self.file("client.pem")));
+        properties.push(format!("ssl.key.location={}", self.file("client.key")));
+        properties
+    }
+
+    /// It knows the broker, and does not say who it is.
+    fn by_tls(&self) -> Vec<String> {
+        vec!["security.protocol=ssl".to_owned(), format!("ssl.ca.location={}", self.file("authority.pem"))]
     }
 
     /// A configuration file: as docs/configuration.md shows it.
@@ -104,14 +107,18 @@ impl Secured {
     }
 
     fn sasl(&self) -> String {
-        self.cluster.brokers()[0].sasl_address().expect("it asks")
+        self.cluster.brokers()[0].sasl_address().expect("it is secured")
+    }
+
+    fn certificate(&self) -> String {
+        self.cluster.brokers()[0].certificate_address().expect("it is secured")
     }
 
     fn tls(&self) -> String {
-        self.cluster.brokers()[0].tls_address().expect("it asks")
+        self.cluster.brokers()[0].tls_address().expect("it is secured")
     }
 
-    /// From now on only this user, and who comes by the open listener.
+    /// From now on only this user, and who is not asked.
     fn may(&self, user: &str) {
         let broker = &self.cluster.brokers()[0];
         tokio::task::block_in_place(|| {
@@ -157,10 +164,14 @@ async fn passwords_and_certificates_let_in_who_may_and_nobody_else() {
     make_main_secret(secured.directory.path());
 
     let recorder = Recorder::start().await;
+    let password =
+        |mechanism| (mechanism, secured.sasl(), secured.by_password(mechanism, "fanfare", PASSWORD));
     for (name, address, properties) in [
-        ("plain", secured.sasl(), secured.by_password("PLAIN", "fanfare", PASSWORD)),
-        ("scram", secured.sasl(), secured.by_password("SCRAM-SHA-512", "fanfare", PASSWORD)),
-        ("certificate", secured.tls(), secured.by_certificate()),
+        password("PLAIN"),
+        password("SCRAM-SHA-256"),
+        password("SCRAM-SHA-512"),
+        ("certificate", secured.certificate(), secured.by_certificate()),
+        ("tls", secured.tls(), secured.by_tls()),
     ] {
         let installation = Installation::new();
         let configuration = secured.configuration(name, &address, &properties);
@@ -181,25 +192,30 @@ async fn passwords_and_certificates_let_in_who_may_and_nobody_else() {
         server.terminate().await;
     }
 
-    let wrong = secured.by_password("SCRAM-SHA-512", "fanfare", WRONG);
-    refused_at_once(
-        &secured.serve_in_vain("wrong", &secured.sasl(), &wrong).await,
-        &[&secured.sasl(), "refuses this user", "Authentication failed"],
-    );
+    for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        let wrong = secured.by_password(mechanism, "fanfare", WRONG);
+        refused_at_once(
+            &secured.serve_in_vain("wrong", &secured.sasl(), &wrong).await,
+            &[&secured.sasl(), "refuses this user", "Authentication failed"],
+        );
+    }
     let nobody = secured.by_password("PLAIN", "nobody", PASSWORD);
     refused_at_once(
         &secured.serve_in_vain("nobody", &secured.sasl(), &nobody).await,
         &[&secured.sasl(), "refuses this user", "nobody.control"],
     );
-    let mut stranger = secured.by_password("PLAIN", "fanfare", PASSWORD);
-    stranger[1] = format!("ssl.ca.location={}", secured.file("stranger.pem"));
-    refused_at_once(
-        &secured.serve_in_vain("stranger", &secured.sasl(), &stranger).await,
-        &[&secured.sasl(), "certificate verify failed"],
-    );
-    let mut bare = secured.by_certificate();
-    bare.truncate(2);
-    last_line_says(&secured.serve_in_vain("bare", &secured.tls(), &bare).await, &[&secured.tls()]);
+    for (address, mut stranger) in [
+        (secured.sasl(), secured.by_password("PLAIN", "fanfare", PASSWORD)),
+        (secured.tls(), secured.by_tls()),
+    ] {
+        stranger[1] = format!("ssl.ca.location={}", secured.file("stranger.pem"));
+        refused_at_once(
+            &secured.serve_in_vain("stranger", &address, &stranger).await,
+            &[&address, "certificate verify failed"],
+        );
+    }
+    let bare = secured.serve_in_vain("bare", &secured.certificate(), &secured.by_tls()).await;
+    last_line_says(&bare, &[&secured.certificate()]);
 
     // A mistake in the file does not show what stands there.
     let mistaken = secured.file("mistaken.toml");

@@ -156,6 +156,30 @@ async fn a_topic_made_anew_ends_the_start_with_a_plain_line() {
     refused(&used.check("3").await, &[&name, "was deleted and made again"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn each_topic_that_is_wrong_is_told_in_a_line_of_its_own() {
+    let used = OnKafka::used().await;
+    for topic in ["deliveries", "attempts"] {
+        used.make_anew(topic, 3).await;
+    }
+    let told = |finished: &Finished, said: &str| {
+        assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+        let errors: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("  error  ")).collect();
+        let [deliveries, attempts] = errors[..] else { panic!("not two lines: {finished:?}") };
+        for (line, topic) in [(deliveries, "deliveries"), (attempts, "attempts")] {
+            let begins = format!("topic {} was deleted and made again: ", used.name(topic));
+            assert!(line.starts_with(&begins), "{line}");
+        }
+    };
+    let started = used.start_in_vain().await;
+    told(&started, &started.stderr);
+    let head = format!("fanfare: topics on Kafka at {} cannot be used:", used.brokers);
+    let ended: Vec<&str> = started.stderr.lines().filter(|line| line.starts_with("fanfare: ")).collect();
+    assert_eq!(ended, [head]);
+    let checked = used.check("3").await;
+    told(&checked, &checked.stdout);
+}
+
 /// An empty `control` looks like that of a new installation, which would lose what the other topics hold.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_control_plane_is_not_begun_anew() {

@@ -9,9 +9,9 @@
 //! one of them: a hint goes up at once, so one second in which the machine or an endpoint stood still, or connections
 //! were made, must not ask for workers.
 //!
-//! Lanes whose own windows are full are no limit of the worker: what waits behind them is held, for no other worker
-//! would deliver it sooner. Only while the worker's room is what they wait for in turns, what their windows could take
-//! within the drain target is workable.
+//! Of what waits in a lane, only what its own window can take within the drain target is workable; the rest is held, for no
+//! other worker would deliver it sooner. So a lane asks for no more of a worker than its window takes up, and yet, as
+//! long as it has a backlog, for that.
 
 mod board;
 mod room;
@@ -99,7 +99,6 @@ impl Meter {
             mean_secs: median(self.means.iter().copied(), f64::total_cmp),
             reached: self.reached(),
             best: self.rates.iter().map(|(rate, _)| *rate).fold(0.0, f64::max),
-            contended,
             budget,
             drain_target,
             arrived: 0,
@@ -142,7 +141,6 @@ pub(crate) struct Tally {
     reached: Option<f64>,
     /// The highest rate of the last seconds.
     best: f64,
-    contended: bool,
     budget: usize,
     drain_target: Duration,
     arrived: u64,
@@ -169,15 +167,10 @@ impl Tally {
         let waiting = slot.backlog().saturating_sub(in_flight);
         self.in_flight += in_flight;
         match slot.lane.held_by() {
-            None => {
-                self.arrived += arrived;
-                self.workable += waiting;
-            }
-            Some(HeldBy::Window) => {
+            None | Some(HeldBy::Window) => {
                 let window = slot.lane.policy().window();
                 self.arrived += arrived.min(self.within(window, self.time));
-                let workable =
-                    if self.contended { waiting.min(self.within(window, self.drain_target)) } else { 0 };
+                let workable = waiting.min(self.within(window, self.drain_target));
                 self.workable += workable;
                 self.hold(HeldBy::Window, waiting - workable);
             }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use fanfare_core::{AttemptError, Settlement};
 use opentelemetry::{
     KeyValue, global,
-    metrics::{BoundCounter, BoundHistogram, Gauge},
+    metrics::{BoundCounter, BoundHistogram, Gauge, Meter},
 };
 
 /// Bound once: counting is one addition.
@@ -25,7 +25,10 @@ pub(crate) struct Meters {
 
 impl Meters {
     pub(crate) fn new() -> Self {
-        let meter = global::meter("fanfare_delivery");
+        Self::of(&global::meter("fanfare_delivery"))
+    }
+
+    pub(crate) fn of(meter: &Meter) -> Self {
         let attempts = meter
             .u64_counter("fanfare_delivery_attempts_total")
             .with_description("Attempts by outcome: delivered, or why not")

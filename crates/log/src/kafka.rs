@@ -89,8 +89,8 @@ impl KafkaLog {
         }
         let checked = topics::check(&options, options.recorded.as_ref()).await?;
         if !checked.report.is_usable() {
-            let cause: Vec<&str> = checked.report.of(Level::Error).collect();
-            return Err(OpenError::Unusable { brokers: options.brokers, cause: cause.join("; ") });
+            let causes = checked.report.of(Level::Error).map(str::to_owned).collect();
+            return Err(OpenError::Unusable { brokers: options.brokers, causes });
         }
         // librdkafka starts threads and reads files.
         let connecting = tokio::task::spawn_blocking(move || Self::connect(&options, checked));

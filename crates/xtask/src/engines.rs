@@ -3,12 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Test binaries that run on several engines, by their targets.
-pub(crate) const SHARED: [&str; 2] = ["conformance", "e2e"];
-
 /// Modules of tests are called as these, perhaps with more behind: `embedded_on_faulty_disk`.
 const ENGINES: [&str; 3] = ["embedded", "kafka", "sim"];
-/// Every shared list has these at least.
+/// Every list has these at least.
 const NEEDED: [&str; 2] = ["embedded", "kafka"];
 
 /// By test binary and module, the names of the tests that ran.
@@ -16,6 +13,11 @@ const NEEDED: [&str; 2] = ["embedded", "kafka"];
 pub(crate) struct Engines(BTreeMap<String, BTreeMap<String, BTreeSet<String>>>);
 
 impl Engines {
+    /// From now on it is a difference if this test binary ran on no engine.
+    pub(crate) fn expect(&mut self, binary: &str) {
+        self.0.entry(binary.to_owned()).or_default();
+    }
+
     pub(crate) fn add(&mut self, binary: &str, ran: &[String]) {
         for test in ran {
             let path: Vec<&str> = test.split("::").collect();
@@ -96,5 +98,15 @@ mod tests {
         assert_eq!(engines.differences(), each);
         assert_eq!(ran(&["embedded::a"]).differences(), ["e2e: nothing ran on kafka"]);
         assert_eq!(ran(&["a::b"]).differences(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_binary_that_is_expected_on_engines_and_ran_on_none_is_named() {
+        let mut engines = ran(&["a::b"]);
+        engines.expect("e2e");
+        assert_eq!(engines.differences(), ["e2e: nothing ran on embedded", "e2e: nothing ran on kafka"]);
+        let mut engines = ran(&["embedded::a", "kafka::a"]);
+        engines.expect("e2e");
+        assert_eq!(engines.differences(), Vec::<String>::new());
     }
 }

@@ -11,7 +11,7 @@ use fanfare_testkit::kafka::{ADDRESS_VARIABLE, Cluster, TOOLS_VARIABLE};
 use serde_json::Value;
 
 use crate::{
-    command, engines, kafka,
+    command, kafka,
     report::{Report, Tally},
     system, tools,
     workspace::Workspace,
@@ -20,6 +20,8 @@ use crate::{
 /// The binary that holds the end-to-end tests, and the module in it that needs the official libraries.
 const END_TO_END: &str = "e2e";
 const OFFICIAL: &str = "official::";
+/// The binary that holds the suite for all engines of the log.
+const CONFORMANCE: &str = "conformance";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Suite {
@@ -30,6 +32,15 @@ pub(crate) enum Suite {
 
 impl Suite {
     pub(crate) const ALL: [Self; 3] = [Self::Unit, Self::EndToEnd, Self::Official];
+
+    /// The test binary of this suite whose tests run on every engine, by its target.
+    fn on_every_engine(self) -> Option<&'static str> {
+        match self {
+            Self::Unit => Some(CONFORMANCE),
+            Self::EndToEnd => Some(END_TO_END),
+            Self::Official => None,
+        }
+    }
 }
 
 /// What the tests of one run are given.
@@ -70,6 +81,9 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report, suites: &[Suite]) 
     let setup = Setup { workspace, kafka };
     let mut failed = Vec::new();
     for suite in suites {
+        if let Some(binary) = suite.on_every_engine() {
+            report.engines.expect(binary);
+        }
         let mut outcome = match suite {
             Suite::Unit => unit(&setup, report, &binaries)?,
             Suite::EndToEnd => end_to_end(&setup, report, &binaries, "end to end", &["--skip", OFFICIAL])?,
@@ -128,7 +142,7 @@ fn unit(setup: &Setup<'_>, report: &mut Report, binaries: &[Binary]) -> Result<V
         if said.tally.failed > 0 {
             failed.push(binary.name.clone());
         }
-        if engines::SHARED.contains(&&*binary.target) {
+        if binary.target == CONFORMANCE {
             report.engines.add(&binary.target, &said.ran);
         }
         report.tests(binary.name.clone(), said.tally);

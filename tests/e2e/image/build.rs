@@ -22,6 +22,8 @@ pub(crate) struct Image {
     pub(crate) root: TempDir,
     pub(crate) environment: BTreeMap<String, String>,
     pub(crate) user: (u32, u32),
+    /// Directories that were made, by their paths.
+    pub(crate) directories: BTreeMap<String, Directory>,
     pub(crate) volumes: Vec<String>,
     pub(crate) port: u16,
     pub(crate) healthcheck: Vec<String>,
@@ -33,12 +35,20 @@ pub(crate) struct Image {
     workdir: String,
 }
 
+/// Whose it is, and what he and others may do there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Directory {
+    pub(crate) owner: (u32, u32),
+    pub(crate) mode: u32,
+}
+
 impl Image {
     fn new(name: Option<String>) -> Self {
         Self {
             root: tempfile::tempdir().expect("there is room for a temporary directory"),
             environment: BTreeMap::new(),
             user: (0, 0),
+            directories: BTreeMap::new(),
             volumes: Vec::new(),
             port: 0,
             healthcheck: Vec::new(),
@@ -103,15 +113,30 @@ impl Image {
                 self.packages.extend(packages.iter().map(|package| (*package).to_owned()));
             }
             ["cargo", "xtask", "dist"] => self.dist(),
-            ["install", "--directory", options @ .., path] => {
-                // Nobody but root may give files away.
-                let kept = options.iter().filter(|option| option.starts_with("--mode="));
-                let mut install = Command::new("install");
-                install.arg("--directory").args(kept).arg(self.path(path));
-                succeed(&mut install);
-            }
+            ["install", "--directory", options @ .., path] => self.make_directory(options, path),
             _ => panic!("no way to do without a container: {command:?}"),
         }
+    }
+
+    fn make_directory(&mut self, options: &[&str], path: &str) {
+        // As `install` does it unless it is told otherwise.
+        let mut directory = Directory { owner: self.user, mode: 0o755 };
+        let id = |text: &str| -> u32 {
+            text.parse().unwrap_or_else(|_| panic!("{text}: the base may not know that name"))
+        };
+        for option in options {
+            match option.split_once('=') {
+                Some(("--owner", user)) => directory.owner.0 = id(user),
+                Some(("--group", group)) => directory.owner.1 = id(group),
+                Some(("--mode", mode)) => directory.mode = u32::from_str_radix(mode, 8).expect("it is octal"),
+                _ => panic!("{option}: no way to understand it"),
+            }
+        }
+        // Nobody but root may give files away: here it stays ours.
+        let mut install = Command::new("install");
+        install.arg("--directory").arg(format!("--mode={:o}", directory.mode)).arg(self.path(path));
+        succeed(&mut install);
+        self.directories.insert(path.to_owned(), directory);
     }
 
     fn dist(&self) {

@@ -1,6 +1,6 @@
 //! Reads `docker-compose.yml`: the fields that ours is made of, and no others.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -33,11 +33,22 @@ pub(crate) struct Service {
     pub(crate) healthcheck: Option<Healthcheck>,
     #[serde(default)]
     pub(crate) read_only: bool,
-    cap_drop: Option<Vec<String>>,
-    security_opt: Option<Vec<String>>,
+    #[serde(default)]
+    pub(crate) cap_drop: Vec<String>,
+    #[serde(default)]
+    pub(crate) security_opt: Vec<String>,
     restart: Option<String>,
     stop_grace_period: Option<String>,
     network_mode: Option<String>,
+}
+
+impl Service {
+    /// How long the engine waits for the end of a process that was asked to stop, before it kills it.
+    pub(crate) fn stop_grace(&self) -> Option<Duration> {
+        let text = self.stop_grace_period.as_ref()?;
+        let secs = text.strip_suffix('s').and_then(|secs| secs.parse::<u64>().ok());
+        Some(Duration::from_secs(secs.unwrap_or_else(|| panic!("{text}: no way to understand it"))))
+    }
 }
 
 #[derive(Debug, Deserialize)]

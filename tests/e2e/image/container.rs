@@ -68,6 +68,12 @@ impl<'a> Container<'a> {
             }
         }
         for volume in &self.volumes {
+            // An engine makes a new volume of what the image has there: it is whose that was.
+            let directory = self.image.directories.get(&volume.path);
+            let may_write = directory.is_some_and(|directory| {
+                directory.owner == self.image.user && directory.mode & 0o700 == 0o700
+            });
+            assert!(volume.is_read_only || may_write, "no right to write to {}: {directory:?}", volume.path);
             fs::create_dir_all(self.image.path(&volume.path)).unwrap();
             let mode = if volume.is_read_only { "ro" } else { "rw" };
             binds.push((volume.directory.clone(), volume.path.clone(), mode));

@@ -22,6 +22,16 @@ const LARGE: usize = 400_000;
 const AS_MADE: usize = 12 << 20;
 
 impl OnKafka {
+    /// What `fanfare topics` says where bodies of this size are let in.
+    async fn topics(&self, task: &str, body_bytes: usize) -> String {
+        let body_bytes = body_bytes.to_string();
+        let mut command = self.installation.command(&["topics", task, "--body-bytes", &body_bytes]);
+        command.args(self.topic_options("3"));
+        let finished = finish(&mut command).await;
+        assert!(finished.status.success(), "{finished:?}");
+        finished.stdout
+    }
+
     /// Sets the topic's limit and leaves its other settings as they are.
     async fn limit(&self, topic: &str, bytes: usize) {
         let (admin, name, value) = (self.admin(), self.name(topic), bytes.to_string());
@@ -166,6 +176,37 @@ async fn a_smaller_limit_of_the_broker_is_the_limit_of_bodies_and_said_once() {
         publishers.spawn(async move { client.publish(&application, &[], &noise(130_000)).await.id(202) });
     }
     assert_eq!(publishers.join_all().await.len(), 24);
+    server.terminate().await;
+}
+
+/// How much a topic has to take depends on the bodies that are let in.
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_are_compared_with_what_the_largest_body_needs() {
+    let used = OnKafka::used().await;
+    used.limit("messages", PARTITION_LIMIT).await;
+    let well = "the topics are what they must be\n";
+    // A message's head, and what Kafka puts around it, may take the rest.
+    let largest = PARTITION_LIMIT - (16 << 10);
+    assert_eq!(used.topics("check", largest).await, well);
+    for task in ["plan", "apply"] {
+        let said = used.topics(task, largest).await;
+        assert!(!said.contains("max.message.bytes"), "{said}");
+    }
+    let setting = format!("max.message.bytes of topic {}", used.name("messages"));
+    for (task, expected) in [
+        ("check", format!("warning  {setting} is {PARTITION_LIMIT}, less than {}: ", PARTITION_LIMIT + 1)),
+        ("plan", format!("change  {setting} will be changed from {PARTITION_LIMIT} to {AS_MADE}\n")),
+        ("apply", format!("change  {setting} was changed from {PARTITION_LIMIT} to {AS_MADE}\n")),
+    ] {
+        let said = used.topics(task, largest + 1).await;
+        assert!(said.contains(&expected), "no `{expected}` in: {said}");
+    }
+    assert_eq!(used.topics("check", 10 << 20).await, well);
+
+    // More than bodies need that nobody has let grow.
+    used.limit("messages", 2 << 20).await;
+    let server = used.start().await;
+    assert_eq!(server.said("max.message.bytes") + server.said("larger bodies are refused"), 0);
     server.terminate().await;
 }
 

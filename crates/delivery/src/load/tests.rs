@@ -83,19 +83,17 @@ async fn a_busy_processor_is_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_behind_full_windows_is_held() {
+async fn what_a_window_cannot_take_within_the_drain_target_is_held() {
     let mut meter = Meter::new();
     let mut tally = second(&mut meter, 40, 100, false).await;
     tally.lane(&mut slot(4, 5_000, true));
-    assert_eq!((tally.workable, tally.in_flight), (0, 4));
-    assert_eq!(tally.held.iter().sum::<u64>(), 4_996);
+    assert_eq!((tally.workable, tally.in_flight), (800, 4), "four at once for the drain target");
+    assert_eq!(tally.held.iter().sum::<u64>(), 4_196);
     assert_eq!(tally.arrived, 80, "four at once in a second");
-
-    let mut tally = second(&mut meter, 40, 4, true).await;
-    tally.lane(&mut slot(4, 5_000, true));
-    assert_eq!(tally.workable, 800, "waiting for room in turns: four at once for the drain target");
     tally.lane(&mut slot(4, 50, false));
     assert_eq!((tally.workable, tally.arrived), (850, 130), "a lane with nothing in its way");
+    tally.lane(&mut slot(4, 5_000, false));
+    assert_eq!(tally.workable, 1_650, "the same lane, at a moment when its window has room");
 }
 
 #[tokio::test(start_paused = true)]

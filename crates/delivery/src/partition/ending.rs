@@ -1,5 +1,8 @@
 //! How a worker ends: with a drain, or with its last words.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use fanfare_log::Sync;

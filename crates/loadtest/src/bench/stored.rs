@@ -25,6 +25,7 @@ pub(super) fn by_topic(data: &[PathBuf], prefix: &str) -> anyhow::Result<BTreeMa
             }
         }
     }
+    anyhow::ensure!(!stored.is_empty(), "no topic of this run lies in the brokers' data directories");
     Ok(stored)
 }
 

@@ -75,6 +75,8 @@ pub struct Options {
     /// [`Options::retention_extra`] longer.
     pub retention: Duration,
     pub retention_extra: Duration,
+    /// The largest body of a message that is to be taken: `messages` must not be set to take less.
+    pub body_bytes: usize,
     pub compression: Compression,
     /// A member that was not heard of for so long loses its partitions.
     pub session_timeout: Duration,
@@ -107,6 +109,7 @@ impl Options {
             replication: 1,
             retention: limits::RETENTION,
             retention_extra: Duration::from_hours(24),
+            body_bytes: limits::BODY_BYTES,
             compression: Compression::default(),
             session_timeout: Duration::from_secs(10),
             heartbeat: Duration::from_millis(500),
@@ -142,7 +145,8 @@ impl fmt::Debug for Options {
     }
 }
 
-/// Why a log did not open. Each prints as one line for an operator.
+/// Why a log did not open. Each prints as one line for an operator, and a line more for each of several topics that are
+/// wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("Kafka setting {setting} is refused: {cause}")]
@@ -150,8 +154,8 @@ pub enum OpenError {
     #[error(transparent)]
     Topics(#[from] topics::Error),
     /// The topics are there, and are not what they have to be.
-    #[error("topics on Kafka at {brokers} cannot be used: {cause}")]
-    Unusable { brokers: String, cause: String },
+    #[error("topics on Kafka at {brokers} cannot be used:{}", shown(.causes))]
+    Unusable { brokers: String, causes: Vec<String> },
     #[error("cannot make a client for Kafka at {brokers}: {cause}")]
     Client { brokers: String, cause: String },
     #[error("cannot start a thread: {0}")]
@@ -173,5 +177,36 @@ impl OpenError {
             KafkaError::ClientConfig(_, cause, setting, _) => Self::Setting { setting, cause },
             error => Self::Client { brokers: options.brokers.clone(), cause: error.to_string() },
         }
+    }
+}
+
+/// One stands on the line that tells of it; several have a line each, as `fanfare topics check` prints them.
+fn shown(causes: &[String]) -> String {
+    if let [cause] = causes {
+        return format!(" {cause}");
+    }
+    let mut lines = String::new();
+    for cause in causes {
+        lines.push_str("\n  error  ");
+        lines.push_str(cause);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_topic_that_is_wrong_has_a_line() {
+        let told = |causes: &[&str]| {
+            let causes = causes.iter().map(|cause| (*cause).to_owned()).collect();
+            OpenError::Unusable { brokers: "here".to_owned(), causes }.to_string()
+        };
+        assert_eq!(told(&["one; so it is"]), "topics on Kafka at here cannot be used: one; so it is");
+        assert_eq!(
+            told(&["one", "another"]),
+            "topics on Kafka at here cannot be used:\n  error  one\n  error  another"
+        );
     }
 }

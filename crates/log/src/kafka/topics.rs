@@ -31,6 +31,7 @@ use self::{admin::Admin, plan::Plan, wanted::Wanted};
 pub use self::{
     error::Error,
     report::{Level, Line, Report},
+    wanted::BESIDE_BODY_BYTES,
 };
 use super::Options;
 use crate::contract::Topic;

@@ -60,12 +60,17 @@ impl Broker {
 
     /// Where it asks for a name and a password, within TLS; with [`Security`](super::Security) alone.
     pub fn sasl_address(&self) -> Option<String> {
-        self.node.secure.map(|ports| format!("127.0.0.1:{}", ports.sasl_ssl))
+        self.node.secure.map(|ports| format!("127.0.0.1:{}", ports.sasl))
     }
 
     /// Where it asks for a certificate; with [`Security`](super::Security) alone.
+    pub fn certificate_address(&self) -> Option<String> {
+        self.node.secure.map(|ports| format!("127.0.0.1:{}", ports.certificate))
+    }
+
+    /// Where it asks for nothing, within TLS; with [`Security`](super::Security) alone.
     pub fn tls_address(&self) -> Option<String> {
-        self.node.secure.map(|ports| format!("127.0.0.1:{}", ports.ssl))
+        self.node.secure.map(|ports| format!("127.0.0.1:{}", ports.tls))
     }
 
     /// All that it printed since its directory was made.
@@ -189,7 +194,7 @@ impl Broker {
             let is_ready = probe::brokers(self.node.port).is_ok_and(|brokers| brokers >= alive);
             // Listeners open one after the other.
             let is_open = |port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
-            let all_open = self.node.secure.is_none_or(|ports| is_open(ports.sasl_ssl) && is_open(ports.ssl));
+            let all_open = self.node.secure.is_none_or(|ports| ports.all().into_iter().all(is_open));
             Ok((is_ready && all_open).then_some(()))
         });
         ready.with_context(|| format!("Apache Kafka does not start: {}", self.last_lines()))

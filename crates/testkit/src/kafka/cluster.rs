@@ -22,7 +22,7 @@ pub struct Settings {
     pub port: Option<u16>,
     /// Added to each broker's `server.properties`.
     pub properties: BTreeMap<String, String>,
-    /// Listeners that ask who comes, beside the open one.
+    /// Listeners within TLS, beside the open one.
     pub security: Option<Security>,
     pub heap_mib: u32,
     /// Where Apache Kafka is installed, or will be.
@@ -159,13 +159,14 @@ fn nodes(settings: &Settings) -> Result<(Vec<Node>, Vec<TcpListener>)> {
     };
     held.extend(ports::reserve(count)?);
     if settings.security.is_some() {
-        held.extend(ports::reserve(2 * count)?);
+        held.extend(ports::reserve(Ports::COUNT * count)?);
     }
     let ports: Vec<u16> =
         held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect::<Result<_>>()?;
     let (brokers, others) = ports.split_at(count);
     let (controllers, secure) = others.split_at(count);
-    let mut secure = secure.chunks_exact(2).map(|ports| Ports { sasl_ssl: ports[0], ssl: ports[1] });
+    let (secure, _) = secure.as_chunks::<{ Ports::COUNT }>();
+    let mut secure = secure.iter().copied().map(Ports::from);
     let nodes = (1..).zip(brokers.iter().zip(controllers));
     let nodes = nodes
         .map(|(id, (&port, &controller_port))| Node { id, port, controller_port, secure: secure.next() })

@@ -10,7 +10,7 @@ pub(super) struct Node {
     pub(super) id: u32,
     pub(super) port: u16,
     pub(super) controller_port: u16,
-    /// Where it asks who comes, if it does.
+    /// Where one comes in within TLS, if one may.
     pub(super) secure: Option<Ports>,
 }
 

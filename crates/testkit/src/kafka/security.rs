@@ -1,7 +1,11 @@
-//! Listeners that ask who comes, beside the open one that brokers and tests' own clients use: passwords within TLS, and
-//! certificates of clients. Whoever is no superuser may do nothing.
+//! Listeners within TLS, beside the open one that brokers and tests' own clients use: one that asks for passwords, one
+//! for certificates of clients, and one for nothing. Whoever is no superuser may do nothing; who is not asked is one.
 
 use std::collections::BTreeMap;
+
+/// Ways to prove a password without sending it.
+const SCRAM: [&str; 2] = ["SCRAM-SHA-256", "SCRAM-SHA-512"];
+const SCRAM_LOGIN: &str = "org.apache.kafka.common.security.scram.ScramLoginModule required;";
 
 /// What the brokers know of their visitors.
 #[derive(Clone, Debug)]
@@ -11,61 +15,89 @@ pub struct Security {
     pub key: String,
     /// In PEM: who vouches for certificates of clients.
     pub authority: String,
-    /// Names and passwords, for PLAIN and SCRAM-SHA-512.
+    /// Names and passwords, for PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512.
     pub users: Vec<(String, String)>,
     /// Who may do everything: names of users, or of certificates as `CN=name`.
     pub superusers: Vec<String>,
 }
 
-/// Where those who say who they are come in.
+/// Where one comes in within TLS.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ports {
-    pub(super) sasl_ssl: u16,
-    pub(super) ssl: u16,
+    /// With a name and a password.
+    pub(super) sasl: u16,
+    /// With a certificate.
+    pub(super) certificate: u16,
+    /// As anybody.
+    pub(super) tls: u16,
+}
+
+impl Ports {
+    pub(super) const COUNT: usize = 3;
+
+    pub(super) fn all(self) -> [u16; Self::COUNT] {
+        [self.sasl, self.certificate, self.tls]
+    }
+}
+
+impl From<[u16; Ports::COUNT]> for Ports {
+    fn from([sasl, certificate, tls]: [u16; Ports::COUNT]) -> Self {
+        Self { sasl, certificate, tls }
+    }
 }
 
 impl Security {
     /// What makes the open broker one that also asks.
     pub(super) fn properties(&self, ports: Ports, open: &str) -> BTreeMap<String, String> {
-        let Ports { sasl_ssl, ssl } = ports;
+        let Ports { sasl, certificate, tls } = ports;
         let plain = self.users.iter().fold(
             "org.apache.kafka.common.security.plain.PlainLoginModule required".to_owned(),
             |line, (name, password)| format!("{line} user_{name}=\"{password}\""),
         );
-        // Brokers come by the open listener.
+        // Brokers come by the open listener, and nobody is asked by that of TLS alone.
         let superusers = ["ANONYMOUS".to_owned()].into_iter().chain(self.superusers.iter().cloned());
         let superusers: Vec<String> = superusers.map(|name| format!("User:{name}")).collect();
         [
-            ("listeners", format!("{open},SASL_SSL://127.0.0.1:{sasl_ssl},SSL://127.0.0.1:{ssl}")),
+            (
+                "listeners",
+                format!(
+                    "{open},SASL://127.0.0.1:{sasl},CERTIFICATE://127.0.0.1:{certificate},TLS://127.0.0.1:{tls}"
+                ),
+            ),
             (
                 "listener.security.protocol.map",
-                "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL".to_owned(),
+                "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_SSL,CERTIFICATE:SSL,TLS:SSL".to_owned(),
             ),
-            ("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-512".to_owned()),
-            ("listener.name.sasl_ssl.plain.sasl.jaas.config", format!("{plain};")),
-            (
-                "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config",
-                "org.apache.kafka.common.security.scram.ScramLoginModule required;".to_owned(),
-            ),
+            ("sasl.enabled.mechanisms", format!("PLAIN,{}", SCRAM.join(","))),
+            ("listener.name.sasl.plain.sasl.jaas.config", format!("{plain};")),
             ("ssl.keystore.type", "PEM".to_owned()),
             ("ssl.keystore.certificate.chain", self.certificate.clone()),
             ("ssl.keystore.key", self.key.clone()),
             ("ssl.truststore.type", "PEM".to_owned()),
             ("ssl.truststore.certificates", self.authority.clone()),
-            ("listener.name.ssl.ssl.client.auth", "required".to_owned()),
+            ("listener.name.certificate.ssl.client.auth", "required".to_owned()),
+            ("listener.name.tls.ssl.client.auth", "none".to_owned()),
             ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer".to_owned()),
             ("super.users", superusers.join(";")),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
+        .chain(SCRAM.map(|mechanism| {
+            let mechanism = mechanism.to_lowercase();
+            (format!("listener.name.sasl.{mechanism}.sasl.jaas.config"), SCRAM_LOGIN.to_owned())
+        }))
         .collect()
     }
 
     /// Options of the format: passwords for SCRAM are among what the brokers keep.
     pub(super) fn format_options(&self) -> Vec<String> {
-        let user = |(name, password): &(String, String)| {
-            ["--add-scram".to_owned(), format!("SCRAM-SHA-512=[name={name},password={password}]")]
-        };
-        self.users.iter().flat_map(user).collect()
+        let mut options = Vec::new();
+        for (name, password) in &self.users {
+            for mechanism in SCRAM {
+                options.push("--add-scram".to_owned());
+                options.push(format!("{mechanism}=[name={name},password={password}]"));
+            }
+        }
+        options
     }
 }

@@ -1,5 +1,8 @@
 //! The thread of one member: it polls, so that the group knows it is alive, and answers the group.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeSet,
     sync::{
@@ -72,7 +75,8 @@ impl Membership {
             if let Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) = consumer.poll(patience) {
                 // Before it is dropped, which may take a while.
                 self.shared.begin_anew();
-                end(consumer, &self.topic);
+                consumer.context().ended.store(true, Ordering::Release);
+                end(consumer, &self.topic, limits::CLOSE);
                 return Err(error);
             }
             if consumer.assignment_lost() {
@@ -87,15 +91,15 @@ impl Membership {
     }
 }
 
-/// Drops a consumer on a thread of its own: librdkafka waits there until the group is left, and nobody else need.
-fn end(consumer: BaseConsumer<Answers>, topic: &str) {
-    consumer.context().ended.store(true, Ordering::Release);
+/// Drops a consumer on a thread of its own: librdkafka waits there for its threads, and nobody else need for longer than
+/// that.
+fn end<C: Send + 'static>(consumer: C, topic: &str, patience: Duration) {
     let (gone, is_gone) = std::sync::mpsc::channel();
     let dropping = std::thread::Builder::new().name("fanfare-kafka-end".to_owned()).spawn(move || {
         drop(consumer);
         let _ = gone.send(());
     });
-    if dropping.is_ok() && is_gone.recv_timeout(limits::CLOSE).is_err() {
+    if dropping.is_ok() && is_gone.recv_timeout(patience).is_err() {
         tracing::warn!(topic, "a member that broke does not end; another one takes its place");
     }
 }

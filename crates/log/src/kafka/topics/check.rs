@@ -181,10 +181,8 @@ pub(super) fn batch_bytes(found: &FoundTopics) -> BatchBytes {
 fn record_bytes(pairs: &[Pair<'_>], report: &mut Report) -> u64 {
     let mut messages = u64::MAX;
     for (wanted, found) in pairs {
-        let should = wanted.settings.get("max.message.bytes").and_then(|bytes| bytes.parse().ok());
-        let (Some(should), Some(limit)): (Option<u64>, _) = (should, found.batch_bytes()) else {
-            continue;
-        };
+        let Some(limit) = found.batch_bytes() else { continue };
+        let should = wanted.batch_bytes;
         if wanted.topic == "messages" {
             messages = limit;
         }

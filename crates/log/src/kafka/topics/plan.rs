@@ -8,9 +8,6 @@ use super::{
     wanted::Wanted,
 };
 
-/// Settings of which more than we want does no harm.
-const AT_LEAST: [&str; 2] = ["max.message.bytes", "min.insync.replicas"];
-
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) create: Vec<Wanted>,
@@ -65,7 +62,7 @@ impl Plan {
     fn compare(&mut self, wanted: &Wanted, found: &Found) {
         let name = &wanted.name;
         let settings: BTreeMap<_, _> =
-            wanted.settings.iter().filter_map(|(setting, to)| differs(found, setting, to)).collect();
+            wanted.settings.iter().filter_map(|(setting, to)| differs(wanted, found, setting, to)).collect();
         if found.partitions != wanted.partitions {
             self.rest.say(Level::Error, wrong_partitions(wanted, found));
         } else if settings.is_empty() && found.replication >= wanted.replication {
@@ -104,10 +101,20 @@ impl Plan {
     }
 }
 
-fn differs(found: &Found, setting: &'static str, to: &str) -> Option<(&'static str, (String, String))> {
+fn differs(
+    wanted: &Wanted,
+    found: &Found,
+    setting: &'static str,
+    to: &str,
+) -> Option<(&'static str, (String, String))> {
     let from = found.setting(setting);
-    let is_more = AT_LEAST.contains(&setting) && found.number(setting) >= to.parse().ok();
-    (from != to && !is_more).then(|| (setting, (from.to_owned(), to.to_owned())))
+    // Of these, more than is needed does no harm.
+    let suffices = match setting {
+        "max.message.bytes" => found.batch_bytes().is_some_and(|bytes| bytes >= wanted.batch_bytes),
+        "min.insync.replicas" => found.number(setting) >= to.parse().ok(),
+        _ => from == to,
+    };
+    (!suffices).then(|| (setting, (from.to_owned(), to.to_owned())))
 }
 
 pub(super) fn wrong_partitions(wanted: &Wanted, found: &Found) -> String {

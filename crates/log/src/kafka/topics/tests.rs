@@ -126,6 +126,35 @@ fn settings_are_changed_and_those_of_others_are_kept() {
     );
 }
 
+/// How much that is depends on the bodies that are let in. What other topics take does not.
+#[test]
+fn messages_have_to_take_the_largest_body() {
+    let body_bytes = 4 << 20;
+    let options = Options { prefix: "t.".to_owned(), body_bytes, ..Options::new("localhost:1", 16, 32) };
+    let wanted = wanted::all(&options);
+    let found = found(&wanted);
+    assert_eq!(found["t.messages"].batch_bytes(), Some(12 << 20), "larger bodies need no other topic");
+    let needed = u64::try_from(body_bytes + BESIDE_BODY_BYTES).unwrap();
+    for (topic, limit, suffices) in [
+        ("t.messages", needed, true),
+        ("t.messages", needed - 1, false),
+        ("t.dedup", needed, false),
+        ("t.dedup", 12 << 20, true),
+    ] {
+        let mut found = found.clone();
+        set(&mut found, topic, "max.message.bytes", &limit.to_string());
+        let warned = format!("max.message.bytes of topic {topic} is {limit}, less than ");
+        let checked = check::check(&wanted, &found, None);
+        let warnings = lines(&checked.report, Level::Warning);
+        assert_eq!(warnings.len(), usize::from(!suffices), "{warnings:?}");
+        assert!(warnings.iter().all(|line| line.starts_with(&warned)), "{warnings:?}");
+        let line = format!("max.message.bytes of topic {topic} will be changed from {limit} to 12582912");
+        let planned = Plan::new(&wanted, &found).into_report();
+        let changes = lines(&planned, Level::Change);
+        assert_eq!(changes, if suffices { Vec::new() } else { vec![&*line] });
+    }
+}
+
 #[test]
 fn partitions_are_never_added() {
     let wanted = wanted(1);
@@ -202,7 +231,7 @@ fn what_endangers_records_is_said() {
     assert!(warnings[1].starts_with("retention.ms of topic t.dedup is 5, less than"));
     assert!(warnings[2].starts_with("min.insync.replicas is 1 for t.messages and t.control"));
     assert!(warnings[3].starts_with("unclean.leader.election.enable is true for t.deliveries"));
-    assert!(warnings[4].starts_with("max.message.bytes of topic t.messages is 1048588, less than 12582912"));
+    assert!(warnings[4].starts_with("max.message.bytes of topic t.messages is 1048588, less than 1064960"));
     assert!(checked.report.is_usable());
     assert_eq!(checked.record_bytes, 1_048_588);
 }

@@ -7,7 +7,10 @@ use fanfare_core::limits;
 use super::super::Options;
 use crate::contract::{Table, Topic};
 
-/// Larger than the largest record: a message of [`limits::BODY_BYTES_MAX`] with its head, or a router's checkpoint.
+/// Beside a message's body in its record: its head, and what Kafka puts around both.
+pub const BESIDE_BODY_BYTES: usize = 16 << 10;
+/// Larger than the largest record: a message of [`limits::BODY_BYTES_MAX`] with its head, or a router's checkpoint. All
+/// topics are made so, and none has to be changed when larger bodies are let in.
 const MESSAGE_BYTES_MAX: u64 = 12 << 20;
 /// Kafka removes whole segments: a day of records at most is kept longer than it must.
 const SEGMENT: Duration = Duration::from_hours(24);
@@ -43,6 +46,8 @@ pub(super) struct Wanted {
     pub(super) partitions: u32,
     pub(super) replication: u32,
     pub(super) keep: Keep,
+    /// What `max.message.bytes` must be at least for no record to be refused.
+    pub(super) batch_bytes: u64,
     /// By Kafka's names of settings.
     pub(super) settings: BTreeMap<&'static str, String>,
 }
@@ -102,8 +107,16 @@ impl Wanted {
             settings.insert("min.insync.replicas", IN_SYNC_SAFE.to_string());
         }
         let name = format!("{}{topic}", options.prefix);
-        Self { topic, name, partitions, replication: options.replication, keep, settings }
+        let batch_bytes =
+            if topic == Topic::Messages.as_str() { message_bytes(options) } else { MESSAGE_BYTES_MAX };
+        Self { topic, name, partitions, replication: options.replication, keep, batch_bytes, settings }
     }
+}
+
+/// The largest record of a message.
+fn message_bytes(options: &Options) -> u64 {
+    let bytes = options.body_bytes.saturating_add(BESIDE_BODY_BYTES);
+    u64::try_from(bytes).unwrap_or(u64::MAX).min(MESSAGE_BYTES_MAX)
 }
 
 fn log_settings(keep: Keep) -> BTreeMap<&'static str, String> {
