@@ -150,6 +150,13 @@ impl Rounds {
         let [here, there] = self.nodes(kind);
         let (name, application) = (name(kind, number), self.application(number));
         let (other, field) = (format!("{name}.other"), kind.field());
+        if kind == Kind::EventTypes {
+            // An endpoint may only name what exists, which the other node has to know.
+            for word in [&name, &other] {
+                let event_type = json!({ "name": word, "description": "of this round" });
+                self.clients[there].post("/api/v1/event-type", &event_type).await.json(201);
+            }
+        }
         let path = self.endpoint_in_use(here, &application, kind, &name).await;
         let client = &self.clients[here];
         match kind {
