@@ -61,12 +61,14 @@ async fn brokers_that_are_killed_in_turn_lose_nothing() {
     watching.abort();
     installation.watch.look(0);
     assert!(missing.is_empty(), "{}", missing.join("\n"));
-    // No worker was disturbed: nothing explains a repeat but a drain that was cut short.
+    // No worker was disturbed: nothing explains a repeat but a drain that was cut short, or a log that gave up.
     let seen = installation.watch.seen();
+    let disturbance = |kind, at| judge::Disturbance { kind, at };
     let cut_short = seen.cut_short.iter().filter(|(_, name)| name.0 == Role::Worker);
-    let cut_short: Vec<_> =
-        cut_short.map(|&(at, _)| judge::Disturbance { kind: judge::Kind::CutShort, at }).collect();
-    let findings = judge::judge(&endpoints, &published, &cut_short);
+    let mut disturbances: Vec<_> = cut_short.map(|&(at, _)| disturbance(judge::Kind::CutShort, at)).collect();
+    let failed = seen.failures.iter().filter(|(_, line)| line.starts_with("worker"));
+    disturbances.extend(failed.map(|&(at, _)| disturbance(judge::Kind::Failed, at)));
+    let findings = judge::judge(&endpoints, &published, &disturbances);
     println!("{}", findings.summary.join("\n"));
     seen.tell();
     for failed in published.failed.iter().take(3) {

@@ -167,7 +167,7 @@ async fn broker_pauses(seed: u64, planted: Planted) -> Vec<String> {
     }
     sleep(Duration::from_secs(1)).await;
     let mut broken = scene.end(&[]).await;
-    broken.extend(watch.seen().failures.split_off(before));
+    broken.extend(watch.seen().failures.split_off(before).into_iter().map(|(_, line)| line));
     broken
 }
 

@@ -9,6 +9,8 @@ use crate::support::judge::{Repeat, out_of_order, repeats};
 
 /// What was answered so long before a worker was killed or frozen may come again: its outcome was not durable.
 /// A worker appends outcomes within 15 ms; on a quiet machine Kafka has them 10 ms later, on a loaded one it may take
+/// What is written down waits for so long for another broker to lead its partition.
+const FAILOVER: Duration = Duration::from_secs(10);
 /// this long.
 const UNFLUSHED: Duration = Duration::from_millis(600);
 /// A request on its way when the worker died is answered so long after, beside what the endpoint takes.
@@ -32,6 +34,8 @@ pub(crate) enum Kind {
     Thawed,
     /// Its time to drain was over.
     CutShort,
+    /// The log gave up what it had to write down, after a broker was killed.
+    Failed,
 }
 
 /// Repeats of one kind.
@@ -111,6 +115,10 @@ impl Repeat {
                 Kind::Killed | Kind::Frozen => in_flight(at + takes + IN_SOCKETS) && self.again > at,
                 Kind::Thawed => (at..=at + NOTICE).contains(&self.again) || in_flight(at + NOTICE + takes),
                 Kind::CutShort => in_flight(at + takes + IN_SOCKETS),
+                Kind::Failed => {
+                    let unwritten = at.checked_sub(FAILOVER).unwrap_or(at);
+                    (unwritten..=at + takes + IN_SOCKETS).contains(&self.answered) && self.again > at
+                }
             }
         };
         disturbances.iter().copied().find(explains)

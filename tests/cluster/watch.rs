@@ -30,7 +30,7 @@ pub(crate) struct Seen {
     /// Workers that were superseded, and claim again.
     pub(crate) restarts: Vec<String>,
     /// Workers, and sessions of routers, that could not go on.
-    pub(crate) failures: Vec<String>,
+    pub(crate) failures: Vec<(Instant, String)>,
     pub(crate) errors: Vec<String>,
 }
 
@@ -94,14 +94,15 @@ impl Seen {
             self.restarts.len(),
             self.failures.len(),
         );
-        for line in self.restarts.iter().take(5).chain(self.failures.iter().take(5)) {
+        let failures = self.failures.iter().map(|(_, line)| line);
+        for line in self.restarts.iter().take(5).chain(failures.take(5)) {
             println!("  {line}");
         }
     }
 
     fn note(&mut self, name: Name, line: &str, at: Instant, unsettled: u64) {
         if line.contains("taking over again") || line.contains("starting again from the checkpoint") {
-            self.failures.push(format!("{name}: {line}"));
+            self.failures.push((at, format!("{name}: {line}")));
         }
         let is_new = |rebalances: &[Rebalance], group| {
             let last = rebalances.iter().rev().find(|rebalance| rebalance.group == group);

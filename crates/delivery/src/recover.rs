@@ -22,7 +22,7 @@ use crate::slot::{Slot, Slots};
 pub enum RecoverError {
     #[error("the claim was not appended: {0}")]
     Append(#[from] AppendError),
-    #[error("attempts cannot be read: {0}")]
+    #[error("what is known of the partition cannot be read: {0}")]
     Read(#[from] ReadError),
     #[error("{what} cannot be understood: {source}")]
     Malformed { what: &'static str, source: Malformed },

@@ -93,7 +93,11 @@ impl Board {
         let seen = if let Some(load) = &observed.load {
             load.tail
         } else {
-            let (seen, unsettled) = left_behind(log, partition, now).await?;
+            let (seen, unsettled) = match left_behind(log, partition, now).await {
+                // No worker would understand it either; the others have to be told of.
+                Err(ReadError::Corrupt(_)) => return Ok(observed),
+                left => left?,
+            };
             observed.unsettled = unsettled;
             seen
         };

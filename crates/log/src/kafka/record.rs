@@ -28,7 +28,7 @@ pub(super) fn encode(head: &[u8], payload: &[u8], buffer: &mut Vec<u8>) {
 /// Why a value cannot be understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Malformed {
-    #[error("has format {0}, this program reads format {VERSION}: a newer Fanfare wrote it")]
+    #[error("has format {0}, this program reads format {VERSION}: a newer Fanfare wrote it; run that one")]
     Version(u8),
     #[error("ends too early: something other than Fanfare wrote it")]
     Truncated,
