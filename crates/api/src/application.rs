@@ -100,7 +100,7 @@ async fn create(
         return Ok((StatusCode::OK, Answer(ApplicationOut::of(&application))));
     }
     let command = state.control().new_application(organization, settings);
-    match state.submit(command, post.key).await {
+    match state.submit(who, command, post.key).await {
         Err(CommandError::Refused(Refusal::UidTaken(uid))) if options.get_if_exists => {
             let application = existing().ok_or_else(|| ApiError::not_found("application", &uid))?;
             Ok((StatusCode::OK, Answer(ApplicationOut::of(&application))))
@@ -147,7 +147,7 @@ async fn upsert(
     }
     let settings = body.into_settings()?;
     for _ in 0..TRIES {
-        let replace = change(&state, || async {
+        let replace = change(&state, who, || async {
             let application = who.application(&state.gate, &app_id).await?;
             Ok(Command::UpdateApplication {
                 id: application.id,
@@ -162,7 +162,7 @@ async fn upsert(
         if settings.uid.as_deref() != Some(&app_id) {
             return Err(ApiError::invalid_field("uid", "must be the id in the path, or left out"));
         }
-        if let Some(application) = create_unless_taken(&state, organization, &settings).await? {
+        if let Some(application) = create_unless_taken(&state, who, organization, &settings).await? {
             return Ok((StatusCode::CREATED, Answer(ApplicationOut::of(&application))));
         }
     }
@@ -172,11 +172,12 @@ async fn upsert(
 /// `None` when somebody else made one with this uid meanwhile.
 async fn create_unless_taken(
     state: &State,
+    who: Authenticated,
     organization: OrganizationId,
     settings: &fanfare_control::ApplicationSettings,
 ) -> Result<Option<Arc<Application>>, ApiError> {
     let command = state.control().new_application(organization, settings.clone());
-    match state.submit(command, None).await {
+    match state.submit(who, command, None).await {
         Err(CommandError::Refused(Refusal::UidTaken(_))) => Ok(None),
         applied => made(state, applied?).map(Some),
     }
@@ -189,7 +190,7 @@ async fn update(
     Json(patch): Json<Patch>,
 ) -> Result<Answer<ApplicationOut>, ApiError> {
     who.organization()?;
-    let applied = change(&state, || async {
+    let applied = change(&state, who, || async {
         let application = who.application(&state.gate, &app_id).await?;
         let mut current = form(&application);
         current.rate_limit = None;
@@ -209,6 +210,6 @@ async fn delete(
 ) -> Result<StatusCode, ApiError> {
     who.organization()?;
     let application = who.application(&state.gate, &app_id).await?;
-    state.submit(Command::DeleteApplication { id: application.id }, None).await?;
+    state.submit(who, Command::DeleteApplication { id: application.id }, None).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -117,7 +117,7 @@ async fn set(
     path: &(String, String),
     headers: impl Fn(&Endpoint) -> BTreeMap<String, String> + Sync,
 ) -> Result<StatusCode, ApiError> {
-    change(state, || async {
+    change(state, who, || async {
         let endpoint = find(state, who, path).await?;
         let mut fields = Fields::default();
         let mut settings = endpoint.settings.clone();

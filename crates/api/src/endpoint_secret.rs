@@ -78,13 +78,14 @@ async fn rotate(
     let secret = given.flatten().unwrap_or_else(|| SigningKey::generate_symmetric(&*state.entropy));
     let endpoint = find(&state, who, &path).await?;
     let command = state.control().new_secret(&endpoint, &secret, Duration::from_secs(grace_secs));
-    let applied = state.submit(command, post.key).await?;
+    let applied = state.submit(who, command, post.key).await?;
     SecretOut::of(&state, &*made(&state, applied)?)
 }
 
 /// Sets the secret at once, unless it is the newest already.
 pub(crate) async fn replace_secret(
     state: &State,
+    who: Authenticated,
     endpoint: &Arc<Endpoint>,
     secret: &SigningKey,
 ) -> Result<Arc<Endpoint>, ApiError> {
@@ -93,7 +94,7 @@ pub(crate) async fn replace_secret(
         return Ok(Arc::clone(endpoint));
     }
     let command = state.control().new_secret(endpoint, secret, Duration::ZERO);
-    made(state, state.submit(command, None).await?)
+    made(state, state.submit(who, command, None).await?)
 }
 
 /// Parses a secret that a client chose; notes what is wrong with it, never the secret itself.

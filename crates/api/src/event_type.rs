@@ -132,7 +132,7 @@ async fn list(
 ) -> Result<Answer<List<EventTypeOut>>, ApiError> {
     state.gate.catch_up().await?;
     let view = state.control().view();
-    let event_types = view.event_types(who.0.organization());
+    let event_types = view.event_types(who.principal().organization());
     let event_types = event_types.filter(|event_type| options.include_archived || !event_type.archived);
     let key = |event_type: &&Arc<EventType>| event_type.name.clone();
     Ok(Answer(paginate(event_types, &page, Order::Ascending, key, |event_type| {
@@ -152,18 +152,19 @@ async fn create(
     let organization = who.organization()?;
     let name = post.body.name.clone().unwrap_or_default();
     let checked = post.body.check(&name)?;
-    let event_type = submit_creation(&state, (organization, &name), checked, post.key).await?;
+    let event_type = submit_creation(&state, who, (organization, &name), checked, post.key).await?;
     Ok((StatusCode::CREATED, Answer(EventTypeOut::of(&event_type))))
 }
 
 async fn submit_creation(
     state: &State,
+    who: Authenticated,
     (organization, name): (OrganizationId, &str),
     Checked { settings, archived }: Checked,
     key: Option<ControlKey>,
 ) -> Result<Arc<EventType>, CommandOr> {
     let command = Command::CreateEventType { organization, name: name.to_owned(), archived, settings };
-    let applied = state.submit(command, key).await.map_err(CommandOr::Command)?;
+    let applied = state.submit(who, command, key).await.map_err(CommandOr::Command)?;
     made(state, applied).map_err(CommandOr::Api)
 }
 
@@ -208,7 +209,7 @@ async fn read(
     who: Authenticated,
     Path(name): Path<String>,
 ) -> Result<Answer<EventTypeOut>, ApiError> {
-    Ok(Answer(EventTypeOut::of(&*find(&state, who.0.organization(), &name).await?)))
+    Ok(Answer(EventTypeOut::of(&*find(&state, who.principal().organization(), &name).await?)))
 }
 
 async fn upsert(
@@ -220,11 +221,11 @@ async fn upsert(
     let organization = who.organization()?;
     let checked = form.check(&name)?;
     for _ in 0..TRIES {
-        match replace(&state, (organization, &name), |_| Ok(checked.clone())).await {
+        match replace(&state, who, (organization, &name), |_| Ok(checked.clone())).await {
             Err(error) if error.status() == StatusCode::NOT_FOUND => {}
             replaced => return Ok((StatusCode::OK, Answer(EventTypeOut::of(&*replaced?)))),
         }
-        match submit_creation(&state, (organization, &name), checked.clone(), None).await {
+        match submit_creation(&state, who, (organization, &name), checked.clone(), None).await {
             // Somebody else made it meanwhile.
             Err(CommandOr::Command(CommandError::Refused(Refusal::EventTypeExists(_)))) => {}
             created => return Ok((StatusCode::CREATED, Answer(EventTypeOut::of(&*created?)))),
@@ -242,17 +243,18 @@ async fn update(
     let organization = who.organization()?;
     patch.remove("name");
     let patched = |event_type: &EventType| merge(&EventTypeForm::of(event_type), &patch, &[])?.check(&name);
-    let event_type = replace(&state, (organization, &name), patched).await?;
+    let event_type = replace(&state, who, (organization, &name), patched).await?;
     Ok(Answer(EventTypeOut::of(&event_type)))
 }
 
 /// Gives the event type other settings, which may depend on those it has.
 async fn replace(
     state: &State,
+    who: Authenticated,
     (organization, name): (OrganizationId, &str),
     form: impl Fn(&EventType) -> Result<Checked, ApiError> + Sync,
 ) -> Result<Arc<EventType>, ApiError> {
-    let applied = change(state, || async {
+    let applied = change(state, who, || async {
         let event_type = find(state, organization, name).await?;
         let Checked { settings, archived } = form(&event_type)?;
         Ok(Command::UpdateEventType {
@@ -275,6 +277,6 @@ async fn archive(
     let organization = who.organization()?;
     find(&state, organization, &name).await?;
     let command = Command::ArchiveEventType { organization, name, expunge: options.expunge };
-    state.submit(command, None).await?;
+    state.submit(who, command, None).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,13 +1,15 @@
 //! What stands before every route that needs a token.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::extract::{FromRef, FromRequestParts};
-use fanfare_control::{Application, Control, Principal, Unavailable};
-use fanfare_core::{Clock, OrganizationId};
-use http::{header, request::Parts};
+use fanfare_control::{Access, Application, Control, Credential, Origin, Principal, TokenError, Unavailable};
+use fanfare_core::{ApiKeyId, Clock, OrganizationId, Timestamp};
+use http::{HeaderMap, header, request::Parts};
+use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::{ApiError, Memory, checked_tokens::CheckedTokens};
+use crate::{ApiError, Memory, checked_tokens::CheckedTokens, key_use::KeyUse};
 
 /// What routes need of the process before they look at a request; part of every router's state.
 #[derive(Clone)]
@@ -17,12 +19,28 @@ struct Inner {
     control: Control,
     clock: Arc<dyn Clock>,
     memory: Memory,
-    tokens: CheckedTokens,
+    checked: CheckedTokens,
+    /// Who comes with a key that is not known here waits for one look at the end of `control` at a time: keys can be made
+    /// up by anybody.
+    unknown_keys: Semaphore,
+    key_use: Arc<KeyUse>,
+    _writer: AbortOnDropHandle<()>,
 }
 
 impl Gate {
+    /// Within a runtime: when API keys were used is written down by a task, which ends with the last clone.
     pub fn new(control: Control, clock: Arc<dyn Clock>, memory: Memory) -> Self {
-        Self(Arc::new(Inner { control, clock, memory, tokens: CheckedTokens::default() }))
+        let key_use = Arc::new(KeyUse::default());
+        let writer = tokio::spawn(Arc::clone(&key_use).write(control.clone()));
+        Self(Arc::new(Inner {
+            control,
+            clock,
+            memory,
+            checked: CheckedTokens::default(),
+            unknown_keys: Semaphore::new(1),
+            key_use,
+            _writer: AbortOnDropHandle::new(writer),
+        }))
     }
 
     pub fn control(&self) -> &Control {
@@ -42,6 +60,39 @@ impl Gate {
     pub async fn catch_up(&self) -> Result<(), ApiError> {
         self.control().apply_to_end().await.map(drop).map_err(ApiError::from)
     }
+
+    /// When the key was used last, as far as this process knows.
+    pub fn key_used_at(&self, key: ApiKeyId) -> Option<Timestamp> {
+        let written = self.control().view().api_key(key).and_then(|key| key.used_at);
+        written.max(self.0.key_use.noted(key))
+    }
+
+    /// Who comes with these headers.
+    async fn authenticate(&self, headers: &HeaderMap) -> Result<Access, ApiError> {
+        let token = bearer(headers)?;
+        let checked = match self.check(token) {
+            Err(TokenError::KeyUnknown) => {
+                let _turn = self.0.unknown_keys.acquire().await.expect("the semaphore is never closed");
+                if self.check(token) == Err(TokenError::KeyUnknown) {
+                    self.catch_up().await?;
+                }
+                self.check(token)
+            }
+            checked => checked,
+        };
+        checked.map_err(|error| ApiError::unauthorized(format!("invalid token: {error}")))
+    }
+
+    fn check(&self, token: &str) -> Result<Access, TokenError> {
+        let (control, now) = (self.control(), self.0.clock.now());
+        self.0.checked.verify(token, now, control.credentials_revision(), || {
+            let access = control.authenticate(token, now)?;
+            if let Credential::Key(id) = access.credential {
+                self.0.key_use.note(id, now);
+            }
+            Ok(access)
+        })
+    }
 }
 
 impl From<Unavailable> for ApiError {
@@ -55,9 +106,16 @@ impl From<Unavailable> for ApiError {
     }
 }
 
+/// The other end of a request's connection. What headers say of it is anybody's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
+
 /// Who sent the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Authenticated(pub Principal);
+pub struct Authenticated {
+    access: Access,
+    peer: Option<IpAddr>,
+}
 
 impl<S> FromRequestParts<S> for Authenticated
 where
@@ -67,34 +125,42 @@ where
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let gate = Gate::from_ref(state);
-        let Some(authorization) = parts.headers.get(header::AUTHORIZATION) else {
-            return Err(ApiError::unauthorized(
-                "send `authorization: Bearer <token>`; `fanfare token` prints one",
-            ));
-        };
-        let token = authorization
-            .to_str()
-            .ok()
-            .and_then(bearer)
-            .ok_or_else(|| ApiError::unauthorized("the authorization header must be `Bearer <token>`"))?;
-        match gate.0.tokens.verify(gate.control().tokens(), token, gate.0.clock.now()) {
-            Ok(principal) => Ok(Self(principal)),
-            Err(error) => Err(ApiError::unauthorized(format!("invalid token: {error}"))),
-        }
+        let access = Gate::from_ref(state).authenticate(&parts.headers).await?;
+        Ok(Self { access, peer: parts.extensions.get::<Peer>().map(|peer| peer.0) })
     }
 }
 
-/// The scheme's name is case-insensitive (RFC 9110).
-fn bearer(authorization: &str) -> Option<&str> {
-    let (scheme, token) = authorization.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+/// The token of a request. The scheme's name is case-insensitive (RFC 9110).
+pub fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
+    let Some(authorization) = headers.get(header::AUTHORIZATION) else {
+        return Err(ApiError::unauthorized(
+            "send `authorization: Bearer <token>`; `fanfare token` prints one",
+        ));
+    };
+    let token = authorization.to_str().ok().and_then(|authorization| {
+        let (scheme, token) = authorization.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    });
+    token.ok_or_else(|| ApiError::unauthorized("the authorization header must be `Bearer <token>`"))
 }
 
 impl Authenticated {
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    pub fn principal(&self) -> Principal {
+        self.access.principal
+    }
+
+    /// For the record of what is done in its name.
+    pub fn origin(&self) -> Origin {
+        self.access.origin(self.peer)
+    }
+
     /// The organization, for routes that a token of one application may not use (403).
     pub fn organization(self) -> Result<OrganizationId, ApiError> {
-        match self.0 {
+        match self.access.principal {
             Principal::Organization(organization) => Ok(organization),
             Principal::Application { .. } => Err(ApiError::forbidden()),
         }
@@ -110,12 +176,8 @@ impl Authenticated {
     }
 
     fn known_application(self, gate: &Gate, id_or_uid: &str) -> Option<Arc<Application>> {
-        let view = gate.control().view();
-        match self.0 {
-            Principal::Organization(organization) => view.application(organization, id_or_uid),
-            Principal::Application { organization, application } => {
-                view.application(organization, id_or_uid).filter(|found| found.id == application)
-            }
-        }
+        let own = self.access.principal.application();
+        let found = gate.control().view().application(self.access.principal.organization(), id_or_uid);
+        found.filter(|found| own.is_none_or(|own| found.id == own))
     }
 }

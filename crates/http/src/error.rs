@@ -97,6 +97,11 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "generic_error", detail)
     }
 
+    /// 400: there are as many as there may be.
+    pub fn limit_reached(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "limit_reached", detail)
+    }
+
     /// 401.
     pub fn unauthorized(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "authentication_failed", detail)

@@ -13,6 +13,7 @@ mod error;
 mod health;
 mod idempotency_key;
 mod json;
+mod key_use;
 mod listener;
 mod names;
 mod page;
@@ -22,7 +23,7 @@ mod surface;
 mod turns;
 
 pub use application_in::{ApplicationIn, check_application, check_metadata};
-pub use auth::{Authenticated, Gate};
+pub use auth::{Authenticated, Gate, Peer, bearer};
 pub use body::{Body, Memory, MemoryPermit, read_body};
 pub use error::{ApiError, FieldError, Fields};
 pub use health::Probes;

@@ -126,13 +126,16 @@ async fn create_on_send(
         }
         Some(_) => {}
     }
-    let (Principal::Organization(organization), Err(missing)) = (who.0, &found) else { return found };
+    let (Principal::Organization(organization), Err(missing)) = (who.principal(), &found) else {
+        return found;
+    };
     if missing.status() != StatusCode::NOT_FOUND {
         return found;
     }
     let settings = wanted.into_settings()?;
     let control = state.gate.control();
-    match control.submit(control.new_application(organization, settings), None).await {
+    let command = control.new_application(organization, settings);
+    match control.submit_from(who.origin(), command, None).await {
         // Somebody else created it meanwhile: just as well.
         Ok(_) | Err(CommandError::Refused(Refusal::UidTaken(_))) => {
             who.application(&state.gate, app_id).await
