@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::{Json as Answer, Router, extract::State as Shared, routing::get};
+use axum::{Json as Answer, extract::State as Shared};
 use fanfare_control::{Application, Applied, Command, CommandError, Effect, Refusal, Resource};
 use fanfare_core::{ApplicationId, OrganizationId, Timestamp};
-use fanfare_http::{ApiError, ApplicationIn, Authenticated, Json, List, Order, Page, Path, Query, paginate};
+use fanfare_http::{
+    ApiError, ApplicationIn, Authenticated, Json, List, Order, Page, Path, Query, Routes, Who, paginate,
+};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
@@ -18,10 +20,15 @@ use crate::{
 
 const ALIASES: [(&str, &str); 1] = [("rateLimit", "throttleRate")];
 
-pub(crate) fn routes() -> Router<State> {
-    Router::new()
-        .route("/api/v1/app", get(list).post(create))
-        .route("/api/v1/app/{app_id}", get(read).put(upsert).patch(update).delete(delete))
+pub(crate) fn routes() -> Routes<State> {
+    let (all, one) = ("/api/v1/app", "/api/v1/app/{app_id}");
+    Routes::new()
+        .get(all, Who::Organization, list)
+        .post(all, Who::Organization, create)
+        .get(one, Who::Application, read)
+        .put(one, Who::Organization, upsert)
+        .patch(one, Who::Organization, update)
+        .delete(one, Who::Organization, delete)
 }
 
 /// An application as clients see it.
@@ -75,7 +82,7 @@ async fn list(
     who: Authenticated,
     page: Page,
 ) -> Result<Answer<List<ApplicationOut>>, ApiError> {
-    let organization = who.organization()?;
+    let organization = who.organization();
     state.gate.catch_up().await?;
     let view = state.control().view();
     let key = |application: &&Arc<Application>| application.id.to_string();
@@ -90,7 +97,7 @@ async fn create(
     Query(options): Query<CreateOptions>,
     post: Post<ApplicationIn>,
 ) -> Result<Created, ApiError> {
-    let organization = who.organization()?;
+    let organization = who.organization();
     let settings = post.body.into_settings()?;
     let uid = settings.uid.clone();
     let existing = || uid.as_deref().and_then(|uid| state.control().view().application(organization, uid));
@@ -140,7 +147,7 @@ async fn upsert(
     Path(app_id): Path<String>,
     Json(mut body): Json<ApplicationIn>,
 ) -> Result<Created, ApiError> {
-    let organization = who.organization()?;
+    let organization = who.organization();
     let is_id = app_id.parse::<ApplicationId>().is_ok();
     if body.uid.is_none() && !is_id {
         body.uid = Some(app_id.clone());
@@ -189,7 +196,6 @@ async fn update(
     Path(app_id): Path<String>,
     Json(patch): Json<Patch>,
 ) -> Result<Answer<ApplicationOut>, ApiError> {
-    who.organization()?;
     let applied = change(&state, who, || async {
         let application = who.application(&state.gate, &app_id).await?;
         let mut current = form(&application);
@@ -208,7 +214,6 @@ async fn delete(
     who: Authenticated,
     Path(app_id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    who.organization()?;
     let application = who.application(&state.gate, &app_id).await?;
     state.submit(who, Command::DeleteApplication { id: application.id }, None).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::{Json as Answer, Router, extract::State as Shared, routing::get};
+use axum::{Json as Answer, extract::State as Shared};
 use fanfare_control::{Application, Applied, Command, CommandError, Effect, Endpoint, Refusal, Resource};
 use fanfare_core::{EndpointId, signature::SigningKey};
-use fanfare_http::{ApiError, Authenticated, Json, List, Order, Page, Path, paginate};
+use fanfare_http::{ApiError, Authenticated, Json, List, Order, Page, Path, Routes, Who, paginate};
 use http::StatusCode;
 use serde_json::Value;
 
@@ -18,11 +18,15 @@ use crate::{
     state::{TRIES, change, contended},
 };
 
-pub(crate) fn routes() -> Router<State> {
-    Router::new().route("/api/v1/app/{app_id}/endpoint", get(list).post(create)).route(
-        "/api/v1/app/{app_id}/endpoint/{endpoint_id}",
-        get(read).put(upsert).patch(update).delete(delete),
-    )
+pub(crate) fn routes() -> Routes<State> {
+    let (all, one) = ("/api/v1/app/{app_id}/endpoint", "/api/v1/app/{app_id}/endpoint/{endpoint_id}");
+    Routes::new()
+        .get(all, Who::Application, list)
+        .post(all, Who::Application, create)
+        .get(one, Who::Application, read)
+        .put(one, Who::Application, upsert)
+        .patch(one, Who::Application, update)
+        .delete(one, Who::Application, delete)
 }
 
 /// The path of an endpoint: ids or uids.

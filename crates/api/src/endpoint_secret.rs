@@ -2,14 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Json as Answer, Router,
-    extract::State as Shared,
-    routing::{get, post},
-};
-use fanfare_control::Endpoint;
+use axum::{Json as Answer, extract::State as Shared};
+use fanfare_control::{Endpoint, Scope};
 use fanfare_core::signature::SigningKey;
-use fanfare_http::{ApiError, Authenticated, Fields, Path};
+use fanfare_http::{ApiError, Authenticated, Fields, Path, Routes, Who};
+use http::Method;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -21,10 +18,13 @@ use crate::{
 const GRACE_SECS_DEFAULT: u64 = 24 * 3_600;
 const GRACE_SECS_MAX: u64 = 7 * 24 * 3_600;
 
-pub(crate) fn routes() -> Router<State> {
-    Router::new()
-        .route("/api/v1/app/{app_id}/endpoint/{endpoint_id}/secret", get(read))
-        .route("/api/v1/app/{app_id}/endpoint/{endpoint_id}/secret/rotate", post(rotate))
+pub(crate) fn routes() -> Routes<State> {
+    let shown = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/secret";
+    let rotated = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/secret/rotate";
+    Routes::new()
+        // Who has it can sign: that is more than reading.
+        .route(Method::GET, shown, (Who::Application, Scope::Full), read)
+        .post(rotated, Who::Application, rotate)
 }
 
 #[derive(Serialize)]

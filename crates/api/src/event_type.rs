@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::{Json as Answer, Router, extract::State as Shared, routing::get};
+use axum::{Json as Answer, extract::State as Shared};
 use fanfare_control::{
     Applied, Command, CommandError, ControlKey, Effect, EventType, EventTypeSettings, Refusal, Resource,
 };
 use fanfare_core::{OrganizationId, limits};
 use fanfare_http::{
-    ApiError, Authenticated, Fields, Json, List, NAME_FORM, Order, Page, Path, Query, is_name, paginate,
+    ApiError, Authenticated, Fields, Json, List, NAME_FORM, Order, Page, Path, Query, Routes, Who, is_name,
+    paginate,
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -22,10 +23,15 @@ use crate::{
     state::{TRIES, change, contended},
 };
 
-pub(crate) fn routes() -> Router<State> {
-    Router::new()
-        .route("/api/v1/event-type", get(list).post(create))
-        .route("/api/v1/event-type/{name}", get(read).put(upsert).patch(update).delete(archive))
+pub(crate) fn routes() -> Routes<State> {
+    let (all, one) = ("/api/v1/event-type", "/api/v1/event-type/{name}");
+    Routes::new()
+        .get(all, Who::Application, list)
+        .post(all, Who::Organization, create)
+        .get(one, Who::Application, read)
+        .put(one, Who::Organization, upsert)
+        .patch(one, Who::Organization, update)
+        .delete(one, Who::Organization, archive)
 }
 
 /// An event type as clients send it.
@@ -132,7 +138,7 @@ async fn list(
 ) -> Result<Answer<List<EventTypeOut>>, ApiError> {
     state.gate.catch_up().await?;
     let view = state.control().view();
-    let event_types = view.event_types(who.principal().organization());
+    let event_types = view.event_types(who.organization());
     let event_types = event_types.filter(|event_type| options.include_archived || !event_type.archived);
     let key = |event_type: &&Arc<EventType>| event_type.name.clone();
     Ok(Answer(paginate(event_types, &page, Order::Ascending, key, |event_type| {
@@ -149,7 +155,7 @@ async fn create(
     who: Authenticated,
     post: Post<EventTypeForm>,
 ) -> Result<(StatusCode, Answer<EventTypeOut>), ApiError> {
-    let organization = who.organization()?;
+    let organization = who.organization();
     let name = post.body.name.clone().unwrap_or_default();
     let checked = post.body.check(&name)?;
     let event_type = submit_creation(&state, who, (organization, &name), checked, post.key).await?;
@@ -209,7 +215,7 @@ async fn read(
     who: Authenticated,
     Path(name): Path<String>,
 ) -> Result<Answer<EventTypeOut>, ApiError> {
-    Ok(Answer(EventTypeOut::of(&*find(&state, who.principal().organization(), &name).await?)))
+    Ok(Answer(EventTypeOut::of(&*find(&state, who.organization(), &name).await?)))
 }
 
 async fn upsert(
@@ -218,7 +224,7 @@ async fn upsert(
     Path(name): Path<String>,
     Json(form): Json<EventTypeForm>,
 ) -> Result<(StatusCode, Answer<EventTypeOut>), ApiError> {
-    let organization = who.organization()?;
+    let organization = who.organization();
     let checked = form.check(&name)?;
     for _ in 0..TRIES {
         match replace(&state, who, (organization, &name), |_| Ok(checked.clone())).await {
@@ -240,7 +246,7 @@ async fn update(
     Path(name): Path<String>,
     Json(mut patch): Json<Patch>,
 ) -> Result<Answer<EventTypeOut>, ApiError> {
-    let organization = who.organization()?;
+    let organization = who.organization();
     patch.remove("name");
     let patched = |event_type: &EventType| merge(&EventTypeForm::of(event_type), &patch, &[])?.check(&name);
     let event_type = replace(&state, who, (organization, &name), patched).await?;
@@ -274,7 +280,7 @@ async fn archive(
     Path(name): Path<String>,
     Query(options): Query<ArchiveOptions>,
 ) -> Result<StatusCode, ApiError> {
-    let organization = who.organization()?;
+    let organization = who.organization();
     find(&state, organization, &name).await?;
     let command = Command::ArchiveEventType { organization, name, expunge: options.expunge };
     state.submit(who, command, None).await?;

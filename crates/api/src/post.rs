@@ -1,6 +1,6 @@
 //! The body of a POST with its idempotency key.
 
-use axum::extract::{FromRequest, FromRequestParts as _, Request};
+use axum::extract::{FromRequest, Request};
 use fanfare_control::{ControlKey, Principal};
 use fanfare_core::{Fingerprint, limits};
 use fanfare_http::{ApiError, Authenticated, idempotency_key, parse_json, read_body, require_json};
@@ -20,8 +20,8 @@ impl<T: DeserializeOwned> FromRequest<State> for Post<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &State) -> Result<Self, ApiError> {
-        let (mut parts, body) = request.into_parts();
-        let who = Authenticated::from_request_parts(&mut parts, state).await?;
+        let (parts, body) = request.into_parts();
+        let who = Authenticated::of(&parts.extensions)?;
         let key = idempotency_key(&parts.headers)?;
         require_json(&parts.headers)?;
         let body = read_body(body, limits::BODY_BYTES, state.gate.memory()).await?;

@@ -2,10 +2,10 @@
 
 use std::{future::Future, sync::Arc};
 
-use axum::{Router, extract::FromRef};
+use axum::extract::FromRef;
 use fanfare_control::{Applied, Command, CommandError, Control, ControlKey, Envelope, Refusal, decide};
 use fanfare_core::{Entropy, guard::Guard};
-use fanfare_http::{ApiError, Authenticated, Gate};
+use fanfare_http::{ApiError, Authenticated, Gate, Routes};
 
 use crate::{application, endpoint, endpoint_headers, endpoint_secret, event_type};
 
@@ -56,14 +56,13 @@ impl FromRef<State> for Gate {
 }
 
 /// All routes of the control plane.
-pub fn routes(state: State) -> Router {
-    Router::new()
+pub fn routes() -> Routes<State> {
+    Routes::new()
         .merge(application::routes())
         .merge(endpoint::routes())
         .merge(endpoint_headers::routes())
         .merge(endpoint_secret::routes())
         .merge(event_type::routes())
-        .with_state(state)
 }
 
 /// Makes a change by compare-and-set: `command` reads the present state and names its revision; when somebody was

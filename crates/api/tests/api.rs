@@ -49,7 +49,7 @@ impl Process {
             State { gate, entropy: Arc::new(SystemEntropy), guard: Arc::new(Guard::new(Vec::new(), dev)) };
         let probes = Probes { ready: Arc::new(|| Ok(())), metrics: Arc::new(String::new) };
         let token = control.tokens().mint_organization(default_organization(), SystemClock.now());
-        Self { log, _directory: directory, control, surface: Surface::new(routes(state), probes), token }
+        Self { log, _directory: directory, control, surface: Surface::new(routes().with_state(state), probes), token }
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<&str>, headers: &[(&str, &str)]) -> Answer {

@@ -2,10 +2,10 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use axum::extract::{FromRef, FromRequestParts};
+use axum::extract::FromRequestParts;
 use fanfare_control::{Access, Application, Control, Credential, Origin, Principal, TokenError, Unavailable};
 use fanfare_core::{ApiKeyId, Clock, OrganizationId, Timestamp};
-use http::{HeaderMap, header, request::Parts};
+use http::{Extensions, HeaderMap, header, request::Parts};
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -67,8 +67,12 @@ impl Gate {
         written.max(self.0.key_use.noted(key))
     }
 
-    /// Who comes with these headers.
-    async fn authenticate(&self, headers: &HeaderMap) -> Result<Access, ApiError> {
+    /// Who sent a request with these headers.
+    pub(crate) async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<Authenticated, ApiError> {
         let token = bearer(headers)?;
         let checked = match self.check(token) {
             Err(TokenError::KeyUnknown) => {
@@ -80,7 +84,10 @@ impl Gate {
             }
             checked => checked,
         };
-        checked.map_err(|error| ApiError::unauthorized(format!("invalid token: {error}")))
+        match checked {
+            Ok(access) => Ok(Authenticated { access, peer: extensions.get::<Peer>().map(|peer| peer.0) }),
+            Err(error) => Err(ApiError::unauthorized(format!("invalid token: {error}"))),
+        }
     }
 
     fn check(&self, token: &str) -> Result<Access, TokenError> {
@@ -110,23 +117,19 @@ impl From<Unavailable> for ApiError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
 
-/// Who sent the request.
+/// Who sent the request, and may use the route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Authenticated {
     access: Access,
     peer: Option<IpAddr>,
 }
 
-impl<S> FromRequestParts<S> for Authenticated
-where
-    S: Send + Sync,
-    Gate: FromRef<S>,
-{
+/// It was checked by the list of routes.
+impl<S: Send + Sync> FromRequestParts<S> for Authenticated {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let access = Gate::from_ref(state).authenticate(&parts.headers).await?;
-        Ok(Self { access, peer: parts.extensions.get::<Peer>().map(|peer| peer.0) })
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        Self::of(&parts.extensions)
     }
 }
 
@@ -145,6 +148,14 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
 }
 
 impl Authenticated {
+    /// Of a request on a route that needs a token.
+    pub fn of(extensions: &Extensions) -> Result<Self, ApiError> {
+        extensions.get().copied().ok_or_else(|| {
+            tracing::error!("a route that needs no token asks whose it is");
+            ApiError::internal()
+        })
+    }
+
     pub fn access(&self) -> &Access {
         &self.access
     }
@@ -158,12 +169,8 @@ impl Authenticated {
         self.access.origin(self.peer)
     }
 
-    /// The organization, for routes that a token of one application may not use (403).
-    pub fn organization(self) -> Result<OrganizationId, ApiError> {
-        match self.access.principal {
-            Principal::Organization(organization) => Ok(organization),
-            Principal::Application { .. } => Err(ApiError::forbidden()),
-        }
+    pub fn organization(&self) -> OrganizationId {
+        self.access.principal.organization()
     }
 
     /// The application by id or uid. 404 when there is none, and when the token is for another one.

@@ -116,6 +116,15 @@ impl ApiError {
         )
     }
 
+    /// 403.
+    pub fn read_only() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "insufficient_access",
+            "this token only reads; use one that may change things and see secrets",
+        )
+    }
+
     /// 404 for a thing (`application`, …) by the id that was asked for.
     pub fn not_found(what: &str, id: &str) -> Self {
         let detail = format!("Entity not found: there is no {what} `{id}`; check its id or uid");

@@ -7,17 +7,15 @@ use std::{
 };
 
 use axum::{
-    Router,
     body::{Body, Bytes},
     extract::{FromRef, Request},
     response::{IntoResponse, Response},
-    routing::post,
 };
 use fanfare_control::{Application, CommandError, Principal, Refusal};
 use fanfare_core::limits;
 use fanfare_http::{
-    ApiError, ApplicationIn, Authenticated, FieldError, Gate, MemoryPermit, Path, Query, idempotency_key,
-    read_body, require_json,
+    ApiError, ApplicationIn, Authenticated, FieldError, Gate, MemoryPermit, Path, Query, Routes, Who,
+    idempotency_key, read_body, require_json,
 };
 use http::{HeaderValue, StatusCode, header};
 use http_body::{Frame, SizeHint};
@@ -46,8 +44,12 @@ impl FromRef<State> for Gate {
 }
 
 /// The route by which messages come in.
-pub fn routes(state: State) -> Router {
-    Router::new().route("/api/v1/app/{app_id}/msg", post(create_message)).with_state(state)
+pub fn routes() -> Routes<State> {
+    Routes::new().on_refused(|state: &State, error| state.ingest.count_refused(error.code())).post(
+        "/api/v1/app/{app_id}/msg",
+        Who::Application,
+        create_message,
+    )
 }
 
 #[derive(Deserialize)]
@@ -71,10 +73,11 @@ async fn create_message(
     answer
 }
 
-/// From request to answer, in the order of the design: token, application, size, form, idempotency, append.
+/// From request to answer, in the order of the design: token (checked by now), application, size, form, idempotency,
+/// append.
 async fn take_in(state: &State, request: Request) -> Result<Response, ApiError> {
     let (mut parts, body) = request.into_parts();
-    let who = extract::<Authenticated>(&mut parts, state).await?;
+    let who = Authenticated::of(&parts.extensions)?;
     let Path(app_id) = extract::<Path<String>>(&mut parts, state).await?;
     let Query(options) = extract::<Query<Options>>(&mut parts, state).await?;
     let key = idempotency_key(&parts.headers)?.map(str::to_owned);
