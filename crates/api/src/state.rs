@@ -7,7 +7,9 @@ use fanfare_control::{Applied, Command, CommandError, Control, ControlKey, Envel
 use fanfare_core::{Entropy, guard::Guard};
 use fanfare_http::{ApiError, Authenticated, Gate, Routes};
 
-use crate::{application, endpoint, endpoint_headers, endpoint_secret, event_type};
+use crate::{
+    api_key, application, audit_log, auth, endpoint, endpoint_headers, endpoint_secret, event_type, portal,
+};
 
 /// A change that lost against another one is made again on what the other left; so often.
 pub(crate) const TRIES: usize = 8;
@@ -58,11 +60,15 @@ impl FromRef<State> for Gate {
 /// All routes of the control plane.
 pub fn routes() -> Routes<State> {
     Routes::new()
+        .merge(api_key::routes())
         .merge(application::routes())
+        .merge(audit_log::routes())
+        .merge(auth::routes())
         .merge(endpoint::routes())
         .merge(endpoint_headers::routes())
         .merge(endpoint_secret::routes())
         .merge(event_type::routes())
+        .merge(portal::routes())
 }
 
 /// Makes a change by compare-and-set: `command` reads the present state and names its revision; when somebody was

@@ -178,7 +178,7 @@ impl Command {
     }
 
     /// Whose things it changes, if it says so itself.
-    pub(crate) fn organization(&self) -> Option<OrganizationId> {
+    pub fn organization(&self) -> Option<OrganizationId> {
         match self {
             Self::CreateApplication { organization, .. }
             | Self::CreateEventType { organization, .. }

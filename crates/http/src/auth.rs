@@ -31,7 +31,7 @@ impl Gate {
     /// Within a runtime: when API keys were used is written down by a task, which ends with the last clone.
     pub fn new(control: Control, clock: Arc<dyn Clock>, memory: Memory) -> Self {
         let key_use = Arc::new(KeyUse::default());
-        let writer = tokio::spawn(Arc::clone(&key_use).write(control.clone()));
+        let writer = tokio::spawn(Arc::clone(&key_use).write(control.clone(), Arc::clone(&clock)));
         Self(Arc::new(Inner {
             control,
             clock,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use fanfare_control::{Command, Control};
-use fanfare_core::{ApiKeyId, Timestamp, limits};
+use fanfare_core::{ApiKeyId, Clock, Timestamp, limits};
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
@@ -35,7 +35,7 @@ impl KeyUse {
     }
 
     /// Writes down what is due, until it is dropped. What is in memory then is lost: it was only ever a hint.
-    pub(crate) async fn write(self: Arc<Self>, control: Control) {
+    pub(crate) async fn write(self: Arc<Self>, control: Control, clock: Arc<dyn Clock>) {
         loop {
             if self.noted.lock().is_empty() {
                 self.some.notified().await;
@@ -43,7 +43,7 @@ impl KeyUse {
                 sleep(LOOK_EVERY).await;
             }
             sleep(limits::API_KEY_USE_GATHERED).await;
-            let uses = self.due(&control);
+            let uses = self.due(&control, clock.now());
             if uses.is_empty() {
                 continue;
             }
@@ -55,16 +55,16 @@ impl KeyUse {
         }
     }
 
-    /// Those that nobody wrote down for a while. Keys that are gone are forgotten.
-    fn due(&self, control: &Control) -> BTreeMap<ApiKeyId, Timestamp> {
+    /// Those of which nothing was written down for a while, by any process. Keys that are gone are forgotten.
+    fn due(&self, control: &Control, now: Timestamp) -> BTreeMap<ApiKeyId, Timestamp> {
         let view = control.view();
         let mut noted = self.noted.lock();
         noted.retain(|id, _| view.api_key(*id).is_some());
-        let is_due = |(id, at): &(&ApiKeyId, &Timestamp)| {
-            let written = view.api_key(**id).and_then(|key| key.used_at);
-            written.is_none_or(|written| at.since(written) >= limits::API_KEY_USE_EVERY)
+        let is_due = |id: ApiKeyId| {
+            let written = view.api_key(id).and_then(|key| key.used_at);
+            written.is_none_or(|written| now.since(written) >= limits::API_KEY_USE_EVERY)
         };
-        let due = noted.iter().filter(is_due).take(limits::API_KEY_USES_PER_RECORD);
+        let due = noted.iter().filter(|(id, _)| is_due(**id)).take(limits::API_KEY_USES_PER_RECORD);
         due.map(|(id, at)| (*id, *at)).collect()
     }
 

@@ -23,7 +23,7 @@ mod routes;
 mod surface;
 mod turns;
 
-pub use application_in::{ApplicationIn, check_application, check_metadata};
+pub use application_in::{ApplicationIn, application_or_new, check_application, check_metadata};
 pub use auth::{Authenticated, Gate, Peer, bearer};
 pub use body::{Body, Memory, MemoryPermit, read_body};
 pub use error::{ApiError, FieldError, Fields};

@@ -11,10 +11,9 @@ use axum::{
     extract::{FromRef, Request},
     response::{IntoResponse, Response},
 };
-use fanfare_control::{Application, CommandError, Principal, Refusal};
 use fanfare_core::limits;
 use fanfare_http::{
-    ApiError, ApplicationIn, Authenticated, FieldError, Gate, MemoryPermit, Path, Query, Routes, Who,
+    ApiError, Authenticated, Gate, MemoryPermit, Path, Query, Routes, Who, application_or_new,
     idempotency_key, read_body, require_json,
 };
 use http::{HeaderValue, StatusCode, header};
@@ -87,7 +86,7 @@ async fn take_in(state: &State, request: Request) -> Result<Response, ApiError> 
     let parsed = publish::parse(&body.bytes)?;
     drop(body.bytes);
     let application = match parsed.application {
-        Some(wanted) => create_on_send(state, who, &app_id, wanted, application).await?,
+        Some(wanted) => application_or_new(&state.gate, who, &app_id, wanted, application).await?,
         None => application?,
     };
     let memory = Arc::new(body.permit);
@@ -109,42 +108,6 @@ where
     T: axum::extract::FromRequestParts<State, Rejection = ApiError>,
 {
     T::from_request_parts(parts, state).await
-}
-
-/// The message brings its application: taken as it is if it exists, else created.
-async fn create_on_send(
-    state: &State,
-    who: Authenticated,
-    app_id: &str,
-    wanted: ApplicationIn,
-    found: Result<Arc<Application>, ApiError>,
-) -> Result<Arc<Application>, ApiError> {
-    let wrong = |kind, message: &str| {
-        ApiError::invalid(vec![FieldError::body(["application", "uid"], message).of_kind(kind)])
-    };
-    match &wanted.uid {
-        None => return Err(wrong("application_uid_missing", "is required and must be the id in the path")),
-        Some(uid) if uid != app_id => {
-            return Err(wrong("application_uid_mismatch", "must be the id in the path"));
-        }
-        Some(_) => {}
-    }
-    let (Principal::Organization(organization), Err(missing)) = (who.principal(), &found) else {
-        return found;
-    };
-    if missing.status() != StatusCode::NOT_FOUND {
-        return found;
-    }
-    let settings = wanted.into_settings()?;
-    let control = state.gate.control();
-    let command = control.new_application(organization, settings);
-    match control.submit_from(who.origin(), command, None).await {
-        // Somebody else created it meanwhile: just as well.
-        Ok(_) | Err(CommandError::Refused(Refusal::UidTaken(_))) => {
-            who.application(&state.gate, app_id).await
-        }
-        Err(error) => Err(ApiError::from(error)),
-    }
 }
 
 /// What the answer shows of a message beside its payload.

@@ -50,6 +50,7 @@ impl Control {
             }
             upper = lower;
             last = Some(Offset(lower));
+            tokio::task::yield_now().await;
         }
         Ok(Looked { found, last, at_end: upper <= start })
     }
@@ -80,6 +81,7 @@ impl Control {
             }
             lower = upper;
             last = Some(Offset(upper - 1));
+            tokio::task::yield_now().await;
         }
         Ok(Looked { found, last, at_end: lower >= bounds.end.0 })
     }

@@ -323,6 +323,32 @@ async fn a_revoked_token_is_refused_here_and_elsewhere_and_after_a_start() {
     assert_eq!(again.credentials_revision(), again.view().credentials_revision());
 }
 
+/// As they were made before tokens had a `jti`.
+#[tokio::test]
+async fn old_tokens_stay_good_and_can_be_taken_back() {
+    let control = open(&Arc::new(MemoryLog::new())).await;
+    let organization = default_organization();
+    let application = create_application(&control, named("own")).await.id;
+    let now = SystemClock.now().as_secs();
+    let sign = |mut claims: serde_json::Value| {
+        let times = serde_json::json!({"iss": "svix-server", "iat": now, "nbf": now, "exp": now + 3_600});
+        claims.as_object_mut().unwrap().extend(times.as_object().unwrap().clone());
+        let key = jsonwebtoken::EncodingKey::from_secret(&options().main_secret.token_key());
+        jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+    };
+    let whole = sign(serde_json::json!({ "sub": organization }));
+    let narrow = sign(serde_json::json!({ "sub": application, "org": organization }));
+    for token in [&whole, &narrow] {
+        let mark = mark(&control, token);
+        assert_eq!(mark.id.0, mark.fingerprint);
+    }
+    revoke(&control, &whole).await;
+    assert_eq!(control.authenticate(&whole, SystemClock.now()), Err(TokenError::Revoked));
+    mark(&control, &narrow);
+    control.submit(control.expiry(application, &[], Duration::ZERO), None).await.unwrap();
+    assert_eq!(control.authenticate(&narrow, SystemClock.now()), Err(TokenError::Revoked));
+}
+
 #[tokio::test]
 async fn tokens_of_an_application_expire_and_new_ones_are_good_at_once() {
     let control = open(&Arc::new(MemoryLog::new())).await;
