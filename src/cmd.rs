@@ -3,6 +3,7 @@
 pub(crate) mod demo;
 pub(crate) mod health;
 pub(crate) mod inspect;
+pub(crate) mod routes;
 pub(crate) mod serve;
 pub(crate) mod token;
 #[cfg(feature = "kafka")]

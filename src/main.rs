@@ -32,6 +32,8 @@ enum Command {
     Health(cmd::health::Args),
     /// Print a bearer token for the API.
     Token(cmd::token::Args),
+    /// Print the routes of the API, and which tokens open them.
+    Routes(cmd::routes::Args),
     /// Check the signature of a request that was received.
     Verify(cmd::verify::Args),
     /// Show what a data directory, or an installation on Kafka, holds: topics, lanes, attempts, dead letters.
@@ -51,6 +53,7 @@ fn main() -> std::process::ExitCode {
         Command::Serve(args) => cmd::serve::run(*args),
         Command::Health(args) => cmd::health::run(&args),
         Command::Token(args) => cmd::token::run(&args),
+        Command::Routes(args) => Ok(cmd::routes::run(&args)),
         Command::Verify(args) => cmd::verify::run(&args),
         Command::Inspect(args) => cmd::inspect::run(&args),
         #[cfg(feature = "kafka")]

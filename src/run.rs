@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use fanfare_control::{Control, MainSecret, default_organization};
 use fanfare_core::{Clock, Entropy, KnownClaims, SystemClock, SystemEntropy, guard::Guard, limits};
 use fanfare_delivery::load::Board;
-use fanfare_http::{Gate, Listener, Memory, Probes, Surface};
+use fanfare_http::{Gate, Listener, Memory, Probes, Route, Routes, Surface};
 use fanfare_log::{Log, Topic};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -228,20 +228,34 @@ fn routes(
     entropy: &Arc<dyn Entropy>,
     ingest: fanfare_ingest::Ingest,
     scaling: scaling::Scaling,
-) -> axum::Router {
-    let mut routes = scaling::routes(gate.clone(), scaling);
+) -> Routes {
+    let shared = scaling::Shared { gate: gate.clone(), scaling };
+    let mut routes = scaling::routes().with_state(shared);
     if settings.roles.ingest {
         let state = fanfare_ingest::State { gate: gate.clone(), ingest, body_bytes: settings.body_bytes };
-        routes = routes.merge(fanfare_ingest::routes(state));
+        routes = routes.merge(fanfare_ingest::routes().with_state(state));
     }
     if settings.roles.api {
-        routes = routes.merge(fanfare_api::routes(fanfare_api::State {
+        routes = routes.merge(fanfare_api::routes().with_state(fanfare_api::State {
             gate,
             entropy: Arc::clone(entropy),
             guard: Arc::new(Guard::new(settings.allow_networks.clone(), settings.dev)),
         }));
     }
+    let all = all_routes();
+    assert!(routes.list().iter().all(|route| all.contains(route)), "a route is missing in the list");
     routes
+}
+
+/// The list of all routes that a process may have.
+pub(crate) fn all_routes() -> Vec<Route> {
+    [
+        &Probes::list()[..],
+        scaling::routes().list(),
+        fanfare_ingest::routes().list(),
+        fanfare_api::routes().list(),
+    ]
+    .concat()
 }
 
 /// Whether the process can do the work of its roles.

@@ -9,17 +9,13 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Router,
-    extract::{FromRef, State},
-    routing::get,
-};
+use axum::extract::{FromRef, State};
 use fanfare_core::{
     Clock, Partition, Timestamp, limits,
     scaling::{self, Hint, Observed, Settings},
 };
 use fanfare_delivery::load::Board;
-use fanfare_http::{ApiError, Authenticated, Gate};
+use fanfare_http::{ApiError, Gate, Routes, Who};
 use fanfare_log::Log;
 use opentelemetry::{KeyValue, global, metrics::AsyncInstrument};
 use parking_lot::Mutex;
@@ -123,28 +119,27 @@ impl Inner {
     }
 }
 
+/// What the route needs.
 #[derive(Clone)]
-struct Routes {
-    gate: Gate,
-    scaling: Scaling,
+pub(crate) struct Shared {
+    pub(crate) gate: Gate,
+    pub(crate) scaling: Scaling,
 }
 
-impl FromRef<Routes> for Gate {
-    fn from_ref(routes: &Routes) -> Self {
-        routes.gate.clone()
+impl FromRef<Shared> for Gate {
+    fn from_ref(shared: &Shared) -> Self {
+        shared.gate.clone()
     }
 }
 
 /// `GET /api/v1/scaling`, on every node whatever its roles.
-pub(crate) fn routes(gate: Gate, scaling: Scaling) -> Router {
-    Router::new().route("/api/v1/scaling", get(show)).with_state(Routes { gate, scaling })
+pub(crate) fn routes() -> Routes<Shared> {
+    Routes::new().get("/api/v1/scaling", Who::Organization, show)
 }
 
 async fn show(
-    State(Routes { scaling: Scaling(inner), .. }): State<Routes>,
-    token: Authenticated,
+    State(Shared { scaling: Scaling(inner), .. }): State<Shared>,
 ) -> Result<axum::Json<Value>, ApiError> {
-    token.organization()?;
     let mut newest = inner.newest.subscribe();
     inner.ask();
     let is_new = |made: &Option<Made>| made.as_ref().is_some_and(|made| made.since.elapsed() < NEW);

@@ -1,12 +1,15 @@
 //! `fanfare token`: a bearer token from the main secret, server running or not.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use fanfare_control::{MainSecret, Tokens, default_organization};
+use fanfare_control::{Grant, MainSecret, Scope, Tokens, default_organization};
 use fanfare_core::{ApplicationId, Clock as _, OrganizationId, SystemClock, SystemEntropy};
 
 use crate::settings;
+
+/// Ten years, as a token for an organization has by default.
+const HOURS_MAX: i64 = 10 * 365 * 24;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -22,6 +25,12 @@ pub(crate) struct Args {
     /// Restrict the token to one application (`app_…`).
     #[arg(long)]
     app: Option<String>,
+    /// The token only reads; it neither changes anything nor shows secrets.
+    #[arg(long)]
+    read_only: bool,
+    /// How long the token is good; by default ten years, or 28 days with --app.
+    #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(1..=HOURS_MAX))]
+    expires_in_hours: Option<u32>,
     /// Print a JSON object instead of the bare token.
     #[arg(long)]
     json: bool,
@@ -39,14 +48,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Some(id) => id.parse().with_context(|| format!("--org {id}"))?,
         None => default_organization(),
     };
-    let tokens = Tokens::new(&secret);
-    let token = match &args.app {
+    let mut grant = match &args.app {
         Some(id) => {
             let application: ApplicationId = id.parse().with_context(|| format!("--app {id}"))?;
-            tokens.mint_application(organization, application, SystemClock.now())
+            Grant::application(organization, application)
         }
-        None => tokens.mint_organization(organization, SystemClock.now()),
+        None => Grant::organization(organization),
     };
+    if args.read_only {
+        grant.scope = Scope::Read;
+    }
+    if let Some(hours) = args.expires_in_hours {
+        grant.lifetime = Duration::from_hours(u64::from(hours));
+    }
+    let token = Tokens::new(&secret, Arc::new(SystemEntropy)).mint(grant, SystemClock.now());
     if args.json {
         println!("{}", serde_json::json!({ "token": token, "organization": organization }));
     } else {

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::{Json as Answer, Router, extract::State as Shared, routing::get};
+use axum::{Json as Answer, extract::State as Shared};
 use fanfare_control::{Application, Applied, Command, CommandError, Effect, Refusal, Resource};
 use fanfare_core::{ApplicationId, OrganizationId, Timestamp};
-use fanfare_http::{ApiError, ApplicationIn, Authenticated, Json, List, Order, Page, Path, Query, paginate};
+use fanfare_http::{
+    ApiError, ApplicationIn, Authenticated, Json, List, Order, Page, Path, Query, Routes, Who, paginate,
+};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
@@ -18,10 +20,15 @@ use crate::{
 
 const ALIASES: [(&str, &str); 1] = [("rateLimit", "throttleRate")];
 
-pub(crate) fn routes() -> Router<State> {
-    Router::new()
-        .route("/api/v1/app", get(list).post(create))
-        .route("/api/v1/app/{app_id}", get(read).put(upsert).patch(update).delete(delete))
+pub(crate) fn routes() -> Routes<State> {
+    let (all, one) = ("/api/v1/app", "/api/v1/app/{app_id}");
+    Routes::new()
+        .get(all, Who::Organization, list)
+        .post(all, Who::Organization, create)
+        .get(one, Who::Application, read)
+        .put(one, Who::Organization, upsert)
+        .patch(one, Who::Organization, update)
+        .delete(one, Who::Organization, delete)
 }
 
 /// An application as clients see it.
@@ -75,7 +82,7 @@ async fn list(
     who: Authenticated,
     page: Page,
 ) -> Result<Answer<List<ApplicationOut>>, ApiError> {
-    let organization = who.organization()?;
+    let organization = who.organization();
     state.gate.catch_up().await?;
     let view = state.control().view();
     let key = |application: &&Arc<Application>| application.id.to_string();
@@ -90,7 +97,7 @@ async fn create(
     Query(options): Query<CreateOptions>,
     post: Post<ApplicationIn>,
 ) -> Result<Created, ApiError> {
-    let organization = who.organization()?;
+    let organization = who.organization();
     let settings = post.body.into_settings()?;
     let uid = settings.uid.clone();
     let existing = || uid.as_deref().and_then(|uid| state.control().view().application(organization, uid));
@@ -100,7 +107,7 @@ async fn create(
         return Ok((StatusCode::OK, Answer(ApplicationOut::of(&application))));
     }
     let command = state.control().new_application(organization, settings);
-    match state.submit(command, post.key).await {
+    match state.submit(who, command, post.key).await {
         Err(CommandError::Refused(Refusal::UidTaken(uid))) if options.get_if_exists => {
             let application = existing().ok_or_else(|| ApiError::not_found("application", &uid))?;
             Ok((StatusCode::OK, Answer(ApplicationOut::of(&application))))
@@ -140,14 +147,14 @@ async fn upsert(
     Path(app_id): Path<String>,
     Json(mut body): Json<ApplicationIn>,
 ) -> Result<Created, ApiError> {
-    let organization = who.organization()?;
+    let organization = who.organization();
     let is_id = app_id.parse::<ApplicationId>().is_ok();
     if body.uid.is_none() && !is_id {
         body.uid = Some(app_id.clone());
     }
     let settings = body.into_settings()?;
     for _ in 0..TRIES {
-        let replace = change(&state, || async {
+        let replace = change(&state, who, || async {
             let application = who.application(&state.gate, &app_id).await?;
             Ok(Command::UpdateApplication {
                 id: application.id,
@@ -162,7 +169,7 @@ async fn upsert(
         if settings.uid.as_deref() != Some(&app_id) {
             return Err(ApiError::invalid_field("uid", "must be the id in the path, or left out"));
         }
-        if let Some(application) = create_unless_taken(&state, organization, &settings).await? {
+        if let Some(application) = create_unless_taken(&state, who, organization, &settings).await? {
             return Ok((StatusCode::CREATED, Answer(ApplicationOut::of(&application))));
         }
     }
@@ -172,11 +179,12 @@ async fn upsert(
 /// `None` when somebody else made one with this uid meanwhile.
 async fn create_unless_taken(
     state: &State,
+    who: Authenticated,
     organization: OrganizationId,
     settings: &fanfare_control::ApplicationSettings,
 ) -> Result<Option<Arc<Application>>, ApiError> {
     let command = state.control().new_application(organization, settings.clone());
-    match state.submit(command, None).await {
+    match state.submit(who, command, None).await {
         Err(CommandError::Refused(Refusal::UidTaken(_))) => Ok(None),
         applied => made(state, applied?).map(Some),
     }
@@ -188,8 +196,7 @@ async fn update(
     Path(app_id): Path<String>,
     Json(patch): Json<Patch>,
 ) -> Result<Answer<ApplicationOut>, ApiError> {
-    who.organization()?;
-    let applied = change(&state, || async {
+    let applied = change(&state, who, || async {
         let application = who.application(&state.gate, &app_id).await?;
         let mut current = form(&application);
         current.rate_limit = None;
@@ -207,8 +214,7 @@ async fn delete(
     who: Authenticated,
     Path(app_id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    who.organization()?;
     let application = who.application(&state.gate, &app_id).await?;
-    state.submit(Command::DeleteApplication { id: application.id }, None).await?;
+    state.submit(who, Command::DeleteApplication { id: application.id }, None).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::{Json as Answer, Router, extract::State as Shared, routing::get};
+use axum::{Json as Answer, extract::State as Shared};
 use fanfare_control::{Application, Applied, Command, CommandError, Effect, Endpoint, Refusal, Resource};
 use fanfare_core::{EndpointId, signature::SigningKey};
-use fanfare_http::{ApiError, Authenticated, Json, List, Order, Page, Path, paginate};
+use fanfare_http::{ApiError, Authenticated, Json, List, Order, Page, Path, Routes, Who, paginate};
 use http::StatusCode;
 use serde_json::Value;
 
@@ -18,11 +18,15 @@ use crate::{
     state::{TRIES, change, contended},
 };
 
-pub(crate) fn routes() -> Router<State> {
-    Router::new().route("/api/v1/app/{app_id}/endpoint", get(list).post(create)).route(
-        "/api/v1/app/{app_id}/endpoint/{endpoint_id}",
-        get(read).put(upsert).patch(update).delete(delete),
-    )
+pub(crate) fn routes() -> Routes<State> {
+    let (all, one) = ("/api/v1/app/{app_id}/endpoint", "/api/v1/app/{app_id}/endpoint/{endpoint_id}");
+    Routes::new()
+        .get(all, Who::Application, list)
+        .post(all, Who::Application, create)
+        .get(one, Who::Application, read)
+        .put(one, Who::Application, upsert)
+        .patch(one, Who::Application, update)
+        .delete(one, Who::Application, delete)
 }
 
 /// The path of an endpoint: ids or uids.
@@ -51,7 +55,7 @@ async fn create(
 ) -> Result<(StatusCode, Answer<EndpointOut>), ApiError> {
     let application = who.application(&state.gate, &app_id).await?;
     let checked = post.body.check(&state, None)?;
-    let applied = state.submit(creation(&state, &application, checked), post.key).await?;
+    let applied = state.submit(who, creation(&state, &application, checked), post.key).await?;
     Ok((StatusCode::CREATED, Answer(EndpointOut::of(&*made(&state, applied)?))))
 }
 
@@ -121,7 +125,7 @@ async fn upsert(
             return Err(ApiError::invalid_field("uid", "must be the id in the path, or left out"));
         }
         let command = creation(&state, &application, form.clone().check(&state, None)?);
-        match state.submit(command, None).await {
+        match state.submit(who, command, None).await {
             // Somebody else made one with this uid meanwhile.
             Err(CommandError::Refused(Refusal::UidTaken(_))) => {}
             applied => {
@@ -162,7 +166,7 @@ async fn replace(
     path: &(String, String),
     form: impl Fn(&Endpoint) -> Result<EndpointForm, ApiError> + Sync,
 ) -> Result<Arc<Endpoint>, ApiError> {
-    let applied = change(state, || async {
+    let applied = change(state, who, || async {
         let endpoint = find(state, who, path).await?;
         let checked = form(&endpoint)?.check(state, Some(&endpoint.settings))?;
         Ok(Command::UpdateEndpoint {
@@ -174,7 +178,7 @@ async fn replace(
     });
     let endpoint = made(state, applied.await?)?;
     match form(&endpoint)?.check(state, Some(&endpoint.settings))?.secret {
-        Some(secret) => replace_secret(state, &endpoint, &secret).await,
+        Some(secret) => replace_secret(state, who, &endpoint, &secret).await,
         None => Ok(endpoint),
     }
 }
@@ -186,6 +190,6 @@ async fn delete(
 ) -> Result<StatusCode, ApiError> {
     let endpoint = find(&state, who, &path).await?;
     let command = Command::DeleteEndpoint { application: endpoint.application, id: endpoint.id };
-    state.submit(command, None).await?;
+    state.submit(who, command, None).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use axum::{Json as Answer, Router, extract::State as Shared, routing::get};
+use axum::{Json as Answer, extract::State as Shared};
 use fanfare_control::{Command, Endpoint};
 use fanfare_core::limits;
-use fanfare_http::{ApiError, Authenticated, FieldError, Fields, Json, Path};
+use fanfare_http::{ApiError, Authenticated, FieldError, Fields, Json, Path, Routes, Who};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
@@ -37,9 +37,13 @@ const RESERVED_PREFIXES: [&str; 3] = ["webhook-", "svix-", "proxy-"];
 const SENSITIVE: [&str; 6] =
     ["authorization", "cookie", "x-api-key", "x-auth-token", "x-token", "www-authenticate"];
 
-pub(crate) fn routes() -> Router<State> {
-    Router::new()
-        .route("/api/v1/app/{app_id}/endpoint/{endpoint_id}/headers", get(read).put(replace).patch(update))
+pub(crate) fn routes() -> Routes<State> {
+    let path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/headers";
+    Routes::new().get(path, Who::Application, read).put(path, Who::Application, replace).patch(
+        path,
+        Who::Application,
+        update,
+    )
 }
 
 #[derive(Serialize)]
@@ -117,7 +121,7 @@ async fn set(
     path: &(String, String),
     headers: impl Fn(&Endpoint) -> BTreeMap<String, String> + Sync,
 ) -> Result<StatusCode, ApiError> {
-    change(state, || async {
+    change(state, who, || async {
         let endpoint = find(state, who, path).await?;
         let mut fields = Fields::default();
         let mut settings = endpoint.settings.clone();

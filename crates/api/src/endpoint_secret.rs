@@ -2,14 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Json as Answer, Router,
-    extract::State as Shared,
-    routing::{get, post},
-};
-use fanfare_control::Endpoint;
+use axum::{Json as Answer, extract::State as Shared};
+use fanfare_control::{Endpoint, Scope};
 use fanfare_core::signature::SigningKey;
-use fanfare_http::{ApiError, Authenticated, Fields, Path};
+use fanfare_http::{ApiError, Authenticated, Fields, Path, Routes, Who};
+use http::Method;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -21,10 +18,13 @@ use crate::{
 const GRACE_SECS_DEFAULT: u64 = 24 * 3_600;
 const GRACE_SECS_MAX: u64 = 7 * 24 * 3_600;
 
-pub(crate) fn routes() -> Router<State> {
-    Router::new()
-        .route("/api/v1/app/{app_id}/endpoint/{endpoint_id}/secret", get(read))
-        .route("/api/v1/app/{app_id}/endpoint/{endpoint_id}/secret/rotate", post(rotate))
+pub(crate) fn routes() -> Routes<State> {
+    let shown = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/secret";
+    let rotated = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/secret/rotate";
+    Routes::new()
+        // Who has it can sign: that is more than reading.
+        .route(Method::GET, shown, (Who::Application, Scope::Full), read)
+        .post(rotated, Who::Application, rotate)
 }
 
 #[derive(Serialize)]
@@ -78,13 +78,14 @@ async fn rotate(
     let secret = given.flatten().unwrap_or_else(|| SigningKey::generate_symmetric(&*state.entropy));
     let endpoint = find(&state, who, &path).await?;
     let command = state.control().new_secret(&endpoint, &secret, Duration::from_secs(grace_secs));
-    let applied = state.submit(command, post.key).await?;
+    let applied = state.submit(who, command, post.key).await?;
     SecretOut::of(&state, &*made(&state, applied)?)
 }
 
 /// Sets the secret at once, unless it is the newest already.
 pub(crate) async fn replace_secret(
     state: &State,
+    who: Authenticated,
     endpoint: &Arc<Endpoint>,
     secret: &SigningKey,
 ) -> Result<Arc<Endpoint>, ApiError> {
@@ -93,7 +94,7 @@ pub(crate) async fn replace_secret(
         return Ok(Arc::clone(endpoint));
     }
     let command = state.control().new_secret(endpoint, secret, Duration::ZERO);
-    made(state, state.submit(command, None).await?)
+    made(state, state.submit(who, command, None).await?)
 }
 
 /// Parses a secret that a client chose; notes what is wrong with it, never the secret itself.

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::{Json as Answer, Router, extract::State as Shared, routing::get};
+use axum::{Json as Answer, extract::State as Shared};
 use fanfare_control::{
     Applied, Command, CommandError, ControlKey, Effect, EventType, EventTypeSettings, Refusal, Resource,
 };
 use fanfare_core::{OrganizationId, limits};
 use fanfare_http::{
-    ApiError, Authenticated, Fields, Json, List, NAME_FORM, Order, Page, Path, Query, is_name, paginate,
+    ApiError, Authenticated, Fields, Json, List, NAME_FORM, Order, Page, Path, Query, Routes, Who, is_name,
+    paginate,
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -22,10 +23,15 @@ use crate::{
     state::{TRIES, change, contended},
 };
 
-pub(crate) fn routes() -> Router<State> {
-    Router::new()
-        .route("/api/v1/event-type", get(list).post(create))
-        .route("/api/v1/event-type/{name}", get(read).put(upsert).patch(update).delete(archive))
+pub(crate) fn routes() -> Routes<State> {
+    let (all, one) = ("/api/v1/event-type", "/api/v1/event-type/{name}");
+    Routes::new()
+        .get(all, Who::Application, list)
+        .post(all, Who::Organization, create)
+        .get(one, Who::Application, read)
+        .put(one, Who::Organization, upsert)
+        .patch(one, Who::Organization, update)
+        .delete(one, Who::Organization, archive)
 }
 
 /// An event type as clients send it.
@@ -132,7 +138,7 @@ async fn list(
 ) -> Result<Answer<List<EventTypeOut>>, ApiError> {
     state.gate.catch_up().await?;
     let view = state.control().view();
-    let event_types = view.event_types(who.0.organization());
+    let event_types = view.event_types(who.organization());
     let event_types = event_types.filter(|event_type| options.include_archived || !event_type.archived);
     let key = |event_type: &&Arc<EventType>| event_type.name.clone();
     Ok(Answer(paginate(event_types, &page, Order::Ascending, key, |event_type| {
@@ -149,21 +155,22 @@ async fn create(
     who: Authenticated,
     post: Post<EventTypeForm>,
 ) -> Result<(StatusCode, Answer<EventTypeOut>), ApiError> {
-    let organization = who.organization()?;
+    let organization = who.organization();
     let name = post.body.name.clone().unwrap_or_default();
     let checked = post.body.check(&name)?;
-    let event_type = submit_creation(&state, (organization, &name), checked, post.key).await?;
+    let event_type = submit_creation(&state, who, (organization, &name), checked, post.key).await?;
     Ok((StatusCode::CREATED, Answer(EventTypeOut::of(&event_type))))
 }
 
 async fn submit_creation(
     state: &State,
+    who: Authenticated,
     (organization, name): (OrganizationId, &str),
     Checked { settings, archived }: Checked,
     key: Option<ControlKey>,
 ) -> Result<Arc<EventType>, CommandOr> {
     let command = Command::CreateEventType { organization, name: name.to_owned(), archived, settings };
-    let applied = state.submit(command, key).await.map_err(CommandOr::Command)?;
+    let applied = state.submit(who, command, key).await.map_err(CommandOr::Command)?;
     made(state, applied).map_err(CommandOr::Api)
 }
 
@@ -208,7 +215,7 @@ async fn read(
     who: Authenticated,
     Path(name): Path<String>,
 ) -> Result<Answer<EventTypeOut>, ApiError> {
-    Ok(Answer(EventTypeOut::of(&*find(&state, who.0.organization(), &name).await?)))
+    Ok(Answer(EventTypeOut::of(&*find(&state, who.organization(), &name).await?)))
 }
 
 async fn upsert(
@@ -217,14 +224,14 @@ async fn upsert(
     Path(name): Path<String>,
     Json(form): Json<EventTypeForm>,
 ) -> Result<(StatusCode, Answer<EventTypeOut>), ApiError> {
-    let organization = who.organization()?;
+    let organization = who.organization();
     let checked = form.check(&name)?;
     for _ in 0..TRIES {
-        match replace(&state, (organization, &name), |_| Ok(checked.clone())).await {
+        match replace(&state, who, (organization, &name), |_| Ok(checked.clone())).await {
             Err(error) if error.status() == StatusCode::NOT_FOUND => {}
             replaced => return Ok((StatusCode::OK, Answer(EventTypeOut::of(&*replaced?)))),
         }
-        match submit_creation(&state, (organization, &name), checked.clone(), None).await {
+        match submit_creation(&state, who, (organization, &name), checked.clone(), None).await {
             // Somebody else made it meanwhile.
             Err(CommandOr::Command(CommandError::Refused(Refusal::EventTypeExists(_)))) => {}
             created => return Ok((StatusCode::CREATED, Answer(EventTypeOut::of(&*created?)))),
@@ -239,20 +246,21 @@ async fn update(
     Path(name): Path<String>,
     Json(mut patch): Json<Patch>,
 ) -> Result<Answer<EventTypeOut>, ApiError> {
-    let organization = who.organization()?;
+    let organization = who.organization();
     patch.remove("name");
     let patched = |event_type: &EventType| merge(&EventTypeForm::of(event_type), &patch, &[])?.check(&name);
-    let event_type = replace(&state, (organization, &name), patched).await?;
+    let event_type = replace(&state, who, (organization, &name), patched).await?;
     Ok(Answer(EventTypeOut::of(&event_type)))
 }
 
 /// Gives the event type other settings, which may depend on those it has.
 async fn replace(
     state: &State,
+    who: Authenticated,
     (organization, name): (OrganizationId, &str),
     form: impl Fn(&EventType) -> Result<Checked, ApiError> + Sync,
 ) -> Result<Arc<EventType>, ApiError> {
-    let applied = change(state, || async {
+    let applied = change(state, who, || async {
         let event_type = find(state, organization, name).await?;
         let Checked { settings, archived } = form(&event_type)?;
         Ok(Command::UpdateEventType {
@@ -272,9 +280,9 @@ async fn archive(
     Path(name): Path<String>,
     Query(options): Query<ArchiveOptions>,
 ) -> Result<StatusCode, ApiError> {
-    let organization = who.organization()?;
+    let organization = who.organization();
     find(&state, organization, &name).await?;
     let command = Command::ArchiveEventType { organization, name, expunge: options.expunge };
-    state.submit(command, None).await?;
+    state.submit(who, command, None).await?;
     Ok(StatusCode::NO_CONTENT)
 }

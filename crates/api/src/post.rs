@@ -1,6 +1,6 @@
 //! The body of a POST with its idempotency key.
 
-use axum::extract::{FromRequest, FromRequestParts as _, Request};
+use axum::extract::{FromRequest, Request};
 use fanfare_control::{ControlKey, Principal};
 use fanfare_core::{Fingerprint, limits};
 use fanfare_http::{ApiError, Authenticated, idempotency_key, parse_json, read_body, require_json};
@@ -20,13 +20,13 @@ impl<T: DeserializeOwned> FromRequest<State> for Post<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &State) -> Result<Self, ApiError> {
-        let (mut parts, body) = request.into_parts();
-        let who = Authenticated::from_request_parts(&mut parts, state).await?;
+        let (parts, body) = request.into_parts();
+        let who = Authenticated::of(&parts.extensions)?;
         let key = idempotency_key(&parts.headers)?;
         require_json(&parts.headers)?;
         let body = read_body(body, limits::BODY_BYTES, state.gate.memory()).await?;
         let key = key.map(|key| ControlKey {
-            key: scoped(who, &parts.uri, key),
+            key: scoped(who.principal(), &parts.uri, key),
             body: Fingerprint::of(&[&body.bytes]),
         });
         // An empty body is an object without fields: what is required is then named.
@@ -35,12 +35,9 @@ impl<T: DeserializeOwned> FromRequest<State> for Post<T> {
     }
 }
 
-fn scoped(Authenticated(who): Authenticated, uri: &http::Uri, key: &str) -> Fingerprint {
-    let organization = who.organization();
-    let application = match &who {
-        Principal::Organization(_) => &[][..],
-        Principal::Application { application, .. } => application.as_bytes(),
-    };
+fn scoped(who: Principal, uri: &http::Uri, key: &str) -> Fingerprint {
+    let (organization, application) = (who.organization(), who.application());
+    let application = application.as_ref().map_or(&[][..], |application| application.as_bytes());
     let target = uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
     Fingerprint::of(&[b"POST", organization.as_bytes(), application, target.as_bytes(), key.as_bytes()])
 }

@@ -2,12 +2,14 @@
 
 use std::{future::Future, sync::Arc};
 
-use axum::{Router, extract::FromRef};
+use axum::extract::FromRef;
 use fanfare_control::{Applied, Command, CommandError, Control, ControlKey, Envelope, Refusal, decide};
 use fanfare_core::{Entropy, guard::Guard};
-use fanfare_http::{ApiError, Gate};
+use fanfare_http::{ApiError, Authenticated, Gate, Routes};
 
-use crate::{application, endpoint, endpoint_headers, endpoint_secret, event_type};
+use crate::{
+    api_key, application, audit_log, auth, endpoint, endpoint_headers, endpoint_secret, event_type, portal,
+};
 
 /// A change that lost against another one is made again on what the other left; so often.
 pub(crate) const TRIES: usize = 8;
@@ -27,21 +29,22 @@ impl State {
         self.gate.control()
     }
 
-    /// Carries out a command. One that would be refused, or is a repeat, is not written: `control` is kept for
+    /// Carries out a command of somebody. One that would be refused, or is a repeat, is not written: `control` is kept for
     /// ever, and anybody can repeat a wrong request.
     pub(crate) async fn submit(
         &self,
+        who: Authenticated,
         command: Command,
         key: Option<ControlKey>,
     ) -> Result<Applied, CommandError> {
-        let envelope = Envelope { at: self.gate.clock().now(), nonce: 0, key, command };
+        let envelope = Envelope { at: self.gate.clock().now(), nonce: 0, key, origin: None, command };
         let foreseen = || decide(&self.control().view(), &envelope);
         if foreseen().is_err() {
             // What another process did since may have made it right.
             self.control().apply_to_end().await?;
         }
         match foreseen() {
-            Ok(Applied::Accepted(_)) => self.control().submit(envelope.command, key).await,
+            Ok(Applied::Accepted(_)) => self.control().submit_from(who.origin(), envelope.command, key).await,
             Ok(repeated @ Applied::Repeated(_)) => Ok(repeated),
             Err(refusal) => Err(refusal.into()),
         }
@@ -55,24 +58,31 @@ impl FromRef<State> for Gate {
 }
 
 /// All routes of the control plane.
-pub fn routes(state: State) -> Router {
-    Router::new()
+pub fn routes() -> Routes<State> {
+    Routes::new()
+        .merge(api_key::routes())
         .merge(application::routes())
+        .merge(audit_log::routes())
+        .merge(auth::routes())
         .merge(endpoint::routes())
         .merge(endpoint_headers::routes())
         .merge(endpoint_secret::routes())
         .merge(event_type::routes())
-        .with_state(state)
+        .merge(portal::routes())
 }
 
 /// Makes a change by compare-and-set: `command` reads the present state and names its revision; when somebody was
 /// faster, it is asked again.
-pub(crate) async fn change<F>(state: &State, mut command: impl FnMut() -> F) -> Result<Applied, ApiError>
+pub(crate) async fn change<F>(
+    state: &State,
+    who: Authenticated,
+    mut command: impl FnMut() -> F,
+) -> Result<Applied, ApiError>
 where
     F: Future<Output = Result<Command, ApiError>>,
 {
     for _ in 0..TRIES {
-        match state.submit(command().await?, None).await {
+        match state.submit(who, command().await?, None).await {
             Err(CommandError::Refused(Refusal::StaleRevision { .. })) => {}
             applied => return Ok(applied?),
         }

@@ -1,106 +1,16 @@
 //! The control plane's routes, over the embedded log.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod support;
+
 use std::sync::Arc;
 
-use axum::body::Body;
-use fanfare_api::{State, routes};
-use fanfare_control::{Control, MainSecret, Options, default_organization};
-use fanfare_core::{Clock as _, Offset, Partition, Policy, SystemClock, SystemEntropy, guard::Guard};
-use fanfare_http::{Gate, Memory, Probes, Surface};
-use fanfare_log::{
-    Log as _, Topic,
-    embedded::{self, EmbeddedLog},
-};
-use http::{Method, Request};
-use http_body_util::BodyExt as _;
+use fanfare_control::default_organization;
+use fanfare_core::{Clock as _, SystemClock};
+use http::Method;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-struct Process {
-    log: Arc<EmbeddedLog>,
-    _directory: TempDir,
-    control: Control,
-    surface: Surface,
-    token: String,
-}
-
-struct Answer {
-    status: u16,
-    body: Value,
-}
-
-impl Process {
-    async fn start(dev: bool) -> Self {
-        let directory = TempDir::new().unwrap();
-        let log = EmbeddedLog::open(embedded::Options::new(directory.path(), 4, 4)).unwrap();
-        let options = Options {
-            clock: Arc::new(SystemClock),
-            entropy: Arc::new(SystemEntropy),
-            main_secret: MainSecret::from_bytes([7; 32]),
-            allow_http: dev,
-            message_partitions: log.partitions(Topic::Messages),
-            delivery_partitions: log.partitions(Topic::Deliveries),
-            policy: Policy::default(),
-        };
-        let control = Control::open(Arc::clone(&log) as _, options).await.unwrap();
-        let gate = Gate::new(control.clone(), Arc::new(SystemClock), Memory::default());
-        let state =
-            State { gate, entropy: Arc::new(SystemEntropy), guard: Arc::new(Guard::new(Vec::new(), dev)) };
-        let probes = Probes { ready: Arc::new(|| Ok(())), metrics: Arc::new(String::new) };
-        let token = control.tokens().mint_organization(default_organization(), SystemClock.now());
-        Self { log, _directory: directory, control, surface: Surface::new(routes(state), probes), token }
-    }
-
-    async fn send(&self, method: Method, path: &str, body: Option<&str>, headers: &[(&str, &str)]) -> Answer {
-        let mut request = Request::builder().method(method).uri(format!("/api/v1{path}"));
-        if !headers.iter().any(|(name, _)| *name == "authorization") {
-            request = request.header("authorization", format!("Bearer {}", self.token));
-        }
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_owned()));
-        let response = self.surface.answer(request.body(body).unwrap()).await;
-        let status = response.status().as_u16();
-        let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
-        Answer { status, body }
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        self.send(Method::GET, path, None, &[]).await
-    }
-
-    async fn post(&self, path: &str, body: Value) -> Answer {
-        self.send(Method::POST, path, Some(&body.to_string()), &[]).await
-    }
-
-    async fn put(&self, path: &str, body: Value) -> Answer {
-        self.send(Method::PUT, path, Some(&body.to_string()), &[]).await
-    }
-
-    async fn patch(&self, path: &str, body: Value) -> Answer {
-        self.send(Method::PATCH, path, Some(&body.to_string()), &[]).await
-    }
-
-    async fn delete(&self, path: &str) -> u16 {
-        self.send(Method::DELETE, path, None, &[]).await.status
-    }
-
-    /// How far `control` is written.
-    async fn written(&self) -> Offset {
-        self.log.bounds(Topic::Control, Partition(0)).await.unwrap().end
-    }
-}
-
-impl Answer {
-    #[track_caller]
-    fn is(self, status: u16) -> Value {
-        assert_eq!(self.status, status, "{}", self.body);
-        self.body
-    }
-}
+use support::Process;
 
 #[tokio::test]
 async fn an_application_from_creation_to_deletion() {

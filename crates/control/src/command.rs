@@ -1,20 +1,28 @@
 //! Commands and their records.
 //!
-//! A record of `control` is JSON: `{"v": 1, "at": µs, "nonce": n, "key": {…}?, "command": {"type": …, …}}`. JSON,
-//! because the topic is small, is kept for ever, and is what an operator looks at first. All that is random
+//! A record of `control` is JSON: `{"v": 1, "at": µs, "nonce": n, "key": {…}?, "origin": {…}?, "command": {"type": …, …}}`.
+//! JSON, because the topic is small, is kept for ever, and is what an operator looks at first. All that is random
 //! or depends on time was decided by the issuer and stands in the record.
+//!
+//! A record has the lowest version whose programs understand it: one that knows less stops at the first command that it
+//! does not know, and not before.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use fanfare_core::{ApplicationId, EndpointId, Fingerprint, OrganizationId, Partition, Timestamp};
+use fanfare_core::{ApiKeyId, ApplicationId, EndpointId, Fingerprint, OrganizationId, Partition, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    access::{Origin, Scope},
+    api_keys::KeyDigest,
     error::RecordError,
+    hexadecimal,
     model::{ApplicationSettings, EndpointSecret, EndpointSettings, EventTypeSettings, Installation},
 };
 
 /// The newest version of a record that this program writes and reads.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// One change of the control plane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +105,122 @@ pub enum Command {
         #[serde(default)]
         expunge: bool,
     },
+    /// Refuses one token from now on.
+    RevokeToken {
+        organization: OrganizationId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        application: Option<ApplicationId>,
+        #[serde(with = "hexadecimal")]
+        token: Fingerprint,
+        /// When it would have been refused anyway.
+        expires_at: Timestamp,
+    },
+    /// Refuses all tokens of an application that were made at or before `issued_until`.
+    ExpireTokens {
+        application: ApplicationId,
+        issued_until: Timestamp,
+        /// `None`: at once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<Timestamp>,
+        /// Only those made for one of these sessions, if there are any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        sessions: Vec<Session>,
+    },
+    CreateApiKey {
+        id: ApiKeyId,
+        organization: OrganizationId,
+        /// The only one that it opens.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        application: Option<ApplicationId>,
+        name: String,
+        scope: Scope,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_at: Option<Timestamp>,
+        digest: KeyDigest,
+    },
+    DeleteApiKey {
+        organization: OrganizationId,
+        id: ApiKeyId,
+    },
+    /// When keys were used last, as far as one process knows. Of those that are gone it says nothing.
+    NoteApiKeyUse {
+        uses: BTreeMap<ApiKeyId, Timestamp>,
+    },
+}
+
+/// Digest of a session's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Session(#[serde(with = "hexadecimal")] pub Fingerprint);
+
+impl Command {
+    /// The first version of a record that can hold it.
+    fn version(&self) -> u32 {
+        match self {
+            Self::Install(_)
+            | Self::CreateApplication { .. }
+            | Self::UpdateApplication { .. }
+            | Self::DeleteApplication { .. }
+            | Self::CreateEndpoint { .. }
+            | Self::UpdateEndpoint { .. }
+            | Self::DeleteEndpoint { .. }
+            | Self::DisableEndpointByPolicy { .. }
+            | Self::RotateSecret { .. }
+            | Self::CreateEventType { .. }
+            | Self::UpdateEventType { .. }
+            | Self::ArchiveEventType { .. } => 1,
+            Self::RevokeToken { .. }
+            | Self::ExpireTokens { .. }
+            | Self::CreateApiKey { .. }
+            | Self::DeleteApiKey { .. }
+            | Self::NoteApiKeyUse { .. } => 2,
+        }
+    }
+
+    /// Whose things it changes, if it says so itself.
+    pub fn organization(&self) -> Option<OrganizationId> {
+        match self {
+            Self::CreateApplication { organization, .. }
+            | Self::CreateEventType { organization, .. }
+            | Self::UpdateEventType { organization, .. }
+            | Self::ArchiveEventType { organization, .. }
+            | Self::RevokeToken { organization, .. }
+            | Self::CreateApiKey { organization, .. }
+            | Self::DeleteApiKey { organization, .. } => Some(*organization),
+            Self::Install(_)
+            | Self::UpdateApplication { .. }
+            | Self::DeleteApplication { .. }
+            | Self::CreateEndpoint { .. }
+            | Self::UpdateEndpoint { .. }
+            | Self::DeleteEndpoint { .. }
+            | Self::DisableEndpointByPolicy { .. }
+            | Self::RotateSecret { .. }
+            | Self::ExpireTokens { .. }
+            | Self::NoteApiKeyUse { .. } => None,
+        }
+    }
+
+    /// The application that it is about, or about something of.
+    pub fn application(&self) -> Option<ApplicationId> {
+        match self {
+            Self::CreateApplication { id, .. }
+            | Self::UpdateApplication { id, .. }
+            | Self::DeleteApplication { id } => Some(*id),
+            Self::CreateEndpoint { application, .. }
+            | Self::UpdateEndpoint { application, .. }
+            | Self::DeleteEndpoint { application, .. }
+            | Self::DisableEndpointByPolicy { application, .. }
+            | Self::RotateSecret { application, .. }
+            | Self::ExpireTokens { application, .. } => Some(*application),
+            Self::RevokeToken { application, .. } | Self::CreateApiKey { application, .. } => *application,
+            Self::Install(_)
+            | Self::CreateEventType { .. }
+            | Self::UpdateEventType { .. }
+            | Self::ArchiveEventType { .. }
+            | Self::DeleteApiKey { .. }
+            | Self::NoteApiKeyUse { .. } => None,
+        }
+    }
 }
 
 /// The idempotency key of a POST, as digests. The first covers whatever the key is scoped by.
@@ -118,6 +242,9 @@ pub struct Envelope {
     pub nonce: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<ControlKey>,
+    /// Records of old do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     pub command: Command,
 }
 
@@ -136,7 +263,7 @@ struct VersionOnly {
 
 impl Envelope {
     pub fn encode(&self) -> Bytes {
-        let record = Versioned { v: VERSION, envelope: self };
+        let record = Versioned { v: self.command.version(), envelope: self };
         serde_json::to_vec(&record).expect("a command has only text keys and finite numbers").into()
     }
 
@@ -150,29 +277,12 @@ impl Envelope {
     }
 }
 
-/// A fingerprint as 32 hexadecimal digits.
-mod hexadecimal {
-    use std::borrow::Cow;
-
-    use fanfare_core::Fingerprint;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(print: &Fingerprint, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:032x}", u128::from_be_bytes(print.0)))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Fingerprint, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        let number = u128::from_str_radix(&text, 16).map_err(D::Error::custom)?;
-        Ok(Fingerprint(number.to_be_bytes()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
+    use crate::access::{Actor, TokenId};
 
     #[test]
     fn a_record_reads_back() {
@@ -180,6 +290,11 @@ mod tests {
             at: Timestamp::from_secs(1_700_000_000),
             nonce: u64::MAX,
             key: Some(ControlKey { key: Fingerprint::of(&[b"a"]), body: Fingerprint([0; 16]) }),
+            origin: Some(Origin {
+                organization: None,
+                by: Actor::OrganizationToken { id: TokenId(Fingerprint([0; 16])) },
+                from: Some([127, 0, 0, 1].into()),
+            }),
             command: Command::CreateEndpoint {
                 id: EndpointId::from_bytes([7; 20]),
                 application: ApplicationId::from_bytes([8; 20]),
@@ -196,10 +311,37 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_named_whatever_else_it_says() {
-        let error = Envelope::decode(br#"{"v": 2, "command": "of a shape nobody knows yet"}"#);
-        assert_eq!(error, Err(RecordError::NewerVersion { version: 2, known: 1 }));
+        let error = Envelope::decode(br#"{"v": 3, "command": "of a shape nobody knows yet"}"#);
+        assert_eq!(error, Err(RecordError::NewerVersion { version: 3, known: 2 }));
         let text = error.expect_err("it is newer").to_string();
-        assert!(text.contains("version 2") && text.contains("up to 1"), "{text}");
+        assert!(text.contains("version 3") && text.contains("up to 2"), "{text}");
+    }
+
+    /// Who gave a command is no reason for an older program to stop; a command that it does not know is.
+    #[test]
+    fn a_record_says_the_lowest_version_that_understands_it() {
+        let organization = crate::default_organization();
+        let version = |command: Command| {
+            let origin = Some(Origin { organization: Some(organization), by: Actor::Fanfare, from: None });
+            let envelope = Envelope { at: Timestamp::ZERO, nonce: 0, key: None, origin, command };
+            let record: serde_json::Value =
+                serde_json::from_slice(&envelope.encode()).expect("a record is JSON");
+            assert_eq!(Envelope::decode(&envelope.encode()), Ok(envelope));
+            record["v"].as_u64()
+        };
+        let id = ApiKeyId::from_bytes([1; 20]);
+        assert_eq!(version(Command::DeleteApplication { id: ApplicationId::from_bytes([1; 20]) }), Some(1));
+        assert_eq!(version(Command::DeleteApiKey { organization, id }), Some(2));
+        assert_eq!(version(Command::NoteApiKeyUse { uses: [(id, Timestamp::ZERO)].into() }), Some(2));
+    }
+
+    #[test]
+    fn a_record_that_does_not_say_who_gave_it_is_read() {
+        let id = ApplicationId::from_bytes([1; 20]);
+        let record =
+            format!(r#"{{"v":1,"at":0,"nonce":0,"command":{{"type":"delete_application","id":"{id}"}}}}"#);
+        let envelope = Envelope::decode(record.as_bytes()).expect("it is of the first version");
+        assert_eq!((envelope.origin, envelope.command), (None, Command::DeleteApplication { id }));
     }
 
     #[test]

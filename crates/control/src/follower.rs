@@ -28,6 +28,8 @@ pub(crate) struct State {
     pub(crate) view: RwLock<View>,
     /// The view's position, for those who only want to know whether they have to wait.
     position: AtomicU64,
+    /// The view's, for those who remember that a credential was good.
+    credentials_revision: AtomicU64,
     /// Asks the follower to look at the log's end: it may have moved over offsets that hold no record.
     pub(crate) nudge: Notify,
     /// The position rose, or will not rise any more. Wakes in the order of waiting, which a `watch` does not:
@@ -48,6 +50,7 @@ impl State {
     pub(crate) fn new(view: View) -> Self {
         Self {
             position: AtomicU64::new(view.position().0),
+            credentials_revision: AtomicU64::new(view.credentials_revision()),
             view: RwLock::new(view),
             nudge: Notify::new(),
             rose: Notify::new(),
@@ -57,6 +60,10 @@ impl State {
 
     pub(crate) fn position(&self) -> Offset {
         Offset(self.position.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn credentials_revision(&self) -> u64 {
+        self.credentials_revision.load(Ordering::Acquire)
     }
 
     /// Why the follower has stopped, once it has.
@@ -178,6 +185,8 @@ impl Follower {
                 answers.push((envelope.nonce, view.apply(*offset, envelope)));
             }
             view.pass(run.position);
+            // Before anybody is told: who was answered finds that it counts.
+            self.state.credentials_revision.store(view.credentials_revision(), Ordering::Release);
             self.state.position.store(view.position().0, Ordering::Release);
         }
         self.progress.send_replace(self.state.position());

@@ -1,5 +1,8 @@
 //! The handle by which a process reads and changes the control plane.
 
+mod audit;
+mod credentials;
+
 use std::{sync::Arc, time::Duration};
 
 use fanfare_core::{
@@ -13,7 +16,11 @@ use tokio::{
     task::AbortHandle,
 };
 
+pub use audit::Looked;
+
 use crate::{
+    access::{Actor, Origin},
+    api_keys::ApiKeys,
     command::{Command, ControlKey, Envelope},
     error::{CommandError, OpenError, Unavailable},
     follower::{Follower, State},
@@ -52,6 +59,7 @@ pub struct Control {
     waiting: Arc<Semaphore>,
     sealer: Arc<Sealer>,
     tokens: Arc<Tokens>,
+    api_keys: Arc<ApiKeys>,
     _follower: Arc<StopOnDrop>,
 }
 
@@ -75,7 +83,8 @@ impl Control {
         Ok(Self {
             log,
             sealer: Arc::new(options.main_secret.sealer()),
-            tokens: Arc::new(Tokens::new(&options.main_secret)),
+            tokens: Arc::new(Tokens::new(&options.main_secret, Arc::clone(&options.entropy))),
+            api_keys: Arc::new(ApiKeys::new(&options.main_secret)),
             options: Arc::new(options),
             state,
             progress,
@@ -131,16 +140,31 @@ impl Control {
         }
     }
 
+    /// A command that Fanfare gives itself; else as [`Control::submit_from`].
+    pub async fn submit(&self, command: Command, key: Option<ControlKey>) -> Result<Applied, CommandError> {
+        let organization = command.organization().or_else(|| {
+            let application = command.application()?;
+            Some(self.view().application_by_id(application)?.organization)
+        });
+        self.submit_from(Origin { organization, by: Actor::Fanfare, from: None }, command, key).await
+    }
+
     /// Appends a command, waits until it is durable and applied here, and gives what became of it. `key` makes
     /// a POST that is sent twice one command. Cancelled after the append was begun, the command may be carried
     /// out all the same.
-    pub async fn submit(&self, command: Command, key: Option<ControlKey>) -> Result<Applied, CommandError> {
+    pub async fn submit_from(
+        &self,
+        origin: Origin,
+        command: Command,
+        key: Option<ControlKey>,
+    ) -> Result<Applied, CommandError> {
         self.check_urls(&command)?;
         let _permit = self.waiting.acquire().await.expect("the semaphore is never closed");
         let nonce = self.options.entropy.u64();
         let expected = self.state.expect_answer(nonce)?;
-        let record = Envelope { at: self.options.clock.now(), nonce, key, command }.encode();
-        let records = vec![NewRecord::head(record)];
+        let origin = Some(origin);
+        let record = Envelope { at: self.options.clock.now(), nonce, key, origin, command };
+        let records = vec![NewRecord::head(record.encode())];
         let pending = self.log.append(Topic::Control, PARTITION, records, Sync::Now).await?;
         pending.await?;
         Ok(expected.answer().await??)

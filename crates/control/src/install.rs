@@ -4,6 +4,7 @@ use fanfare_core::{Id, Offset, Partition, limits};
 use fanfare_log::{Log, NewRecord, ReadError, Sync, Topic};
 
 use crate::{
+    access::{Actor, Origin},
     command::{Command, Envelope},
     error::{OpenError, RecordError},
     handle::Options,
@@ -129,6 +130,7 @@ fn installation_record(log: &dyn Log, options: &Options) -> Envelope {
         at: now,
         nonce: entropy.u64(),
         key: None,
+        origin: Some(Origin { organization: None, by: Actor::Fanfare, from: None }),
         command: Command::Install(Installation {
             id: Id::mint(now, entropy.bytes()),
             incarnations: log.incarnations(),

@@ -5,33 +5,42 @@
 //! is refused, is a function of the records before it alone. [`Control`] is the handle: it appends, follows and
 //! answers.
 //!
+//! Credentials live here too: which tokens were revoked and which API keys there are is decided by `control` alone, so
+//! that every process comes to the same answer.
+//!
 //! Invariants: all that is random or depends on time stands in the command. A refused command changes nothing.
 //! A record that cannot be understood stops the process that reads it; it is never skipped.
 
+mod access;
+mod api_keys;
 mod command;
 mod error;
 mod follower;
 mod handle;
+mod hexadecimal;
 mod install;
 mod keys;
 mod model;
 mod reducer;
+mod revocations;
 mod routes;
 mod secrets;
 mod tokens;
 mod url;
 mod view;
 
-pub use command::{Command, ControlKey, Envelope};
+pub use access::{Access, Actor, Credential, Origin, Principal, Scope, TokenId, TokenMark};
+pub use api_keys::KeyDigest;
+pub use command::{Command, ControlKey, Envelope, Session};
 pub use error::{CommandError, OpenError, RecordError, Unavailable};
-pub use handle::{Control, Options};
+pub use handle::{Control, Looked, Options};
 pub use install::replay;
 pub use model::{
-    Application, ApplicationSettings, Endpoint, EndpointSecret, EndpointSettings, EventType,
+    ApiKey, Application, ApplicationSettings, Endpoint, EndpointSecret, EndpointSettings, EventType,
     EventTypeSettings, Installation, Park,
 };
 pub use reducer::{Applied, Effect, Refusal, Resource, decide};
 pub use secrets::{MainSecret, MainSecretError, SealError, Sealed, Sealer};
-pub use tokens::{Principal, TokenError, Tokens, default_organization};
+pub use tokens::{Grant, TokenError, Tokens, default_organization, session_fingerprint};
 pub use url::UrlError;
 pub use view::View;

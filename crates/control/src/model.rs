@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 
 use fanfare_core::{
-    ApplicationId, EndpointId, EndpointNumber, InstallationId, Ordering, OrganizationId, Partition,
+    ApiKeyId, ApplicationId, EndpointId, EndpointNumber, InstallationId, Ordering, OrganizationId, Partition,
     RetrySchedule, Timestamp,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::secrets::Sealed;
+use crate::{
+    access::{Principal, Scope},
+    api_keys::KeyDigest,
+    secrets::Sealed,
+};
 
 /// What the first record of `control` fixes for ever. A process that was started with something else is on the
 /// wrong logs.
@@ -166,4 +170,26 @@ pub struct EventTypeSettings {
     pub group_name: Option<String>,
     /// JSON Schemas by version, as they were given.
     pub schemas: Option<serde_json::Value>,
+}
+
+/// A credential that does not expire by itself, has a name, and can be taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKey {
+    pub id: ApiKeyId,
+    pub organization: OrganizationId,
+    /// The only one that it opens.
+    pub application: Option<ApplicationId>,
+    pub name: String,
+    pub scope: Scope,
+    pub digest: KeyDigest,
+    pub created_at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+    /// As far as it was written down.
+    pub used_at: Option<Timestamp>,
+}
+
+impl ApiKey {
+    pub fn principal(&self) -> Principal {
+        Principal::new(self.organization, self.application)
+    }
 }

@@ -3,15 +3,20 @@
 //! [`decide`] only reads; [`View`](crate::View) carries out the effect. So a refused command cannot have changed
 //! anything.
 
+mod credentials;
+
 use std::sync::Arc;
 
-use fanfare_core::{ApplicationId, EndpointId, EndpointNumber, OrganizationId, Partition, Timestamp, limits};
+use fanfare_core::{
+    ApiKeyId, ApplicationId, EndpointId, EndpointNumber, Fingerprint, OrganizationId, Partition, Timestamp,
+    limits,
+};
 
 use crate::{
     command::{Command, Envelope},
     keys::Known,
     model::{
-        Application, ApplicationSettings, Endpoint, EndpointSecret, EndpointSettings, EventType,
+        ApiKey, Application, ApplicationSettings, Endpoint, EndpointSecret, EndpointSettings, EventType,
         EventTypeSettings, Installation,
     },
     view::View,
@@ -34,6 +39,24 @@ pub enum Effect {
         organization: OrganizationId,
         name: String,
     },
+    TokenRevoked {
+        token: Fingerprint,
+        expires_at: Timestamp,
+        at: Timestamp,
+    },
+    /// Of all sessions, if there are none.
+    TokensExpired {
+        application: ApplicationId,
+        sessions: Vec<Fingerprint>,
+        issued_until: Timestamp,
+        /// [`Timestamp::ZERO`]: at once.
+        from: Timestamp,
+        at: Timestamp,
+    },
+    ApiKey(Arc<ApiKey>),
+    ApiKeyDeleted(ApiKeyId),
+    /// As they are from now on.
+    ApiKeysUsed(Vec<Arc<ApiKey>>),
 }
 
 /// What became of a command that was not refused.
@@ -50,6 +73,7 @@ pub enum Resource {
     Application(ApplicationId),
     Endpoint { application: ApplicationId, id: EndpointId },
     EventType { organization: OrganizationId, name: String },
+    ApiKey(ApiKeyId),
 }
 
 /// Why a command is not carried out.
@@ -80,6 +104,22 @@ pub enum Refusal {
     NoPartition(Partition),
     #[error("no endpoint numbers are left")]
     NumbersExhausted,
+    #[error("API key {0} does not exist")]
+    NoApiKey(ApiKeyId),
+    #[error("an organization has at most {} API keys", limits::API_KEYS)]
+    TooManyApiKeys,
+    #[error(
+        "{} tokens were revoked that have not expired yet, and no more can be remembered",
+        limits::REVOKED_TOKENS
+    )]
+    TooManyRevoked,
+    #[error("{} orders to expire the tokens of the application are still to come", limits::EXPIRIES_PENDING)]
+    TooManyExpiries,
+    #[error(
+        "{} sessions of the application were expired whose tokens may still be about",
+        limits::SESSIONS_EXPIRED
+    )]
+    TooManySessions,
 }
 
 /// What `envelope` does to `view`. Of a command that is refused, nothing.
@@ -136,6 +176,15 @@ fn decide_command(view: &View, envelope: &Envelope) -> Result<Effect, Refusal> {
             }
             Ok(changed_event_type(old, at, true, old.settings.clone()))
         }
+        Command::RevokeToken { token, expires_at, .. } => {
+            credentials::revoke_token(view, at, *token, *expires_at)
+        }
+        Command::ExpireTokens { application, issued_until, from, sessions } => {
+            credentials::expire_tokens(view, at, *application, (*issued_until, *from), sessions)
+        }
+        Command::CreateApiKey { .. } => credentials::create_api_key(view, at, &envelope.command),
+        Command::DeleteApiKey { organization, id } => credentials::delete_api_key(view, *organization, *id),
+        Command::NoteApiKeyUse { uses } => Ok(credentials::note_api_key_use(view, uses)),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! main secret file := base64(32 random bytes) newline                     0600
-//! sealing key, token key, check value := HKDF-SHA256(main secret, salt "fanfare", info = its purpose)
+//! sealing key, token key, API key key, check value := HKDF-SHA256(main secret, salt "fanfare", info = its purpose)
 //! sealed      := nonce 12 · AES-256-GCM(sealing key, nonce, text, endpoint id) · tag 16    base64 in JSON
 //! ```
 //!
@@ -88,6 +88,10 @@ impl MainSecret {
 
     pub(crate) fn token_key(&self) -> [u8; 32] {
         self.derive(b"fanfare tokens v1")
+    }
+
+    pub(crate) fn api_key_key(&self) -> [u8; 32] {
+        self.derive(b"fanfare api keys v1")
     }
 
     fn derive<const N: usize>(&self, purpose: &[u8]) -> [u8; N] {

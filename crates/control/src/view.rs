@@ -1,18 +1,23 @@
 //! The materialised view: what `control` amounts to below a position.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     ops::RangeBounds,
     sync::Arc,
 };
 
-use fanfare_core::{ApplicationId, EndpointId, EndpointNumber, Offset, OrganizationId, Partition, Policy};
+use fanfare_core::{
+    ApiKeyId, ApplicationId, EndpointId, EndpointNumber, Fingerprint, Offset, OrganizationId, Partition,
+    Policy, Timestamp, limits,
+};
 
 use crate::{
+    access::{Access, Credential},
     command::{Command, Envelope},
     keys::Keys,
-    model::{Application, Endpoint, EventType, Installation, Park},
+    model::{ApiKey, Application, Endpoint, EventType, Installation, Park},
     reducer::{Applied, Effect, Refusal, Resource, decide},
+    revocations::{Expiry, Revocations},
     routes::Routes,
 };
 
@@ -27,6 +32,14 @@ pub struct View {
     /// Of the next endpoint: never one that was given before.
     next_number: EndpointNumber,
     keys: Keys,
+    api_keys: HashMap<ApiKeyId, Arc<ApiKey>>,
+    revocations: Revocations,
+    /// Rises with each change after which a credential that was good may be so no more.
+    credentials_revision: u64,
+    /// Records that did nothing, because they were refused or are repeats: the last of them, and whether there were
+    /// more before.
+    refused: VecDeque<Offset>,
+    refused_forgotten: bool,
     /// Applications in each partition of `messages`, endpoints in each of `deliveries`: where there is least,
     /// the next one goes.
     message_load: Vec<u32>,
@@ -39,6 +52,7 @@ struct Tenant {
     applications: BTreeSet<ApplicationId>,
     application_uids: BTreeMap<Box<str>, ApplicationId>,
     event_types: BTreeMap<Box<str>, Arc<EventType>>,
+    api_keys: BTreeSet<ApiKeyId>,
 }
 
 /// What belongs to one application.
@@ -144,6 +158,50 @@ impl View {
         self.event_type_ref(organization, name).cloned()
     }
 
+    pub fn api_key(&self, id: ApiKeyId) -> Option<&Arc<ApiKey>> {
+        self.api_keys.get(&id)
+    }
+
+    /// An organization's API keys, by rising id.
+    pub fn api_keys(&self, organization: OrganizationId) -> impl DoubleEndedIterator<Item = &Arc<ApiKey>> {
+        let tenant = self.organizations.get(&organization);
+        let ids = tenant.map(|tenant| tenant.api_keys.iter()).into_iter().flatten();
+        ids.filter_map(|id| self.api_key(*id))
+    }
+
+    /// From when on a credential is refused, whatever the token says itself.
+    pub fn refused_from(&self, access: &Access) -> Timestamp {
+        match &access.credential {
+            Credential::Token(mark) => self.revocations.refused_from(mark, access.principal.application()),
+            Credential::Key(id) => {
+                self.api_key(*id).map_or(Timestamp::ZERO, |key| key.expires_at.unwrap_or(Timestamp::MAX))
+            }
+        }
+    }
+
+    /// Tokens of the application, and of the session if there is one, that were made at or before this are refused, some
+    /// time or now.
+    pub fn tokens_issued_until(&self, application: ApplicationId, session: Option<Fingerprint>) -> Timestamp {
+        self.revocations.issued_until(application, session)
+    }
+
+    /// Rises with each change after which a credential that was good may be so no more.
+    pub fn credentials_revision(&self) -> u64 {
+        self.credentials_revision
+    }
+
+    /// Whether the record at `offset` did nothing; `None` when that is forgotten, or not known yet.
+    pub fn was_refused(&self, offset: Offset) -> Option<bool> {
+        if offset >= self.position {
+            return None;
+        }
+        match self.refused.binary_search(&offset) {
+            Ok(_) => Some(true),
+            Err(0) if self.refused_forgotten => None,
+            Err(_) => Some(false),
+        }
+    }
+
     pub fn application_count(&self) -> usize {
         self.applications.len()
     }
@@ -183,14 +241,24 @@ impl View {
     pub fn apply(&mut self, offset: Offset, envelope: &Envelope) -> Result<Applied, Refusal> {
         assert!(offset >= self.position, "record {offset} of `control` was applied already");
         self.position = offset.next();
-        let applied = decide(self, envelope)?;
-        if let Applied::Accepted(effect) = &applied {
+        let decided = decide(self, envelope);
+        if let Ok(Applied::Accepted(effect)) = &decided {
             self.carry_out(effect);
             if let (Some(key), Some(resource)) = (envelope.key, made(&envelope.command)) {
                 self.keys.remember(key, envelope.at, resource);
             }
+        } else {
+            self.remember_refused(offset);
         }
-        Ok(applied)
+        decided
+    }
+
+    pub(crate) fn remember_refused(&mut self, offset: Offset) {
+        if self.refused.len() == limits::REFUSALS_REMEMBERED {
+            self.refused.pop_front();
+            self.refused_forgotten = true;
+        }
+        self.refused.push_back(offset);
     }
 
     /// Passes offsets that hold no record.
@@ -218,7 +286,34 @@ impl View {
                     tenant.event_types.remove(name.as_str());
                 }
             }
+            Effect::TokenRevoked { token, expires_at, at } => {
+                self.revocations.revoke(*token, *expires_at, *at);
+                self.credentials_revision += 1;
+            }
+            Effect::TokensExpired { application, sessions, issued_until, from, at } => {
+                let expiry = Expiry { issued_until: *issued_until, from: *from };
+                self.revocations.expire(*application, sessions, expiry, *at);
+                self.credentials_revision += 1;
+            }
+            Effect::ApiKey(key) => {
+                self.organizations.entry(key.organization).or_default().api_keys.insert(key.id);
+                self.api_keys.insert(key.id, Arc::clone(key));
+            }
+            Effect::ApiKeyDeleted(id) => self.delete_api_key(*id),
+            Effect::ApiKeysUsed(keys) => {
+                for key in keys {
+                    self.api_keys.insert(key.id, Arc::clone(key));
+                }
+            }
         }
+    }
+
+    fn delete_api_key(&mut self, id: ApiKeyId) {
+        let Some(key) = self.api_keys.remove(&id) else { return };
+        if let Some(tenant) = self.organizations.get_mut(&key.organization) {
+            tenant.api_keys.remove(&id);
+        }
+        self.credentials_revision += 1;
     }
 
     fn put_application(&mut self, application: &Arc<Application>) {
@@ -259,6 +354,13 @@ impl View {
                 tenant.application_uids.remove(uid.as_str());
             }
         }
+        self.revocations.forget(id);
+        let its_own = |key: &&Arc<ApiKey>| key.application == Some(id);
+        let keys: Vec<_> =
+            self.api_keys(application.organization).filter(its_own).map(|key| key.id).collect();
+        for key in keys {
+            self.delete_api_key(key);
+        }
     }
 
     fn put_endpoint(&mut self, endpoint: &Arc<Endpoint>) {
@@ -297,6 +399,10 @@ impl View {
         }
         self.delivery_load[endpoint.partition.0 as usize] -= 1;
         self.endpoints.remove(&endpoint.number);
+    }
+
+    pub(crate) fn revocations(&self) -> &Revocations {
+        &self.revocations
     }
 
     pub(crate) fn keys(&self) -> &Keys {
@@ -356,6 +462,9 @@ fn made(command: &Command) -> Option<Resource> {
         Command::CreateEventType { organization, name, .. } => {
             Resource::EventType { organization: *organization, name: name.clone() }
         }
+        Command::CreateApiKey { id, .. } => Resource::ApiKey(*id),
+        // Carried out twice it would reach tokens that were made in between.
+        Command::ExpireTokens { application, .. } => Resource::Application(*application),
         Command::Install(_)
         | Command::UpdateApplication { .. }
         | Command::DeleteApplication { .. }
@@ -363,6 +472,9 @@ fn made(command: &Command) -> Option<Resource> {
         | Command::DeleteEndpoint { .. }
         | Command::DisableEndpointByPolicy { .. }
         | Command::UpdateEventType { .. }
-        | Command::ArchiveEventType { .. } => return None,
+        | Command::ArchiveEventType { .. }
+        | Command::RevokeToken { .. }
+        | Command::DeleteApiKey { .. }
+        | Command::NoteApiKeyUse { .. } => return None,
     })
 }

@@ -32,7 +32,7 @@ pub use delivery::{Content, Delivery, Source};
 pub use endpoint::{Ordering, Policy, RetrySchedule};
 pub use fingerprint::Fingerprint;
 pub use id::{
-    ApplicationId, AttemptId, EndpointId, EventTypeId, Id, InstallationId, Kind, MessageId, OrganizationId,
+    ApiKeyId, ApplicationId, AttemptId, EndpointId, EventTypeId, Id, InstallationId, Kind, MessageId, OrganizationId,
     ParseError,
 };
 pub use intake::{Intake, IntakeRule};
@@ -41,4 +41,4 @@ pub use message::{Identity, Message};
 pub use position::{EndpointNumber, Offset, Partition};
 pub use redacted::Redacted;
 pub use seam::{Clock, Entropy, SystemClock, SystemEntropy};
-pub use time::Timestamp;
+pub use time::{NotATime, Timestamp};

@@ -47,7 +47,45 @@ pub const APPLICATION_TOKEN: Duration = Duration::from_hours(28 * 24);
 /// Clocks of two machines may be this far apart before a fresh token is refused as not yet valid.
 pub const TOKEN_LEEWAY: Duration = Duration::from_mins(1);
 
+// Credentials.
+/// Tokens revoked one by one and remembered until they would have expired; more are refused.
+pub const REVOKED_TOKENS: usize = 1 << 18;
+/// So much longer, because the clocks of two machines differ.
+pub const REVOKED_TOKEN_KEPT: Duration = Duration::from_hours(24);
+/// Of one application, or of one session of it: orders to expire all tokens that are still to come.
+pub const EXPIRIES_PENDING: usize = 16;
+/// Sessions that one request may expire, and those of one application that are remembered.
+pub const SESSIONS_PER_EXPIRY: usize = 100;
+pub const SESSIONS_EXPIRED: usize = 4_096;
+pub const SESSION_CHARACTERS: usize = 256;
+pub const FEATURE_FLAGS: usize = 32;
+/// Lifetime of a token for a portal: what a client may ask for, and what it gets when it says nothing.
+pub const PORTAL_TOKEN_MIN: Duration = Duration::from_hours(1);
+pub const PORTAL_TOKEN_MAX: Duration = Duration::from_hours(7 * 24);
+/// API keys of one organization.
+pub const API_KEYS: usize = 1_000;
+/// When a key was used last is written this often at most.
+pub const API_KEY_USE_EVERY: Duration = Duration::from_mins(10);
+/// Uses are gathered for so long before they are written.
+pub const API_KEY_USE_GATHERED: Duration = Duration::from_secs(10);
+/// Keys whose use one record tells of.
+pub const API_KEY_USES_PER_RECORD: usize = 256;
+/// Tokens whose check is remembered, and for how long. What was revoked in this process, or is known here to have been
+/// revoked, is refused at once all the same.
+pub const TOKENS_REMEMBERED: usize = 1_024;
+pub const TOKEN_REMEMBERED: Duration = Duration::from_secs(5);
+
+// Audit log.
+/// Offsets of `control` that one request looks at.
+pub const AUDIT_OFFSETS: u64 = 10_000;
+/// Offsets that are read before what was found among them is turned round.
+pub const AUDIT_RUN_OFFSETS: u64 = 256;
+/// Commands of which it is known that they were refused: the last of them.
+pub const REFUSALS_REMEMBERED: usize = 1 << 16;
+
 // Ingest.
+/// Arrays and objects within one another in a payload: what parsers of JSON commonly bear.
+pub const PAYLOAD_DEPTH: usize = 128;
 /// Request bodies in memory at once, over all connections.
 pub const INGEST_BYTES_IN_MEMORY: usize = 96 << 20;
 /// How long a publish waits for room before it is shed with 503.
@@ -63,9 +101,6 @@ pub const REQUESTS_IN_PROGRESS_MIN: usize = 32;
 pub const COME_ROUND: Duration = Duration::from_millis(4);
 /// Idempotency keys and event ids of messages that are not routed yet, over all partitions.
 pub const CLAIMS_IN_FLIGHT: usize = 1 << 17;
-/// Tokens whose check is remembered, and for how long: one that expires is refused so much later at most.
-pub const TOKENS_REMEMBERED: usize = 1_024;
-pub const TOKEN_REMEMBERED: Duration = Duration::from_secs(5);
 /// What a shed client is told to wait.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Whole request, body included.

@@ -69,6 +69,21 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// From RFC 3339, as clients write it.
+impl std::str::FromStr for Timestamp {
+    type Err = NotATime;
+
+    fn from_str(text: &str) -> Result<Self, NotATime> {
+        let timestamp: jiff::Timestamp = text.parse().map_err(|_| NotATime)?;
+        Ok(Self(timestamp.as_microsecond()))
+    }
+}
+
+/// A text that is not a point in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be a time such as 2026-01-31T12:00:00Z")]
+pub struct NotATime;
+
 /// As microseconds.
 impl serde::Serialize for Timestamp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -79,5 +94,20 @@ impl serde::Serialize for Timestamp {
 impl<'de> serde::Deserialize<'de> for Timestamp {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         i64::deserialize(deserializer).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_read_back() {
+        let at = Timestamp::from_micros(1_700_000_000_123_456);
+        assert_eq!(at.to_string().parse(), Ok(at));
+        assert_eq!("2023-11-14T22:13:20+01:00".parse(), Ok(Timestamp::from_secs(1_700_000_000 - 3_600)));
+        for wrong in ["", "yesterday", "2023-11-14", "1700000000", "2023-11-14T22:13:20"] {
+            assert_eq!(wrong.parse::<Timestamp>(), Err(NotATime), "{wrong}");
+        }
     }
 }

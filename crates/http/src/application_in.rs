@@ -1,12 +1,13 @@
 //! An application as clients send it: to the route that creates one, and within a message that brings its own.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use fanfare_control::ApplicationSettings;
+use fanfare_control::{Application, ApplicationSettings, CommandError, Principal, Refusal};
 use fanfare_core::{Ordering, limits};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiError, Fields, names::check_uid};
+use crate::{ApiError, Authenticated, FieldError, Fields, Gate, names::check_uid};
 
 /// The body of a create or upsert.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -33,6 +34,40 @@ impl ApplicationIn {
         };
         check_application(&settings)?;
         Ok(settings)
+    }
+}
+
+/// The application of the path; where the body brings it along, and there is none yet, it is made.
+pub async fn application_or_new(
+    gate: &Gate,
+    who: Authenticated,
+    app_id: &str,
+    wanted: ApplicationIn,
+    found: Result<Arc<Application>, ApiError>,
+) -> Result<Arc<Application>, ApiError> {
+    let wrong = |kind, message: &str| {
+        ApiError::invalid(vec![FieldError::body(["application", "uid"], message).of_kind(kind)])
+    };
+    match &wanted.uid {
+        None => return Err(wrong("application_uid_missing", "is required and must be the id in the path")),
+        Some(uid) if uid != app_id => {
+            return Err(wrong("application_uid_mismatch", "must be the id in the path"));
+        }
+        Some(_) => {}
+    }
+    let (Principal::Organization(organization), Err(missing)) = (who.principal(), &found) else {
+        return found;
+    };
+    if missing.status() != StatusCode::NOT_FOUND {
+        return found;
+    }
+    let settings = wanted.into_settings()?;
+    let control = gate.control();
+    let command = control.new_application(organization, settings);
+    match control.submit_from(who.origin(), command, None).await {
+        // Somebody else created it meanwhile: just as well.
+        Ok(_) | Err(CommandError::Refused(Refusal::UidTaken(_))) => who.application(gate, app_id).await,
+        Err(error) => Err(ApiError::from(error)),
     }
 }
 

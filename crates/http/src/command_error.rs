@@ -46,6 +46,16 @@ impl From<Refusal> for ApiError {
             Refusal::KeyReused => {
                 Self::conflict("`Idempotency-Key` was used for a request with another body; use another key")
             }
+            Refusal::NoApiKey(id) => Self::not_found("API key", &id.to_string()),
+            Refusal::TooManyApiKeys => {
+                Self::limit_reached(format!("{text}; delete one that is not used any more"))
+            }
+            Refusal::TooManyRevoked | Refusal::TooManySessions => {
+                Self::limit_reached(format!("{text}; expire all tokens of the application instead"))
+            }
+            Refusal::TooManyExpiries => {
+                Self::limit_reached(format!("{text}; expire them now, or wait for those to come into force"))
+            }
             Refusal::IdTaken(_)
             | Refusal::Installed
             | Refusal::NoPartition(_)

@@ -97,6 +97,11 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "generic_error", detail)
     }
 
+    /// 400: there are as many as there may be.
+    pub fn limit_reached(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "limit_reached", detail)
+    }
+
     /// 401.
     pub fn unauthorized(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "authentication_failed", detail)
@@ -108,6 +113,15 @@ impl ApiError {
             StatusCode::FORBIDDEN,
             "insufficient_access",
             "this token is for one application only; use an organization's token (`fanfare token`)",
+        )
+    }
+
+    /// 403.
+    pub fn read_only() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "insufficient_access",
+            "this token only reads; use one that may change things and see secrets",
         )
     }
 

@@ -2,15 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Router,
-    response::{IntoResponse, Response},
-    routing::get,
-};
-use http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 
-use crate::ApiError;
+use crate::{ApiError, Route, Routes};
 
 /// What the process can say of itself.
 #[derive(Clone)]
@@ -22,18 +18,25 @@ pub struct Probes {
 }
 
 impl Probes {
-    pub(crate) fn routes(self) -> Router {
+    pub(crate) fn routes(self) -> Routes {
         let Self { ready, metrics } = self;
         let health_ready = Arc::clone(&ready);
-        Router::new()
-            .route("/livez", get(async || axum::Json(json!({"status": "ok"}))))
-            .route("/readyz", get(async move || readiness(&ready(), StatusCode::SERVICE_UNAVAILABLE)))
-            .route(
-                "/api/v1/health",
-                get(async move || readiness(&health_ready(), StatusCode::INTERNAL_SERVER_ERROR)),
-            )
-            .route("/api/v1/health/ping", get(async || StatusCode::NO_CONTENT))
-            .route("/metrics", get(async move || metrics_text(metrics())))
+        Routes::new()
+            .anyone(Method::GET, "/livez", async || axum::Json(json!({"status": "ok"})))
+            .anyone(Method::GET, "/readyz", async move || {
+                readiness(&ready(), StatusCode::SERVICE_UNAVAILABLE)
+            })
+            .anyone(Method::GET, "/api/v1/health", async move || {
+                readiness(&health_ready(), StatusCode::INTERNAL_SERVER_ERROR)
+            })
+            .anyone(Method::GET, "/api/v1/health/ping", async || StatusCode::NO_CONTENT)
+            .anyone(Method::GET, "/metrics", async move || metrics_text(metrics()))
+    }
+
+    /// The list of these routes.
+    pub fn list() -> Vec<Route> {
+        let silent = Self { ready: Arc::new(|| Ok(())), metrics: Arc::new(String::new) };
+        silent.routes().list().to_vec()
     }
 }
 

@@ -19,7 +19,7 @@ use tokio_util::{
 };
 
 use crate::{
-    Surface,
+    Peer, Surface,
     patient::{LetIn, Patient},
 };
 
@@ -180,6 +180,7 @@ async fn connection(
     abort: CancellationToken,
 ) {
     let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let peer = stream.peer_addr().ok().map(|address| Peer(address.ip()));
     // Answers are one small write; waiting for more of it only delays them.
     let _ = stream.set_nodelay(true);
     let let_in = LetIn::default();
@@ -188,7 +189,11 @@ async fn connection(
         let (surface, let_in) = (surface.clone(), let_in.clone());
         // An idle connection holds no room for a request.
         Box::pin(async move {
-            let answer = surface.answer(request.map(Body::new)).await;
+            let mut request = request.map(Body::new);
+            if let Some(peer) = peer {
+                request.extensions_mut().insert(peer);
+            }
+            let answer = surface.answer(request).await;
             let_in.answered();
             Ok::<_, std::convert::Infallible>(answer)
         })

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use tokio::time::timeout;
 use tower::Service;
 
-use crate::{ApiError, Probes, turns::Turns};
+use crate::{ApiError, Probes, Routes, turns::Turns};
 
 /// The routes of the process with what holds for all of them: a trailing slash is trimmed before routing,
 /// unknown routes and methods answer as every error does, CORS is open, a request has a deadline, and a panic
@@ -31,7 +31,7 @@ pub struct Surface {
 
 impl Surface {
     /// Puts `routes` beside the health routes.
-    pub fn new(routes: Router, probes: Probes) -> Self {
+    pub fn new(routes: Routes, probes: Probes) -> Self {
         let surface = Self::starting(&probes.metrics);
         surface.begin(routes, probes);
         surface
@@ -42,13 +42,14 @@ impl Surface {
     pub fn starting(metrics: &Arc<dyn Fn() -> String + Send + Sync>) -> Self {
         let ready = Arc::new(|| Err(STARTING.to_owned()));
         let probes = Probes { ready, metrics: Arc::clone(metrics) };
-        let starting = probes.routes().fallback(async || ApiError::unavailable("not_ready", STARTING));
+        let starting =
+            probes.routes().into_router().fallback(async || ApiError::unavailable("not_ready", STARTING));
         Self { starting, router: Arc::default(), turns: Arc::new(Turns::new()) }
     }
 
     /// Serves `routes` beside the health routes from now on. The first call counts.
-    pub fn begin(&self, routes: Router, probes: Probes) {
-        let all = routes.merge(probes.routes());
+    pub fn begin(&self, routes: Routes, probes: Probes) {
+        let all = routes.merge(probes.routes()).into_router();
         let _ = self.router.set(all.fallback(unknown_route).method_not_allowed_fallback(wrong_method));
     }
 

@@ -10,12 +10,8 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Router,
-    body::Body,
-    routing::{get, post},
-};
-use fanfare_http::{ApiError, FieldError, Listener, Memory, Page, Probes, Surface, read_body};
+use axum::body::Body;
+use fanfare_http::{ApiError, FieldError, Listener, Memory, Page, Probes, Routes, Surface, read_body};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -39,7 +35,7 @@ fn probes(ready: &Arc<AtomicBool>) -> Probes {
     }
 }
 
-fn surface(routes: Router) -> Surface {
+fn surface(routes: Routes) -> Surface {
     Surface::new(routes, probes(&Arc::new(AtomicBool::new(true))))
 }
 
@@ -61,7 +57,7 @@ struct Server {
     task: JoinHandle<()>,
 }
 
-fn serve(routes: Router, connections: usize, drain: Duration) -> Server {
+fn serve(routes: Routes, connections: usize, drain: Duration) -> Server {
     let listener = Listener::bind(LOOPBACK.parse().unwrap()).unwrap().with_connections(connections);
     let (address, stop) = (listener.address(), CancellationToken::new());
     let task = tokio::spawn(listener.serve(surface(routes), stop.clone(), drain));
@@ -81,7 +77,7 @@ const GET_LIVEZ: &str = "GET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n
 
 #[tokio::test]
 async fn errors_have_one_shape() {
-    let surface = surface(Router::new().route("/api/v1/app", get(async || "")));
+    let surface = surface(Routes::new().anyone(Method::GET, "/api/v1/app", async || ""));
     let response = answer(&surface, Method::GET, "/api/v1/nothing", &[]).await;
     assert_eq!(response.status(), 404);
     assert_eq!(response.headers()["content-type"], "application/problem+json");
@@ -99,7 +95,7 @@ async fn errors_have_one_shape() {
 #[tokio::test]
 async fn a_422_is_a_list_unless_problem_json_is_asked_for() {
     let wrong = async || ApiError::invalid(vec![FieldError::body(["a", "0"], "must be 1")]);
-    let surface = surface(Router::new().route("/wrong", get(wrong)));
+    let surface = surface(Routes::new().anyone(Method::GET, "/wrong", wrong));
     let response = answer(&surface, Method::GET, "/wrong", &[]).await;
     assert_eq!(response.headers()["content-type"], "application/json");
     let body = json_of(response).await;
@@ -116,9 +112,11 @@ async fn a_422_is_a_list_unless_problem_json_is_asked_for() {
 
 #[tokio::test]
 async fn slashes_cors_and_panics() {
-    let routes = Router::new()
-        .route("/a", get(async || "found"))
-        .route("/panic", get(async || -> StatusCode { panic!("planted") }));
+    let routes = Routes::new().anyone(Method::GET, "/a", async || "found").anyone(
+        Method::GET,
+        "/panic",
+        async || -> StatusCode { panic!("planted") },
+    );
     let surface = surface(routes);
     for path in ["/a", "/a/", "/a//", "/a/?b=c/"] {
         let response = answer(&surface, Method::GET, path, &[]).await;
@@ -139,7 +137,7 @@ async fn slashes_cors_and_panics() {
 #[tokio::test]
 async fn health_says_what_is() {
     let ready = Arc::new(AtomicBool::new(true));
-    let surface = Surface::new(Router::new(), probes(&ready));
+    let surface = Surface::new(Routes::new(), probes(&ready));
     for (path, before, after) in [
         ("/livez", 200, 200),
         ("/readyz", 200, 503),
@@ -171,13 +169,13 @@ async fn who_starts_is_alive_and_not_ready() {
     let refused = answer(&surface, Method::GET, "/a", &[]).await;
     assert!(refused.headers().contains_key("retry-after"));
     assert_eq!(json_of(refused).await["code"], "not_ready");
-    surface.begin(Router::new().route("/a", get(async || "found")), probes(&ready));
+    surface.begin(Routes::new().anyone(Method::GET, "/a", async || "found"), probes(&ready));
     assert_eq!(statuses().await, [200, 200, 200, 200, 200]);
 }
 
 #[tokio::test]
 async fn queries_are_checked() {
-    let surface = surface(Router::new().route("/a", get(async |page: Page| page.limit.to_string())));
+    let surface = surface(Routes::new().anyone(Method::GET, "/a", async |page: Page| page.limit.to_string()));
     for (query, status, names) in [
         ("limit=250", 200, "250"),
         ("", 200, "50"),
@@ -210,12 +208,9 @@ async fn bodies_share_the_memory() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_body_times_out() {
     let memory = Memory::default();
-    let routes = Router::new().route(
-        "/a",
-        post(async move |body: Body| {
-            read_body(body, 100, &memory).await.map(|body| body.bytes.len().to_string())
-        }),
-    );
+    let routes = Routes::new().anyone(Method::POST, "/a", async move |body: Body| {
+        read_body(body, 100, &memory).await.map(|body| body.bytes.len().to_string())
+    });
     let server = serve(routes, 8, SOON);
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(b"POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nabc").await.unwrap();
@@ -226,7 +221,7 @@ async fn a_slow_body_times_out() {
 
 #[tokio::test(start_paused = true)]
 async fn slow_headers_end_the_connection() {
-    let server = serve(Router::new(), 8, SOON);
+    let server = serve(Routes::new(), 8, SOON);
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(b"GET /livez HTTP/1.1\r\nhost:").await.unwrap();
     let mut rest = Vec::new();
@@ -245,7 +240,7 @@ async fn a_port_in_use_is_named() {
 /// More connections than there is room for wait, and are served when one ends.
 #[tokio::test]
 async fn connections_are_capped() {
-    let server = serve(Router::new(), 1, SOON);
+    let server = serve(Routes::new(), 1, SOON);
     let held = TcpStream::connect(server.address).await.unwrap();
     let mut waiting = tokio::spawn(exchange(server.address, GET_LIVEZ));
     assert!(timeout(Duration::from_millis(200), &mut waiting).await.is_err());
@@ -257,17 +252,14 @@ async fn connections_are_capped() {
 #[tokio::test]
 async fn a_stop_drains() {
     let (entered, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let routes = Router::new().route(
-        "/slow",
-        get({
-            let (entered, go_on) = (Arc::clone(&entered), Arc::clone(&go_on));
-            async move || {
-                entered.notify_one();
-                go_on.notified().await;
-                "done"
-            }
-        }),
-    );
+    let routes = Routes::new().anyone(Method::GET, "/slow", {
+        let (entered, go_on) = (Arc::clone(&entered), Arc::clone(&go_on));
+        async move || {
+            entered.notify_one();
+            go_on.notified().await;
+            "done"
+        }
+    });
     let server = serve(routes, 8, SOON);
     let _idle = TcpStream::connect(server.address).await.unwrap();
     let slow = tokio::spawn(exchange(server.address, "GET /slow HTTP/1.1\r\nhost: a\r\n\r\n"));
@@ -288,16 +280,13 @@ async fn a_stop_drains() {
 #[tokio::test]
 async fn a_drain_is_bounded() {
     let entered = Arc::new(Notify::new());
-    let routes = Router::new().route(
-        "/never",
-        get({
-            let entered = Arc::clone(&entered);
-            async move || {
-                entered.notify_one();
-                std::future::pending::<()>().await;
-            }
-        }),
-    );
+    let routes = Routes::new().anyone(Method::GET, "/never", {
+        let entered = Arc::clone(&entered);
+        async move || {
+            entered.notify_one();
+            std::future::pending::<()>().await;
+        }
+    });
     let server = serve(routes, 8, Duration::from_millis(50));
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(b"GET /never HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();

@@ -7,17 +7,14 @@ use std::{
 };
 
 use axum::{
-    Router,
     body::{Body, Bytes},
     extract::{FromRef, Request},
     response::{IntoResponse, Response},
-    routing::post,
 };
-use fanfare_control::{Application, CommandError, Principal, Refusal};
 use fanfare_core::limits;
 use fanfare_http::{
-    ApiError, ApplicationIn, Authenticated, FieldError, Gate, MemoryPermit, Path, Query, idempotency_key,
-    read_body, require_json,
+    ApiError, Authenticated, Gate, MemoryPermit, Path, Query, Routes, Who, application_or_new,
+    idempotency_key, read_body, require_json,
 };
 use http::{HeaderValue, StatusCode, header};
 use http_body::{Frame, SizeHint};
@@ -46,8 +43,12 @@ impl FromRef<State> for Gate {
 }
 
 /// The route by which messages come in.
-pub fn routes(state: State) -> Router {
-    Router::new().route("/api/v1/app/{app_id}/msg", post(create_message)).with_state(state)
+pub fn routes() -> Routes<State> {
+    Routes::new().on_refused(|state: &State, error| state.ingest.count_refused(error.code())).post(
+        "/api/v1/app/{app_id}/msg",
+        Who::Application,
+        create_message,
+    )
 }
 
 #[derive(Deserialize)]
@@ -71,10 +72,11 @@ async fn create_message(
     answer
 }
 
-/// From request to answer, in the order of the design: token, application, size, form, idempotency, append.
+/// From request to answer, in the order of the design: token (checked by now), application, size, form, idempotency,
+/// append.
 async fn take_in(state: &State, request: Request) -> Result<Response, ApiError> {
     let (mut parts, body) = request.into_parts();
-    let who = extract::<Authenticated>(&mut parts, state).await?;
+    let who = Authenticated::of(&parts.extensions)?;
     let Path(app_id) = extract::<Path<String>>(&mut parts, state).await?;
     let Query(options) = extract::<Query<Options>>(&mut parts, state).await?;
     let key = idempotency_key(&parts.headers)?.map(str::to_owned);
@@ -84,7 +86,7 @@ async fn take_in(state: &State, request: Request) -> Result<Response, ApiError> 
     let parsed = publish::parse(&body.bytes)?;
     drop(body.bytes);
     let application = match parsed.application {
-        Some(wanted) => create_on_send(state, who, &app_id, wanted, application).await?,
+        Some(wanted) => application_or_new(&state.gate, who, &app_id, wanted, application).await?,
         None => application?,
     };
     let memory = Arc::new(body.permit);
@@ -106,39 +108,6 @@ where
     T: axum::extract::FromRequestParts<State, Rejection = ApiError>,
 {
     T::from_request_parts(parts, state).await
-}
-
-/// The message brings its application: taken as it is if it exists, else created.
-async fn create_on_send(
-    state: &State,
-    who: Authenticated,
-    app_id: &str,
-    wanted: ApplicationIn,
-    found: Result<Arc<Application>, ApiError>,
-) -> Result<Arc<Application>, ApiError> {
-    let wrong = |kind, message: &str| {
-        ApiError::invalid(vec![FieldError::body(["application", "uid"], message).of_kind(kind)])
-    };
-    match &wanted.uid {
-        None => return Err(wrong("application_uid_missing", "is required and must be the id in the path")),
-        Some(uid) if uid != app_id => {
-            return Err(wrong("application_uid_mismatch", "must be the id in the path"));
-        }
-        Some(_) => {}
-    }
-    let (Principal::Organization(organization), Err(missing)) = (who.0, &found) else { return found };
-    if missing.status() != StatusCode::NOT_FOUND {
-        return found;
-    }
-    let settings = wanted.into_settings()?;
-    let control = state.gate.control();
-    match control.submit(control.new_application(organization, settings), None).await {
-        // Somebody else created it meanwhile: just as well.
-        Ok(_) | Err(CommandError::Refused(Refusal::UidTaken(_))) => {
-            who.application(&state.gate, app_id).await
-        }
-        Err(error) => Err(ApiError::from(error)),
-    }
 }
 
 /// What the answer shows of a message beside its payload.

@@ -37,7 +37,10 @@ impl MessageIn {
         check_ordering_key(&mut fields, ordering_key.as_deref());
         let payload = serde_json::from_slice::<&RawValue>(value).map(RawValue::get);
         match payload {
-            Ok(payload) => fields.check(payload.starts_with('{'), "payload", "must be a JSON object"),
+            Ok(payload) => {
+                fields.check(payload.starts_with('{'), "payload", "must be a JSON object");
+                check_depth(&mut fields, payload);
+            }
             Err(ref error) => fields.wrong("payload", format_args!("must be a JSON object: {error}")),
         }
         fields.finish()?;
@@ -112,6 +115,7 @@ pub(crate) fn parse(body: &Bytes) -> Result<Parsed, ApiError> {
     // A JSON text begins with its value: the parser has skipped the white space.
     let payload = wire.payload.map(RawValue::get).filter(|value| value.starts_with('{'));
     fields.check(payload.is_some(), "payload", "is required and must be a JSON object");
+    check_depth(&mut fields, payload.unwrap_or_default());
     fields.finish()?;
 
     let payload_value = kept(body, payload.expect("its absence was noted above").as_bytes());
@@ -177,6 +181,35 @@ fn check_each(fields: &mut Fields, field: &str, texts: &[String], max: usize) {
             fields.push(FieldError::body([field.to_owned(), index.to_string()], message));
         }
     }
+}
+
+/// What no parser on the way could read is refused here.
+fn check_depth(fields: &mut Fields, json: &str) {
+    let most = limits::PAYLOAD_DEPTH;
+    let message = format_args!("must have at most {most} arrays and objects within one another");
+    // Most payloads do not open so many in all: counting is much cheaper than following.
+    let opened = json.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count();
+    fields.check(opened <= most || depth(json) <= most, "payload", message);
+}
+
+/// How many arrays and objects of a JSON text stand within one another at most.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 fn check_ordering_key(fields: &mut Fields, key: Option<&str>) {

@@ -1,6 +1,6 @@
 //! What happens in the demo, from the first order to the verdict.
 
-use std::{net::Ipv4Addr, path::Path, time::Duration};
+use std::{net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use axum::http::Method;
@@ -45,7 +45,8 @@ pub(crate) async fn play(
     let data_dir = directory.join("data");
     std::fs::create_dir(&data_dir).context("cannot create the data directory")?;
     let secret = MainSecret::load_or_create(&settings::main_secret_path(&data_dir), &SystemEntropy)?;
-    let token = Tokens::new(&secret).mint_organization(default_organization(), SystemClock.now());
+    let token = Tokens::new(&secret, Arc::new(SystemEntropy))
+        .mint_organization(default_organization(), SystemClock.now());
     let running = broker.insert(Broker::spawn(&data_dir, (Ipv4Addr::LOCALHOST, 0).into())?);
     let address = running.listening().await?;
     view.say(&format!(

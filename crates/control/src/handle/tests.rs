@@ -5,15 +5,16 @@ mod memory_log;
 use std::sync::Arc;
 
 use fanfare_core::{
-    Fingerprint, Ordering, RetrySchedule, SystemClock, SystemEntropy,
+    ApplicationId, Fingerprint, Ordering, RetrySchedule, SystemClock, SystemEntropy,
     signature::{VerifyingKey, verify},
 };
 
 use super::*;
 use crate::{
+    access::{Credential, Principal, Scope, TokenMark},
     model::Park,
     reducer::{Effect, Refusal, Resource},
-    tokens::default_organization,
+    tokens::{Grant, TokenError, default_organization},
 };
 use memory_log::MemoryLog;
 
@@ -150,7 +151,7 @@ async fn a_record_of_a_newer_version_stops_the_follower() {
     log.put_record(&br#"{"v":9}"#[..]);
 
     let error = control.apply_to_end().await.unwrap_err();
-    let line = "cannot read record 2 of `control`: it has version 9; this program knows versions up to 1: start a \
+    let line = "cannot read record 2 of `control`: it has version 9; this program knows versions up to 2: start a \
                 newer fanfare";
     assert_eq!(error.to_string(), format!("the control plane has stopped: {line}"));
     assert!(!error.is_retryable());
@@ -196,6 +197,7 @@ async fn the_wrong_installation_is_one_plain_line() {
             at: Timestamp::ZERO,
             nonce: 0,
             key: None,
+            origin: None,
             command: Command::DeleteApplication { id: Id::from_bytes([0; 20]) },
         }
         .encode(),
@@ -288,4 +290,191 @@ async fn a_policy_is_the_endpoints_then_the_applications_then_the_installations(
         ..Policy::default()
     };
     assert_eq!(control.policy(&endpoint), expected);
+}
+
+fn mark(control: &Control, token: &str) -> TokenMark {
+    match control.authenticate(token, SystemClock.now()).unwrap().credential {
+        Credential::Token(mark) => mark,
+        Credential::Key(id) => panic!("{id} is no token"),
+    }
+}
+
+async fn revoke(control: &Control, token: &str) {
+    let access = control.authenticate(token, SystemClock.now()).unwrap();
+    let command = control.revocation(&access, &mark(control, token));
+    control.submit(command, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_refused_here_and_elsewhere_and_after_a_start() {
+    let log = Arc::new(MemoryLog::new());
+    let (here, there) = (open(&log).await, open(&log).await);
+    let [token, other] = [(); 2].map(|()| here.mint(Grant::organization(default_organization())));
+    let before = (here.credentials_revision(), there.credentials_revision());
+    revoke(&here, &token).await;
+    let check = |control: &Control, token: &str| control.authenticate(token, SystemClock.now()).map(drop);
+    assert_eq!((check(&here, &token), check(&here, &other)), (Err(TokenError::Revoked), Ok(())));
+    assert!(here.credentials_revision() > before.0, "who remembers that it was good is told");
+    there.apply_to_end().await.unwrap();
+    assert_eq!((check(&there, &token), check(&there, &other)), (Err(TokenError::Revoked), Ok(())));
+    assert!(there.credentials_revision() > before.1);
+    let again = open(&log).await;
+    assert_eq!(check(&again, &token), Err(TokenError::Revoked));
+    assert_eq!(again.credentials_revision(), again.view().credentials_revision());
+}
+
+/// As they were made before tokens had a `jti`.
+#[tokio::test]
+async fn old_tokens_stay_good_and_can_be_taken_back() {
+    let control = open(&Arc::new(MemoryLog::new())).await;
+    let organization = default_organization();
+    let application = create_application(&control, named("own")).await.id;
+    let now = SystemClock.now().as_secs();
+    let sign = |mut claims: serde_json::Value| {
+        let times = serde_json::json!({"iss": "svix-server", "iat": now, "nbf": now, "exp": now + 3_600});
+        claims.as_object_mut().unwrap().extend(times.as_object().unwrap().clone());
+        let key = jsonwebtoken::EncodingKey::from_secret(&options().main_secret.token_key());
+        jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+    };
+    let whole = sign(serde_json::json!({ "sub": organization }));
+    let narrow = sign(serde_json::json!({ "sub": application, "org": organization }));
+    for token in [&whole, &narrow] {
+        let mark = mark(&control, token);
+        assert_eq!(mark.id.0, mark.fingerprint);
+    }
+    revoke(&control, &whole).await;
+    assert_eq!(control.authenticate(&whole, SystemClock.now()), Err(TokenError::Revoked));
+    mark(&control, &narrow);
+    control.submit(control.expiry(application, &[], Duration::ZERO), None).await.unwrap();
+    assert_eq!(control.authenticate(&narrow, SystemClock.now()), Err(TokenError::Revoked));
+}
+
+#[tokio::test]
+async fn tokens_of_an_application_expire_and_new_ones_are_good_at_once() {
+    let control = open(&Arc::new(MemoryLog::new())).await;
+    let organization = default_organization();
+    let [own, others] = [create_application(&control, named("own")).await.id, {
+        create_application(&control, named("others")).await.id
+    }];
+    let grant = |application: ApplicationId, session: Option<&str>| Grant {
+        session: session.map(str::to_owned),
+        ..Grant::application(organization, application)
+    };
+    let token = control.mint(grant(own, None));
+    let [one, two] = ["one", "two"].map(|session| control.mint(grant(own, Some(session))));
+    let [beside, above] =
+        [control.mint(grant(others, None)), control.mint(Grant::organization(organization))];
+    let refused = |token: &String| match control.authenticate(token, SystemClock.now()) {
+        Ok(_) => false,
+        Err(error) => {
+            assert_eq!(error, TokenError::Revoked);
+            true
+        }
+    };
+    control.submit(control.expiry(own, &["one".to_owned()], Duration::ZERO), None).await.unwrap();
+    assert_eq!([&token, &one, &two, &beside, &above].map(refused), [false, true, false, false, false]);
+    control.submit(control.expiry(own, &[], Duration::ZERO), None).await.unwrap();
+    assert_eq!([&token, &one, &two, &beside, &above].map(refused), [true, true, true, false, false]);
+    // However soon afterwards, and though it is for a session that was expired.
+    for session in [None, Some("one")] {
+        assert!(!refused(&control.mint(grant(own, session))), "{session:?}");
+    }
+
+    let later = control.mint(grant(own, None));
+    control.submit(control.expiry(own, &[], Duration::from_hours(1)), None).await.unwrap();
+    let until = control.authenticate(&later, SystemClock.now()).unwrap().until;
+    let left = until.since(SystemClock.now());
+    assert!(left > Duration::from_mins(59) && left <= Duration::from_hours(1), "{left:?}");
+    assert_eq!(control.authenticate(&later, until), Err(TokenError::Revoked));
+}
+
+#[tokio::test]
+async fn an_api_key_is_good_until_it_expires_or_is_deleted() {
+    let log = Arc::new(MemoryLog::new());
+    let (here, there) = (open(&log).await, open(&log).await);
+    let organization = default_organization();
+    let application = create_application(&here, named("acme")).await.id;
+    let now = SystemClock.now();
+    let hour = Duration::from_hours(1);
+    let (command, key) = here.new_api_key(organization, None, "deploy".into(), Scope::Full, None);
+    let (narrow, narrow_key) =
+        here.new_api_key(organization, Some(application), "reader".into(), Scope::Read, Some(now + hour));
+    assert_eq!(here.authenticate(&key, now), Err(TokenError::KeyUnknown));
+    let Command::CreateApiKey { id, .. } = command else { panic!("{command:?}") };
+    here.submit(command, None).await.unwrap();
+    here.submit(narrow, None).await.unwrap();
+
+    let access = here.authenticate(&key, now).unwrap();
+    assert_eq!((access.principal, access.scope), (Principal::Organization(organization), Scope::Full));
+    assert_eq!((access.credential, access.until), (Credential::Key(id), Timestamp::MAX));
+    let access = here.authenticate(&narrow_key, now).unwrap();
+    let principal = Principal::Application { organization, application };
+    assert_eq!((access.principal, access.scope, access.until), (principal, Scope::Read, now + hour));
+    assert_eq!(here.authenticate(&narrow_key, now + hour), Err(TokenError::KeyExpired));
+    there.apply_to_end().await.unwrap();
+    assert_eq!(there.authenticate(&key, now), here.authenticate(&key, now));
+
+    // Nothing of it stands in the log.
+    let secret = &key[32..75];
+    for record in log.records() {
+        let text = String::from_utf8_lossy(&record).into_owned();
+        assert!(!text.contains(secret), "{text}");
+    }
+    // The right id with another secret.
+    let forged = ApiKeys::new(&MainSecret::from_bytes([9; 32])).make(id, &SystemEntropy).0;
+    assert_eq!(here.authenticate(&forged, now), Err(TokenError::KeyWrong));
+    assert_eq!(here.authenticate(&key[..80], now), Err(TokenError::KeyMalformed));
+
+    here.submit(Command::DeleteApiKey { organization, id }, None).await.unwrap();
+    assert_eq!(here.authenticate(&key, now), Err(TokenError::KeyUnknown));
+}
+
+#[tokio::test]
+async fn looking_back_meets_every_command_once_in_runs_that_end() {
+    let log = Arc::new(MemoryLog::new());
+    let control = open(&log).await;
+    let organization = default_organization();
+    for number in 0..40 {
+        log.skip_offsets(number % 3);
+        create_application(&control, named(&format!("customer-{number}"))).await;
+    }
+    let end = control.position();
+    let show = |_: Offset, envelope: &Envelope| match &envelope.command {
+        Command::CreateApplication { settings, .. } => settings.uid.clone(),
+        _ => None,
+    };
+    let uids =
+        |numbers: Vec<u32>| numbers.iter().map(|number| format!("customer-{number}")).collect::<Vec<_>>();
+    let (mut back, mut below) = (Vec::new(), end);
+    loop {
+        let looked = control.look_back(below, 7, show).await.unwrap();
+        assert!(looked.found.len() <= 7);
+        back.extend(looked.found.into_iter().map(|(_, uid)| uid));
+        if looked.at_end {
+            break;
+        }
+        below = looked.last.unwrap();
+    }
+    assert_eq!(back, uids((0..40).rev().collect()));
+    let (mut ahead, mut above) = (Vec::new(), Offset::ZERO);
+    loop {
+        let looked = control.look_ahead(above, 7, show).await.unwrap();
+        ahead.extend(looked.found.into_iter().map(|(_, uid)| uid));
+        if looked.at_end {
+            break;
+        }
+        above = looked.last.unwrap();
+    }
+    assert_eq!(ahead, uids((0..40).collect()));
+
+    // Nothing is found, and the work is bounded all the same.
+    log.skip_offsets(3 * limits::AUDIT_OFFSETS);
+    create_application(&control, named("last")).await;
+    let none = |_: Offset, _: &Envelope| None::<()>;
+    let looked = control.look_back(control.position(), 7, none).await.unwrap();
+    let reached = Offset(control.position().0 - limits::AUDIT_OFFSETS);
+    assert_eq!((looked.found.len(), looked.last, looked.at_end), (0, Some(reached), false));
+    let origin =
+        log.records().iter().rev().find_map(|record| Envelope::decode(record).unwrap().origin).unwrap();
+    assert_eq!((origin.organization, origin.by), (Some(organization), Actor::Fanfare));
 }

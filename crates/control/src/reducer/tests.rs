@@ -62,6 +62,7 @@ proptest! {
             let mut before = view.clone();
             if !matches!(view.apply(offset, envelope), Ok(Applied::Accepted(_))) {
                 before.pass(offset.next());
+                before.remember_refused(offset);
                 prop_assert_eq!(&before, &view);
             }
         }
@@ -171,6 +172,88 @@ fn policy_disables_once_and_a_human_enables_again() {
     bench.give(Command::UpdateEndpoint { application, id, expected_revision: Some(2), settings }).unwrap();
     assert_eq!(bench.view.endpoints_of(application).next().unwrap().disabled_by_policy, None);
     assert_eq!(bench.view.matching(application, "any", &[]).len(), 1);
+}
+
+#[test]
+fn credentials_that_were_taken_back_are_noticed() {
+    let mut bench = Bench::installed();
+    bench.application(0).unwrap();
+    let organization = organization_id(0);
+    let key = |number, application| Command::CreateApiKey {
+        id: commands::api_key_id(number),
+        organization,
+        application,
+        name: "deploy".into(),
+        scope: crate::Scope::Full,
+        expires_at: None,
+        digest: commands::digest(),
+    };
+    let mut revision = 0;
+    let mut rises = |bench: &Bench| {
+        let before = std::mem::replace(&mut revision, bench.view.credentials_revision());
+        before < revision
+    };
+    bench.give(key(0, None)).unwrap();
+    bench.give(key(1, Some(application_id(0)))).unwrap();
+    assert_eq!(bench.give(key(1, None)), Err(Refusal::IdTaken(commands::api_key_id(1).to_string())));
+    assert_eq!(bench.give(key(2, Some(application_id(9)))), Err(Refusal::NoApplication(application_id(9))));
+    assert!(!rises(&bench), "nothing that was good is so no more");
+
+    let delete =
+        |organization, number| Command::DeleteApiKey { organization, id: commands::api_key_id(number) };
+    let foreign = bench.give(delete(organization_id(1), 0));
+    assert_eq!(foreign, Err(Refusal::NoApiKey(commands::api_key_id(0))), "another organization's");
+    bench.give(delete(organization, 0)).unwrap();
+    assert!(rises(&bench));
+    let (token, expires_at) = (Fingerprint([1; 16]), Timestamp::MAX);
+    bench.give(Command::RevokeToken { organization, application: None, token, expires_at }).unwrap();
+    assert!(rises(&bench));
+    let (application, issued_until) = (application_id(0), Timestamp::ZERO);
+    let sessions = Vec::new();
+    bench.give(Command::ExpireTokens { application, issued_until, from: None, sessions }).unwrap();
+    assert!(rises(&bench));
+    bench.give(Command::DeleteApplication { id: application }).unwrap();
+    assert!(rises(&bench), "its keys go with it");
+    assert_eq!(bench.view.api_keys(organization).count(), 0);
+}
+
+#[test]
+fn an_organization_has_so_many_keys_at_most() {
+    let mut bench = Bench::installed();
+    let mut create = |number: u32, organization| {
+        let mut id = [0; 20];
+        id[16..].copy_from_slice(&number.to_be_bytes());
+        bench.give(Command::CreateApiKey {
+            id: ApiKeyId::from_bytes(id),
+            organization,
+            application: None,
+            name: "deploy".into(),
+            scope: crate::Scope::Read,
+            expires_at: None,
+            digest: commands::digest(),
+        })
+    };
+    let all = u32::try_from(limits::API_KEYS).unwrap();
+    for number in 0..all {
+        create(number, organization_id(0)).unwrap();
+    }
+    assert_eq!(create(all, organization_id(0)), Err(Refusal::TooManyApiKeys));
+    create(all, organization_id(1)).unwrap();
+}
+
+#[test]
+fn refusals_beyond_the_last_are_forgotten_and_not_denied() {
+    let mut bench = Bench::installed();
+    let refused = || Command::DeleteApplication { id: application_id(9) };
+    for _ in 0..limits::REFUSALS_REMEMBERED {
+        bench.give(refused()).unwrap_err();
+    }
+    assert_eq!(
+        (bench.view.was_refused(Offset(0)), bench.view.was_refused(Offset(1))),
+        (Some(false), Some(true))
+    );
+    bench.give(refused()).unwrap_err();
+    assert_eq!((bench.view.was_refused(Offset(1)), bench.view.was_refused(Offset(2))), (None, Some(true)));
 }
 
 #[test]

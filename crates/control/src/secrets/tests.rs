@@ -27,6 +27,8 @@ fn derived_values_differ_by_purpose_and_secret() {
     assert_eq!(one.check_value(), MainSecret::from_bytes([1; 32]).check_value());
     assert_ne!(one.check_value(), two.check_value());
     assert_ne!(one.token_key(), two.token_key());
+    assert_ne!(one.api_key_key(), two.api_key_key());
+    assert_ne!(one.api_key_key(), one.token_key());
     assert_ne!(one.derive::<16>(b"fanfare check value v1")[..], one.token_key()[..16]);
 }
 

@@ -35,7 +35,8 @@ fn measure() {
     let sealer = MainSecret::from_bytes([1; 32]).sealer();
     let mut view = View::default();
     let apply = |view: &mut View, command: Command| {
-        let envelope = Envelope { at: Timestamp::from_secs(1_700_000_000), nonce: 0, key: None, command };
+        let envelope =
+            Envelope { at: Timestamp::from_secs(1_700_000_000), nonce: 0, key: None, origin: None, command };
         let read = Envelope::decode(&envelope.encode()).unwrap();
         let offset = view.position();
         view.apply(offset, &read).unwrap();

@@ -106,6 +106,26 @@ fn says_where_the_json_is_malformed() {
 }
 
 #[test]
+fn a_payload_is_nested_so_deep_and_no_deeper() {
+    let nested = |depth: usize| {
+        let inner = depth - 1;
+        let payload = format!(r#"{{"a":{}1{}}}"#, "[".repeat(inner), "]".repeat(inner));
+        format!(r#"{{"eventType":"a","payload":{payload}}}"#)
+    };
+    assert!(parse(&Bytes::from(nested(limits::PAYLOAD_DEPTH))).is_ok());
+    for depth in [limits::PAYLOAD_DEPTH + 1, 100_000] {
+        let (status, text) = refused(&nested(depth));
+        assert!(status == 422 && text.contains("payload") && text.contains("128"), "{text}");
+    }
+    // Many beside one another, and such as are only text.
+    let wide = format!(r#"{{"eventType":"a","payload":{{"a":[{}{{}}]}}}}"#, "[],".repeat(1_000));
+    let text = format!(r#"{{"eventType":"a","payload":{{"a":"\"\\{}"}}}}"#, "[".repeat(1_000));
+    for body in [wide, text] {
+        assert!(parse(&Bytes::from(body.clone())).is_ok(), "{body}");
+    }
+}
+
+#[test]
 fn no_bytes_make_it_panic() {
     let body = br#"{"eventType":"a","payload":{"a":"\u00e4"},"channels":["a"],"transformationsParams":{"rawPayload":"x"}}"#;
     for place in 0..body.len() {

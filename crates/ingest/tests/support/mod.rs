@@ -133,7 +133,7 @@ impl<L: Log> Process<L> {
         });
         let probes = Probes { ready: Arc::new(|| Ok(())), metrics: Arc::new(String::new) };
         let state = State { gate, ingest: ingest.clone(), body_bytes: limits::BODY_BYTES };
-        let surface = Surface::new(routes(state), probes);
+        let surface = Surface::new(routes().with_state(state), probes);
         let token = control.tokens().mint_organization(default_organization(), SystemClock.now());
         let settings =
             ApplicationSettings { name: "Shop".into(), uid: Some("shop".into()), ..Default::default() };

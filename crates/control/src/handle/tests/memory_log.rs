@@ -46,6 +46,10 @@ impl MemoryLog {
         self.inner.lock().failing_reads = count;
     }
 
+    pub(super) fn records(&self) -> Vec<Bytes> {
+        self.inner.lock().records.values().cloned().collect()
+    }
+
     pub(super) fn record_count(&self) -> usize {
         self.inner.lock().records.len()
     }

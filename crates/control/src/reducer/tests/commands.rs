@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fanfare_core::{Fingerprint, InstallationId};
+use fanfare_core::{Fingerprint, InstallationId, SystemEntropy};
 use proptest::{
     collection::vec,
     option,
@@ -11,7 +11,12 @@ use proptest::{
 };
 
 use super::super::*;
-use crate::command::ControlKey;
+use crate::{
+    MainSecret,
+    access::Scope,
+    api_keys::{ApiKeys, KeyDigest},
+    command::{ControlKey, Session},
+};
 
 pub(super) const TYPES: [&str; 3] = ["a", "b", "c"];
 pub(super) const CHANNELS: [&str; 3] = ["x", "y", "z"];
@@ -27,6 +32,22 @@ pub(super) fn application_id(number: u8) -> ApplicationId {
 
 pub(super) fn endpoint_id(number: u8) -> EndpointId {
     EndpointId::from_bytes([number; 20])
+}
+
+pub(super) fn api_key_id(number: u8) -> ApiKeyId {
+    ApiKeyId::from_bytes([number; 20])
+}
+
+/// Always the same, as it stands in a log.
+pub(super) fn digest() -> KeyDigest {
+    static DIGEST: std::sync::LazyLock<KeyDigest> = std::sync::LazyLock::new(|| {
+        ApiKeys::new(&MainSecret::from_bytes([0; 32])).make(api_key_id(0), &SystemEntropy).1
+    });
+    DIGEST.clone()
+}
+
+pub(super) fn session(number: u8) -> Session {
+    Session(Fingerprint([number; 16]))
 }
 
 pub(super) fn installation() -> Installation {
@@ -58,7 +79,7 @@ impl Bench {
 
     pub(super) fn give_at(&mut self, at: Timestamp, command: Command) -> Result<Applied, Refusal> {
         let offset = self.view.position();
-        self.view.apply(offset, &Envelope { at, nonce: 0, key: None, command })
+        self.view.apply(offset, &Envelope { at, nonce: 0, key: None, origin: None, command })
     }
 
     pub(super) fn application(&mut self, number: u8) -> Result<Applied, Refusal> {
@@ -108,11 +129,16 @@ pub(super) fn history() -> impl Strategy<Value = Vec<Envelope>> {
     let step = (0..4 * 3_600_i64, key, command());
     vec(step, 1..60).prop_map(|steps| {
         let mut now = 0;
-        let install =
-            Envelope { at: Timestamp::ZERO, nonce: 0, key: None, command: Command::Install(installation()) };
+        let install = Envelope {
+            at: Timestamp::ZERO,
+            nonce: 0,
+            key: None,
+            origin: None,
+            command: Command::Install(installation()),
+        };
         let rest = steps.into_iter().map(|(passed, key, command)| {
             now += passed;
-            Envelope { at: Timestamp::from_secs(now), nonce: 0, key, command }
+            Envelope { at: Timestamp::from_secs(now), nonce: 0, key, origin: None, command }
         });
         std::iter::once(install).chain(rest).collect()
     })
@@ -189,6 +215,35 @@ fn command() -> impl Strategy<Value = Command> {
         }),
         2 => (organization(), type_name(), any::<bool>()).prop_map(|(organization, name, expunge)| {
             Command::ArchiveEventType { organization, name, expunge }
+        }),
+        2 => (organization(), 0..4_u8, 0..90_i64).prop_map(|(organization, token, days)| {
+            let expires_at = Timestamp::from_secs(days * 24 * 3_600);
+            Command::RevokeToken { organization, application: None, token: Fingerprint([token; 16]), expires_at }
+        }),
+        3 => (application(), 0..240_i64, option::of(0..240_i64), vec(0..3_u8, 0..2)).prop_map(
+            |(application, issued_until, from, sessions)| Command::ExpireTokens {
+                application,
+                issued_until: Timestamp::from_secs(issued_until * 3_600),
+                from: from.map(|from| Timestamp::from_secs(from * 3_600)),
+                sessions: sessions.into_iter().map(session).collect(),
+            }
+        ),
+        4 => (0..4_u8, organization(), option::of(application())).prop_map(|(id, organization, application)| {
+            Command::CreateApiKey {
+                id: api_key_id(id),
+                organization,
+                application,
+                name: "deploy".into(),
+                scope: Scope::Full,
+                expires_at: None,
+                digest: digest(),
+            }
+        }),
+        2 => (organization(), 0..4_u8).prop_map(|(organization, id)| {
+            Command::DeleteApiKey { organization, id: api_key_id(id) }
+        }),
+        1 => (0..4_u8, 0..240_i64).prop_map(|(id, at)| Command::NoteApiKeyUse {
+            uses: [(api_key_id(id), Timestamp::from_secs(at * 3_600))].into(),
         }),
     ]
 }

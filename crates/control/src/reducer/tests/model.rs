@@ -4,9 +4,12 @@ use fanfare_core::EndpointNumber;
 
 use super::{
     super::*,
-    commands::{CHANNELS, TYPES, UIDS, application_id, organization_id},
+    commands::{CHANNELS, TYPES, UIDS, api_key_id, application_id, organization_id, session},
 };
-use crate::command::ControlKey;
+use crate::{
+    access::{Access, Credential, Principal, Scope, TokenId, TokenMark},
+    command::ControlKey,
+};
 
 #[derive(Default)]
 pub(super) struct Model {
@@ -16,6 +19,27 @@ pub(super) struct Model {
     event_types: Vec<(OrganizationId, String, bool, u64)>,
     keys: Vec<(ControlKey, Timestamp, Resource)>,
     numbers: u32,
+    /// With when they expire.
+    revoked: Vec<(Fingerprint, Timestamp)>,
+    orders: Vec<Order>,
+    api_keys: Vec<Key>,
+    now: Timestamp,
+    did_nothing: Vec<bool>,
+}
+
+/// To expire tokens.
+struct Order {
+    application: ApplicationId,
+    session: Option<Fingerprint>,
+    issued_until: Timestamp,
+    from: Timestamp,
+}
+
+struct Key {
+    id: ApiKeyId,
+    organization: OrganizationId,
+    application: Option<ApplicationId>,
+    used_at: Option<Timestamp>,
 }
 
 struct App {
@@ -39,6 +63,13 @@ type Verdict = Result<Option<Resource>, ()>;
 
 impl Model {
     pub(super) fn apply(&mut self, envelope: &Envelope) -> Verdict {
+        self.now = envelope.at;
+        let verdict = self.answer(envelope);
+        self.did_nothing.push(!matches!(verdict, Ok(None)));
+        verdict
+    }
+
+    fn answer(&mut self, envelope: &Envelope) -> Verdict {
         if let Some(key) = envelope.key {
             let within = |at: &Timestamp| envelope.at.since(*at).as_secs() < 12 * 3_600;
             let known = self.keys.iter().rev().find(|(known, at, _)| known.key == key.key && within(at));
@@ -76,6 +107,8 @@ impl Model {
                 refuse(!self.applications.iter().any(|app| app.id == id))?;
                 self.applications.retain(|app| app.id != id);
                 self.endpoints.retain(|endpoint| endpoint.application != id);
+                self.api_keys.retain(|key| key.application != Some(id));
+                self.orders.retain(|order| order.application != id);
             }
             Command::CreateEndpoint { id, application, partition, settings, .. } => {
                 refuse(partition.0 >= 3 || self.hook(application, id).is_ok())?;
@@ -127,6 +160,46 @@ impl Model {
                     self.event_types.retain(|known| (known.0, &known.1) != (organization, &name));
                 }
             }
+            command => return self.carry_out_on_credentials(command),
+        }
+        Ok(None)
+    }
+
+    fn carry_out_on_credentials(&mut self, command: Command) -> Result<Option<Resource>, ()> {
+        match command {
+            Command::RevokeToken { token, expires_at, .. } => {
+                // What a later record says of a token replaces what an earlier one said.
+                let now = self.now;
+                self.revoked.retain(|known| known.0 != token && known.1 + limits::REVOKED_TOKEN_KEPT > now);
+                self.revoked.push((token, expires_at));
+            }
+            Command::ExpireTokens { application, issued_until, from, sessions } => {
+                refuse(!self.applications.iter().any(|app| app.id == application))?;
+                let from = from.unwrap_or(Timestamp::ZERO);
+                let all = if sessions.is_empty() { vec![None] } else { Vec::new() };
+                for session in sessions.iter().map(|session| Some(session.0)).chain(all) {
+                    self.orders.push(Order { application, session, issued_until, from });
+                }
+                return Ok(Some(Resource::Application(application)));
+            }
+            Command::CreateApiKey { id, organization, application, .. } => {
+                refuse(self.api_keys.iter().any(|key| key.id == id))?;
+                let is_its = |app: &App| Some(app.id) == application && app.organization == organization;
+                refuse(application.is_some() && !self.applications.iter().any(is_its))?;
+                self.api_keys.push(Key { id, organization, application, used_at: None });
+                return Ok(Some(Resource::ApiKey(id)));
+            }
+            Command::DeleteApiKey { organization, id } => {
+                let before = self.api_keys.len();
+                self.api_keys.retain(|key| (key.id, key.organization) != (id, organization));
+                refuse(self.api_keys.len() == before)?;
+            }
+            Command::NoteApiKeyUse { uses } => {
+                for key in &mut self.api_keys {
+                    key.used_at = key.used_at.max(uses.get(&key.id).copied());
+                }
+            }
+            command => unreachable!("{command:?}"),
         }
         Ok(None)
     }
@@ -204,11 +277,65 @@ impl Model {
         for application in (0..4).map(application_id) {
             self.check_application(view, application);
         }
+        self.check_credentials(view);
         for hook in &self.endpoints {
             let found = view.endpoint_by_number(EndpointNumber(hook.number)).unwrap();
             assert_eq!((found.id, found.revision, &found.settings), (hook.id, hook.revision, &hook.settings));
             assert_eq!(view.endpoint(hook.application, &hook.id.to_string()), Some(found));
         }
+    }
+
+    fn check_credentials(&self, view: &View) {
+        for organization in (0..2).map(organization_id) {
+            let mut expected: Vec<_> =
+                self.api_keys.iter().filter(|key| key.organization == organization).collect();
+            expected.sort_by_key(|key| key.id);
+            let expected: Vec<_> =
+                expected.iter().map(|key| (key.id, key.application, key.used_at)).collect();
+            let found = view.api_keys(organization).map(|key| (key.id, key.application, key.used_at));
+            assert_eq!(found.collect::<Vec<_>>(), expected);
+        }
+        let access = |credential, application| {
+            let principal = Principal::new(organization_id(0), application);
+            Access { principal, scope: Scope::Full, credential, until: Timestamp::MAX }
+        };
+        for id in (0..4).map(api_key_id) {
+            let is_there = self.api_keys.iter().any(|key| key.id == id);
+            let refused_from = view.refused_from(&access(Credential::Key(id), None));
+            assert_eq!(refused_from, if is_there { Timestamp::MAX } else { Timestamp::ZERO });
+        }
+        for (token, application, session, hours) in tokens() {
+            let (fingerprint, issued_at) = (Fingerprint([token; 16]), Timestamp::from_secs(hours * 3_600));
+            let mark = TokenMark {
+                id: TokenId(fingerprint),
+                fingerprint,
+                issued_at,
+                expires_at: issued_at + limits::APPLICATION_TOKEN,
+                session,
+            };
+            let refused_from = view.refused_from(&access(Credential::Token(mark), application));
+            let expected = self.refused_from(&mark, application);
+            // From when on does not matter once that is past.
+            let same = refused_from == expected || refused_from.max(expected) <= self.now;
+            assert!(same, "{mark:?} of {application:?}: {refused_from} instead of {expected}");
+        }
+        for (offset, did_nothing) in (0..).map(fanfare_core::Offset).zip(&self.did_nothing) {
+            assert_eq!(view.was_refused(offset), Some(*did_nothing));
+        }
+        assert_eq!(view.was_refused(view.position()), None);
+    }
+
+    fn refused_from(&self, token: &TokenMark, application: Option<ApplicationId>) -> Timestamp {
+        let by_hand = self.revoked.iter().any(|(revoked, _)| *revoked == token.fingerprint);
+        if by_hand {
+            return Timestamp::ZERO;
+        }
+        let orders = self.orders.iter().filter(|order| {
+            Some(order.application) == application
+                && token.issued_at <= order.issued_until
+                && (order.session.is_none() || order.session == token.session)
+        });
+        orders.map(|order| order.from).min().unwrap_or(Timestamp::MAX)
     }
 
     fn check_application(&self, view: &View, application: ApplicationId) {
@@ -232,6 +359,20 @@ impl Model {
             }
         }
     }
+}
+
+/// Number, application, session and hour of making of all tokens that there might be.
+fn tokens() -> impl Iterator<Item = (u8, Option<ApplicationId>, Option<Fingerprint>, i64)> {
+    let applications = (0..4).map(application_id).map(Some).chain([None]);
+    applications.flat_map(|application| {
+        let sessions = (0..3).map(|number| Some(session(number).0)).chain([None]);
+        sessions.flat_map(move |session| {
+            (0..240_i64)
+                .step_by(17)
+                .zip((0..4).cycle())
+                .map(move |(hours, token)| (token, application, session, hours))
+        })
+    })
 }
 
 fn wants(settings: &EndpointSettings, event_type: &str, channels: &[&str]) -> bool {
