@@ -26,7 +26,7 @@ const ENDPOINT: Wrong = Wrong { path: "/api/v1/app/{app}/endpoint", ..POST };
 
 const TABLE: &[Wrong] = &[
     Wrong { name: "malformed JSON", body: r#"{"eventType": "a", "#, remedy: "JSON", ..MESSAGE },
-    Wrong { name: "no JSON object", body: "[]", remedy: "struct", ..MESSAGE },
+    Wrong { name: "no JSON object", body: "[]", remedy: "object", ..MESSAGE },
     Wrong { name: "no body", remedy: "JSON", ..MESSAGE },
     Wrong {
         name: "no event type",

@@ -17,10 +17,11 @@ const FILES: [&str; 6] = [
     "docker-compose.yml",
     "docs/internals/kafka.md",
 ];
-const COMMANDS: [&[&str]; 9] = [
+const COMMANDS: [&[&str]; 10] = [
     &["serve"],
     &["health"],
     &["token"],
+    &["routes"],
     &["verify"],
     &["inspect"],
     &["topics", "plan"],

@@ -18,8 +18,12 @@ pub(crate) fn merge<T: Serialize + DeserializeOwned>(
     for (name, value) in patch {
         let alias = aliases.iter().find(|(former, _)| former == name);
         let name = match alias {
-            Some((_, canonical)) if patch.contains_key(*canonical) => continue,
-            Some((_, canonical)) => (*canonical).to_owned(),
+            Some((_, canonical)) => match patch.get(*canonical) {
+                None => (*canonical).to_owned(),
+                Some(Value::Null) => continue,
+                // The other one counts; this one must be right all the same.
+                Some(_) => name.clone(),
+            },
             None => name.clone(),
         };
         if value.is_null() {
@@ -43,18 +47,26 @@ mod tests {
     struct Form {
         a: Option<u32>,
         b: Option<u32>,
+        #[serde(skip_serializing)]
+        old: Option<u32>,
+    }
+
+    fn form(a: Option<u32>, b: Option<u32>) -> Form {
+        Form { a, b, old: None }
     }
 
     fn merged(patch: &Value) -> Result<Form, ApiError> {
-        merge(&Form { a: Some(1), b: Some(2) }, patch.as_object().unwrap(), &[("old", "a")])
+        merge(&form(Some(1), Some(2)), patch.as_object().unwrap(), &[("old", "a")])
     }
 
     #[test]
     fn null_clears_and_missing_keeps() {
-        assert_eq!(merged(&json!({"a": 3, "unknown": 1})).unwrap(), Form { a: Some(3), b: Some(2) });
-        assert_eq!(merged(&json!({"a": null})).unwrap(), Form { a: None, b: Some(2) });
-        assert_eq!(merged(&json!({"old": 4})).unwrap(), Form { a: Some(4), b: Some(2) });
-        assert_eq!(merged(&json!({"old": 4, "a": 5})).unwrap(), Form { a: Some(5), b: Some(2) });
+        assert_eq!(merged(&json!({"a": 3, "unknown": 1})).unwrap(), form(Some(3), Some(2)));
+        assert_eq!(merged(&json!({"a": null})).unwrap(), form(None, Some(2)));
+        assert_eq!(merged(&json!({"old": 4})).unwrap(), form(Some(4), Some(2)));
+        assert_eq!(merged(&json!({"old": 4, "a": 5})).unwrap().a, Some(5));
+        assert_eq!(merged(&json!({"old": 4, "a": null})).unwrap(), form(None, Some(2)));
+        assert_eq!(merged(&json!({"old": "text", "a": 5})).unwrap_err().status(), 422);
         assert_eq!(merged(&json!({"b": "text"})).unwrap_err().status(), 422);
     }
 }

@@ -255,6 +255,7 @@ async fn bad_input_is_refused_by_name_and_writes_nothing() {
     for (method, path, body, status, names) in [
         (post.clone(), apps, "{".to_owned(), 422, "malformed JSON"),
         (post.clone(), apps, "[]".to_owned(), 422, "body"),
+        (post.clone(), apps, r#"["a", null, null, null, null, null]"#.to_owned(), 422, "object"),
         (post.clone(), apps, "{}".to_owned(), 422, "name"),
         (post.clone(), apps, json!({"name": 7}).to_string(), 422, "name"),
         (post.clone(), apps, json!({"name": long}).to_string(), 422, "name"),

@@ -38,8 +38,15 @@ pub fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
     if is_json { Ok(()) } else { Err(ApiError::unsupported_media_type()) }
 }
 
-/// Parses a body. The 422 of a failure names the field and the place.
+/// Parses a body, which is an object. The 422 of a failure names the field and the place.
 pub fn parse_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    // An array would be taken for the fields in their order, which is nobody's business but ours.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(ApiError::invalid(vec![FieldError::body::<String>(
+            [],
+            "must be a JSON object, not an array",
+        )]));
+    }
     // Tracking the path costs; it is done over only when something is wrong.
     serde_json::from_slice(body).map_err(|error| explain::<T>(body, error))
 }

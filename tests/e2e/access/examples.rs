@@ -1,0 +1,115 @@
+//! How each route is called so that it succeeds. In bodies `{n}` stands for a number that is used once, `{url}` for an
+//! endpoint that answers, `{event_type}` for one that exists.
+
+pub(super) struct Example {
+    /// Who may use it, said once more: the server's list is not asked whether it is right.
+    pub(super) needs: &'static str,
+    pub(super) status: u16,
+    /// With every field that the route takes.
+    pub(super) body: &'static str,
+}
+
+/// A route that is missing here fails the tests: say how it is called.
+pub(super) fn example(route: &str) -> Example {
+    let found = EXAMPLES.iter().find(|(name, ..)| *name == route);
+    let (_, needs, status, body) =
+        found.unwrap_or_else(|| panic!("no example of {route} in tests/e2e/access/examples.rs"));
+    Example { needs, status: *status, body }
+}
+
+const APPLICATION: &str =
+    r#"{"name":"made","uid":"a-{n}","metadata":{"a":"b"},"throttleRate":5,"rateLimit":5,"ordering":"strict"}"#;
+const ENDPOINT: &str = r#"{"url":"{url}","uid":"e-{n}","description":"d","version":1,"disabled":false,
+    "eventTypes":["{event_type}"],"filterTypes":["{event_type}"],"channels":["a"],"throttleRate":5,"rateLimit":5,
+    "metadata":{"a":"b"},"ordering":"strict","retrySchedule":[1,2],"parkAfterSecs":5,"maxInFlight":3,"timeoutSecs":5,
+    "headers":{"x-a":"b"},"secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}"#;
+const EVENT_TYPE: &str = r#"{"description":"d","archived":false,"deprecated":false,"featureFlag":"a","groupName":"b","schemas":{"1":{}}}"#;
+
+pub(super) const EXAMPLES: &[(&str, &str, u16, &str)] = &[
+    ("GET /livez", "anyone", 200, ""),
+    ("GET /readyz", "anyone", 200, ""),
+    ("GET /metrics", "anyone", 200, ""),
+    ("GET /api/v1/health", "anyone", 200, ""),
+    ("GET /api/v1/health/ping", "anyone", 204, ""),
+    ("GET /api/v1/scaling", "organization read", 200, ""),
+    ("GET /api/v1/app", "organization read", 200, ""),
+    (
+        "POST /api/v1/app",
+        "organization full",
+        201,
+        r#"{"name":"made","uid":"made-{n}","metadata":{"a":"b"},"throttleRate":5,"rateLimit":5,"ordering":"strict"}"#,
+    ),
+    ("GET /api/v1/app/{app_id}", "application read", 200, ""),
+    ("PUT /api/v1/app/{app_id}", "organization full", 200, APPLICATION),
+    ("PATCH /api/v1/app/{app_id}", "organization full", 200, APPLICATION),
+    ("DELETE /api/v1/app/{app_id}", "organization full", 204, ""),
+    ("GET /api/v1/app/{app_id}/endpoint", "application read", 200, ""),
+    ("POST /api/v1/app/{app_id}/endpoint", "application full", 201, ENDPOINT),
+    ("GET /api/v1/app/{app_id}/endpoint/{endpoint_id}", "application read", 200, ""),
+    ("PUT /api/v1/app/{app_id}/endpoint/{endpoint_id}", "application full", 200, ENDPOINT),
+    ("PATCH /api/v1/app/{app_id}/endpoint/{endpoint_id}", "application full", 200, ENDPOINT),
+    ("DELETE /api/v1/app/{app_id}/endpoint/{endpoint_id}", "application full", 204, ""),
+    ("GET /api/v1/app/{app_id}/endpoint/{endpoint_id}/headers", "application read", 200, ""),
+    (
+        "PUT /api/v1/app/{app_id}/endpoint/{endpoint_id}/headers",
+        "application full",
+        204,
+        r#"{"headers":{"x-a":"b"}}"#,
+    ),
+    (
+        "PATCH /api/v1/app/{app_id}/endpoint/{endpoint_id}/headers",
+        "application full",
+        204,
+        r#"{"headers":{"x-a":"b"},"deleteHeaders":["x-b"]}"#,
+    ),
+    ("GET /api/v1/app/{app_id}/endpoint/{endpoint_id}/secret", "application full", 200, ""),
+    (
+        "POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/secret/rotate",
+        "application full",
+        200,
+        r#"{"key":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw","gracePeriodSeconds":60}"#,
+    ),
+    (
+        "POST /api/v1/app/{app_id}/msg",
+        "application full",
+        202,
+        r#"{"eventType":"order.paid","payload":{"a":1},"eventId":"event-{n}","channels":["a"],"orderingKey":"k",
+            "tags":["t"],"payloadRetentionPeriod":30,"transformationsParams":{"rawPayload":"x"}}"#,
+    ),
+    ("GET /api/v1/event-type", "application read", 200, ""),
+    (
+        "POST /api/v1/event-type",
+        "organization full",
+        201,
+        r#"{"name":"made.{n}","description":"d","archived":false,"deprecated":false,"featureFlag":"a","groupName":"b",
+            "schemas":{"1":{}}}"#,
+    ),
+    ("GET /api/v1/event-type/{name}", "application read", 200, ""),
+    ("PUT /api/v1/event-type/{name}", "organization full", 200, EVENT_TYPE),
+    ("PATCH /api/v1/event-type/{name}", "organization full", 200, EVENT_TYPE),
+    ("DELETE /api/v1/event-type/{name}", "organization full", 204, ""),
+    ("GET /api/v1/auth/whoami", "application read", 200, ""),
+    ("POST /api/v1/auth/logout", "application read", 204, "{}"),
+    (
+        "POST /api/v1/auth/app-portal-access/{app_id}",
+        "organization full",
+        200,
+        r#"{"readOnly":true,"capabilities":["ViewBase"],"featureFlags":["a"],"expiry":3600,"sessionId":"s"}"#,
+    ),
+    ("POST /api/v1/auth/dashboard-access/{app_id}", "organization full", 200, "{}"),
+    (
+        "POST /api/v1/auth/app/{app_id}/expire-all",
+        "organization full",
+        204,
+        r#"{"expiry":60,"sessionIds":["s"]}"#,
+    ),
+    ("GET /api/v1/auth/api-key", "organization full", 200, ""),
+    (
+        "POST /api/v1/auth/api-key",
+        "organization full",
+        201,
+        r#"{"name":"key {n}","scope":"read","expiresAt":"2100-01-01T00:00:00Z"}"#,
+    ),
+    ("DELETE /api/v1/auth/api-key/{id}", "organization full", 204, ""),
+    ("GET /api/v1/audit-log", "organization read", 200, ""),
+];
