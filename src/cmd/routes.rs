@@ -22,8 +22,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         println!("{}", routes.iter().map(json).collect::<serde_json::Value>());
     } else {
         for route in &routes {
-            let Route { method, path, who, .. } = route;
-            println!("{method:<7} {:<12} {:<5} {path}", who.as_str(), scope(route).unwrap_or("-"));
+            let (method, who) = (route.method.as_str(), route.who.as_str());
+            println!("{method:<7} {who:<12} {:<5} {}", scope(route).unwrap_or("-"), route.path);
         }
     }
     ExitCode::SUCCESS

@@ -180,7 +180,7 @@ async fn connection(
     abort: CancellationToken,
 ) {
     let Ok(stream) = TcpStream::from_std(stream) else { return };
-    let peer = stream.peer_addr().ok().map(|address| Peer(address.ip()));
+    let peer = stream.peer_addr().ok().map(|address| Peer(address.ip().to_canonical()));
     // Answers are one small write; waiting for more of it only delays them.
     let _ = stream.set_nodelay(true);
     let let_in = LetIn::default();

@@ -17,8 +17,7 @@ pub(super) fn example(route: &str) -> Example {
     Example { needs, status: *status, body }
 }
 
-const APPLICATION: &str =
-    r#"{"name":"made","uid":"a-{n}","metadata":{"a":"b"},"throttleRate":5,"rateLimit":5,"ordering":"strict"}"#;
+const APPLICATION: &str = r#"{"name":"made","uid":"a-{n}","metadata":{"a":"b"},"throttleRate":5,"rateLimit":5,"ordering":"strict"}"#;
 const ENDPOINT: &str = r#"{"url":"{url}","uid":"e-{n}","description":"d","version":1,"disabled":false,
     "eventTypes":["{event_type}"],"filterTypes":["{event_type}"],"channels":["a"],"throttleRate":5,"rateLimit":5,
     "metadata":{"a":"b"},"ordering":"strict","retrySchedule":[1,2],"parkAfterSecs":5,"maxInFlight":3,"timeoutSecs":5,
