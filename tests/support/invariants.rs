@@ -463,7 +463,9 @@ fn rates_are_kept(story: &Story) -> Result<(), String> {
             for (count, &to) in (1..).zip(&sent[first..]) {
                 let most = 1 + u128::from(rate.get()) * (to - from + ahead).as_micros() / 1_000_000;
                 ensure(count <= most, || {
-                    format!("endpoint {endpoint}, at {rate} a second, was sent {count} from {from:?} to {to:?}")
+                    format!(
+                        "endpoint {endpoint}, at {rate} a second, was sent {count} from {from:?} to {to:?}"
+                    )
                 })?;
             }
         }

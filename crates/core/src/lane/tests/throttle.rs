@@ -144,10 +144,9 @@ fn time_in_which_the_throttle_lets_nothing_go_does_not_count_against_deadlines()
 #[test]
 fn retries_that_are_due_do_not_keep_first_attempts_waiting() {
     // One in five fails for long: too few to open the circuit, and more than the rate has room for.
-    let mut world =
-        World::new(throttled(Ordering::Unordered, 10), |offset, _, _| {
-            if offset.0 % 5 == 0 { BAD } else { Finished::Delivered }
-        });
+    let mut world = World::new(throttled(Ordering::Unordered, 10), |offset, _, _| {
+        if offset.0 % 5 == 0 { BAD } else { Finished::Delivered }
+    });
     for key in 0..2_000 {
         world.publish(key);
     }
