@@ -8,7 +8,7 @@
 //! Nothing of it is written down. A new owner begins with an empty bucket: whatever the one before it started last, also
 //! what no fact tells of, the bound holds across the two. It costs an interval, which is a second at most.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 use super::Class;
 use crate::{Timestamp, limits};
@@ -54,7 +54,8 @@ impl Throttle {
 
     /// When the next attempt may start.
     pub(super) fn next_at(&self) -> Timestamp {
-        self.full_at - limits::THROTTLE_SLACK
+        let rounded_up = self.full_at + Duration::from_micros(u64::from(self.remainder > 0));
+        rounded_up - limits::THROTTLE_SLACK
     }
 
     /// Whether a retry comes before first attempts.
@@ -82,6 +83,6 @@ impl Throttle {
             micros += 1;
         }
         self.remainder = u32::try_from(remainder % u64::from(rate)).expect("it is less than the rate");
-        self.full_at = self.full_at + std::time::Duration::from_micros(u64::from(micros));
+        self.full_at = self.full_at + Duration::from_micros(u64::from(micros));
     }
 }
