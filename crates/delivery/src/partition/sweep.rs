@@ -12,7 +12,7 @@ use fanfare_log::{Log, LogRecord, ReadError, Topic};
 use tokio::time::{Instant, timeout};
 
 use super::{Ending, Worker, cadence::Cadence};
-use crate::{load, recover, send::Transport, slot::Slot};
+use crate::{load, send::Transport, slot::Slot};
 
 const EVERY: Duration = Duration::from_secs(1);
 /// What was asked for by name comes this soon.
