@@ -22,5 +22,6 @@ mod operator;
 mod options;
 mod scaling;
 mod secure_kafka;
+mod throttle;
 mod told;
 mod topics_on_kafka;

@@ -174,6 +174,8 @@ impl Plan {
             },
             max_in_flight: Some(1 + small(&mut random, 8)),
             timeout_secs: Some(1 + small(&mut random, 3)),
+            // Drawn last: what else a seed decides is as it was without.
+            throttle_rate: random.percent(15).then(|| random.pick(&[5, 20])),
             ..EndpointSettings::default()
         }
     }

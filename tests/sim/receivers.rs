@@ -215,6 +215,7 @@ impl Transport for Network {
         let refused = self.receivers.refuses(&behaviour, endpoint, publish, times);
         let done_at = history.now() + back;
         history.arrived(Arrival {
+            sent: began,
             at: history.now(),
             endpoint,
             id: request.id,

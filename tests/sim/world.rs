@@ -297,6 +297,7 @@ impl World {
                     application: endpoint.application,
                     ordering: policy.ordering,
                     park_after: policy.park_after,
+                    rate: policy.throttle_rate,
                     channels: endpoint.settings.channels.clone(),
                     known_at: known_at.get(&endpoint.number).copied(),
                 },

@@ -5,14 +5,16 @@ use std::{
     time::Duration,
 };
 
-use fanfare_core::{Delivery, EndpointNumber, Fact, MessageId, Offset, Outcome, Partition, Settlement};
+use fanfare_core::{
+    Delivery, EndpointNumber, Fact, MessageId, Offset, Outcome, Partition, Settlement, limits,
+};
 
 use super::story::{Arrival, Story, Verdict};
 
 pub(crate) type Invariant = fn(&Story) -> Result<(), String>;
 
 /// All that can be judged from a whole story, by name.
-pub(crate) const ALL: [(&str, Invariant); 14] = [
+pub(crate) const ALL: [(&str, Invariant); 15] = [
     ("what was answered 202 is in the log", accepted_is_in_the_log),
     ("what was answered 202 is delivered", accepted_is_delivered),
     ("every delivery is settled, with its reason", everything_is_settled),
@@ -27,6 +29,7 @@ pub(crate) const ALL: [(&str, Invariant); 14] = [
     ("an endpoint that heals is found", healed_endpoints_are_found),
     ("a superseded worker stops", superseded_workers_stop),
     ("only a cut repeats a delivery", repeats_are_explained),
+    ("nobody is sent more than its rate", rates_are_kept),
 ];
 
 /// The names of the invariants that do not hold, with what was found.
@@ -439,6 +442,32 @@ fn repeats_are_explained(story: &Story) -> Result<(), String> {
                     pair[0].publish, pair[0].at, pair[1].at
                 )
             })?;
+        }
+    }
+    Ok(())
+}
+
+/// Over cuts too. Of two owners at the same time each has a rate of its own.
+fn rates_are_kept(story: &Story) -> Result<(), String> {
+    // What a lane may run ahead, and what it takes to read the message that it has started.
+    let ahead = limits::THROTTLE_SLACK + Duration::from_millis(300);
+    if !story.one_authority {
+        return Ok(());
+    }
+    for (endpoint, subscriber) in &story.subscribers {
+        let Some(rate) = subscriber.rate else { continue };
+        let of_endpoint = story.arrivals.iter().filter(|arrival| arrival.endpoint == *endpoint);
+        let mut sent: Vec<Duration> = of_endpoint.map(|arrival| arrival.sent).collect();
+        sent.sort_unstable();
+        for (first, &from) in sent.iter().enumerate() {
+            for (count, &to) in (1..).zip(&sent[first..]) {
+                let most = 1 + u128::from(rate.get()) * (to - from + ahead).as_micros() / 1_000_000;
+                ensure(count <= most, || {
+                    format!(
+                        "endpoint {endpoint}, at {rate} a second, was sent {count} from {from:?} to {to:?}"
+                    )
+                })?;
+            }
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
     time::Duration,
 };
 
@@ -59,6 +60,8 @@ pub(crate) struct Subscriber {
     pub(crate) application: ApplicationId,
     pub(crate) ordering: Ordering,
     pub(crate) park_after: Option<Duration>,
+    /// Attempts a second.
+    pub(crate) rate: Option<NonZeroU32>,
     pub(crate) channels: Option<Vec<String>>,
     /// When its creation was answered, if it was.
     pub(crate) known_at: Option<Duration>,
@@ -67,6 +70,7 @@ pub(crate) struct Subscriber {
 /// A request that reached an endpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrival {
+    pub(crate) sent: Duration,
     pub(crate) at: Duration,
     pub(crate) endpoint: EndpointNumber,
     pub(crate) id: MessageId,

@@ -223,6 +223,7 @@ impl View {
                 Park::Block => None,
             },
             max_in_flight: settings.max_in_flight.unwrap_or(defaults.max_in_flight),
+            throttle_rate: settings.throttle_rate.and_then(std::num::NonZeroU32::new),
             lane_entries: defaults.lane_entries,
         }
     }

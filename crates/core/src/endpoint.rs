@@ -1,6 +1,6 @@
 //! How an endpoint wants its deliveries: the settings that lanes obey.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +72,8 @@ pub struct Policy {
     pub park_after: Option<Duration>,
     /// Deliveries at once. A `strict` lane has one whatever this says.
     pub max_in_flight: u32,
+    /// Attempts a second at most, retries and probes included. `None`: as many as it takes.
+    pub throttle_rate: Option<NonZeroU32>,
     /// Unsettled deliveries that a lane remembers one by one; beyond them it reads the log again later.
     pub lane_entries: usize,
 }
@@ -83,6 +85,7 @@ impl Default for Policy {
             retry_schedule: RetrySchedule::default(),
             park_after: Some(limits::PARK_AFTER),
             max_in_flight: limits::MAX_IN_FLIGHT_DEFAULT,
+            throttle_rate: None,
             lane_entries: limits::LANE_ENTRIES,
         }
     }

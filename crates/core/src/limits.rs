@@ -217,6 +217,9 @@ pub const POISON_SEARCH: usize = 8;
 /// An endpoint that failed for this long without one success is disabled, unless the process was told another time.
 pub const DISABLE_AFTER: Duration = Duration::from_hours(120);
 
+/// How far attempts of a throttled lane may run ahead of its rate: how late a timer may come without slowing it down.
+pub const THROTTLE_SLACK: Duration = Duration::from_millis(100);
+
 // Circuit.
 pub const CIRCUIT_CONSECUTIVE_FAILURES: u32 = 5;
 pub const CIRCUIT_WINDOW: u32 = 20;

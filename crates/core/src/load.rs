@@ -149,6 +149,7 @@ const fn code(by: HeldBy) -> u8 {
         HeldBy::Ordering => 3,
         HeldBy::Retry => 4,
         HeldBy::Window => 5,
+        HeldBy::Throttle => 6,
     }
 }
 

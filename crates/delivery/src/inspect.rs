@@ -1,8 +1,8 @@
 //! Looks at a partition without owning it: the same fold as a takeover (`recover`), but nothing is claimed, sent or
 //! written. Works on any log, also on one opened for reading only beside the process that writes.
 //!
-//! What is not in the log cannot be seen: which requests are in flight, and the circuit. A circuit is shown as the next
-//! owner would have it: open where every attempt since the last success failed
+//! What is not in the log cannot be seen: which requests are in flight, the circuit and the throttle. They are shown as the
+//! next owner would have them: a throttle with nothing to spend, a circuit open where every attempt since the last success failed
 //! ([`Lane::resume`](fanfare_core::lane::Lane::resume)).
 //!
 //! Memory is bounded by the lanes, as in the worker, and by [`Query`].
@@ -11,7 +11,10 @@ mod conflicts;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque, hash_map::Entry};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque, hash_map::Entry},
+    num::NonZeroU32,
+};
 
 use bytes::Bytes;
 use fanfare_control::View;
@@ -79,6 +82,8 @@ pub struct LaneState {
     pub retries: Vec<Retry>,
     pub retry_count: u64,
     pub held_by: Option<HeldBy>,
+    /// Attempts a second at most.
+    pub throttle_rate: Option<NonZeroU32>,
     /// Since when every attempt failed.
     pub failing_since: Option<Timestamp>,
 }
@@ -228,7 +233,8 @@ impl LaneState {
             behind: slot.above,
             retries: retries.collect(),
             retry_count: lane.retries().count() as u64,
-            held_by: lane.held_by(),
+            held_by: lane.held_by(query.now),
+            throttle_rate: lane.policy().throttle_rate,
             failing_since: lane.failing_since(),
         }
     }

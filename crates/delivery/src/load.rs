@@ -9,9 +9,9 @@
 //! one of them: a hint goes up at once, so one second in which the machine or an endpoint stood still, or connections
 //! were made, must not ask for workers.
 //!
-//! Of what waits in a lane, only what its own window can take within the drain target is workable; the rest is held, for no
-//! other worker would deliver it sooner. So a lane asks for no more of a worker than its window takes up, and yet, as
-//! long as it has a backlog, for that.
+//! Of what waits in a lane, only what its own window and its rate (`throttleRate`) can take within the drain target is
+//! workable; the rest is held, for no other worker would deliver it sooner. So a lane asks for no more of a worker than it
+//! takes up, and yet, as long as it has a backlog, for that.
 
 mod board;
 mod room;
@@ -21,7 +21,7 @@ mod tests;
 use std::{cmp::Ordering, collections::VecDeque, time::Duration};
 
 use fanfare_core::{
-    Offset, Partition, Timestamp,
+    Offset, Partition, Policy, Timestamp,
     lane::HeldBy,
     limits,
     load::{Capacity, Limit, PartitionLoad, Rate},
@@ -161,18 +161,19 @@ pub(crate) struct About {
 }
 
 impl Tally {
-    pub(crate) fn lane(&mut self, slot: &mut Slot) {
+    pub(crate) fn lane(&mut self, slot: &mut Slot, now: Timestamp) {
         let arrived = u64::from(std::mem::take(&mut slot.arrived));
         let in_flight = slot.lane.in_flight() as u64;
         let waiting = slot.backlog().saturating_sub(in_flight);
         self.in_flight += in_flight;
-        match slot.lane.held_by() {
-            None | Some(HeldBy::Window) => {
-                let window = slot.lane.policy().window();
-                self.arrived += arrived.min(self.within(window, self.time));
-                let workable = waiting.min(self.within(window, self.drain_target));
+        match slot.lane.held_by(now) {
+            None | Some(HeldBy::Window | HeldBy::Throttle) => {
+                let (possible, _) = self.possible(slot.lane.policy(), self.time);
+                self.arrived += arrived.min(possible);
+                let (possible, limit) = self.possible(slot.lane.policy(), self.drain_target);
+                let workable = waiting.min(possible);
                 self.workable += workable;
-                self.hold(HeldBy::Window, waiting - workable);
+                self.hold(limit, waiting - workable);
             }
             Some(by) => self.hold(by, waiting),
         }
@@ -181,6 +182,19 @@ impl Tally {
     fn hold(&mut self, by: HeldBy, count: u64) {
         let place = HeldBy::ALL.iter().position(|&one| one == by);
         self.held[place.expect("all of them are listed")] += count;
+    }
+
+    /// Deliveries that a lane can make in this time, and what keeps it from more.
+    fn possible(&self, policy: &Policy, time: Duration) -> (u64, HeldBy) {
+        let by_window = self.within(policy.window(), time);
+        let by_rate = policy.throttle_rate.map(|rate| {
+            let micros = time.as_micros() * u128::from(rate.get());
+            u64::try_from(micros.div_ceil(1_000_000)).unwrap_or(u64::MAX)
+        });
+        match by_rate {
+            Some(by_rate) if by_rate < by_window => (by_rate, HeldBy::Throttle),
+            _ => (by_window, HeldBy::Window),
+        }
     }
 
     /// Deliveries that so many at once make in this time.

@@ -68,6 +68,8 @@ pub(crate) struct Worker<T: Transport> {
     partition: Partition,
     epoch: Offset,
     steady: Steady,
+    /// When it took over.
+    since: Timestamp,
     slots: Slots,
     rule: IntakeRule,
     /// Delivery records below were looked at.
@@ -121,8 +123,9 @@ impl<T: Transport> Worker<T> {
                  workers running"
             );
         }
+        let since = steady.now();
         for slot in recovered.slots.values_mut() {
-            slot.lane.resume(steady.now(), shared.options.entropy.u64());
+            slot.lane.resume(since, shared.options.entropy.u64());
         }
         let behind = recovered.slots.iter().filter(|(_, slot)| slot.behind);
         let behind = behind.map(|(&number, slot)| (slot.lane.next(), number)).collect();
@@ -133,6 +136,7 @@ impl<T: Transport> Worker<T> {
             partition,
             epoch,
             steady,
+            since,
             rule: recovered.rule,
             tail: recovered.deliveries,
             followed: recovered.attempts,

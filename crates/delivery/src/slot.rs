@@ -35,6 +35,8 @@ pub(crate) struct Slot {
     /// The record whose ordering key it waits for.
     pub(crate) asked_key: Option<Offset>,
     target: Option<Prepared>,
+    /// Its endpoint was found to be set otherwise than the lane knows.
+    pub(crate) outdated: bool,
     pub(crate) touched: Timestamp,
 }
 
@@ -70,6 +72,7 @@ impl Slot {
             queued: false,
             asked_key: None,
             target: None,
+            outdated: false,
             touched: now,
         }
     }
@@ -108,6 +111,7 @@ impl Slot {
             Duration::from_secs(u64::from(secs.min(limits::DELIVERY_TIMEOUT_SECS_MAX)))
         });
         let policy = control.policy(&endpoint);
+        self.outdated = policy != *self.lane.policy();
         let target = Arc::new(Target::new(TargetSettings {
             number,
             revision: endpoint.revision,

@@ -1,6 +1,6 @@
 //! What `inspect` found, as its JSON says it.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, num::NonZeroU32, path::PathBuf};
 
 use fanfare_control::{Endpoint, View};
 use fanfare_core::{
@@ -359,6 +359,10 @@ fn held(
         HeldBy::Retry => format!("all that is left failed before: {failed}, {due}"),
         HeldBy::Paused => "the endpoint is paused".to_owned(),
         HeldBy::Window => "as much is in flight as may be".to_owned(),
+        HeldBy::Throttle => {
+            let rate = lane.throttle_rate.map_or(0, NonZeroU32::get);
+            format!("its throttleRate lets {rate} attempts a second go")
+        }
     };
     (Some(held_by.as_str()), Some(because))
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Entry, Lane, OffsetSet, STRICT_KEY, outcome::micros, sequence::State};
+use super::{Entry, Lane, OffsetSet, STRICT_KEY, outcome::micros, sequence::State, throttle::Throttle};
 use crate::{
     Attempt, Fact, Offset, Ordering, Outcome, Policy, Settlement, Timestamp,
     codec::{Malformed, Reader, Writer},
@@ -22,7 +22,7 @@ impl Lane {
                     self.settle(attempt.offset);
                     // The owner may have found the endpoint alive again then; its circuit is not known here.
                     if self.failing_since.take().is_some() {
-                        self.heal();
+                        self.heal(now);
                     }
                 }
                 Outcome::Failed => self.apply_failure(attempt, now),
@@ -132,6 +132,7 @@ impl Lane {
 
     /// Changes how the endpoint wants its deliveries. Another ordering takes effect when nothing is in flight.
     pub fn set_policy(&mut self, policy: Policy, now: Timestamp) {
+        self.throttle = Throttle::changed(self.throttle, policy.throttle_rate, now);
         if policy.ordering == self.policy.ordering {
             self.policy = policy;
             self.next_policy = None;
@@ -146,11 +147,11 @@ impl Lane {
             return;
         }
         let Some(policy) = self.next_policy.take() else { return };
-        let circuit = self.circuit.clone();
+        let (circuit, throttle) = (self.circuit.clone(), self.throttle);
         let held = self.is_held();
         let snapshot = self.snapshot(now);
         *self = Self::restore(&snapshot, policy, now).expect("a lane's own snapshot can be read");
-        self.circuit = circuit;
+        (self.circuit, self.throttle) = (circuit, throttle);
         self.hold(held, now);
     }
 
@@ -225,9 +226,10 @@ impl Lane {
         Ok(lane)
     }
 
-    /// After recovery: how the circuit stood is not known. An endpoint of which every attempt failed is taken for dead,
+    /// After recovery: how circuit and throttle stood is not known. The throttle begins with nothing to spend. An endpoint of which every attempt failed is taken for dead,
     /// and probed; else what failed last would wait for its schedule, which may be hours.
     pub fn resume(&mut self, now: Timestamp, random: u64) {
+        self.throttle_from(now);
         if self.failing_since.is_some() {
             let due = self.retries.first().map(|&(due, ..)| due);
             self.circuit.suspect(now, due, random);

@@ -7,6 +7,7 @@
 //! Invariants
 //! - All below the cursor is settled; nothing at or above `next` was looked at.
 //! - A delivery is in flight at most once; at most `Policy::window` are.
+//! - In any time t at most `1 + rate × (t + THROTTLE_SLACK)` attempts start, where the policy sets a rate.
 //! - In a `strict` lane (`keyed`: among messages with one key) the first attempt of a delivery starts after all
 //!   before it are settled, except in a search for proof of life.
 //! - Settled is final.
@@ -15,19 +16,22 @@
 
 mod circuit;
 mod fold;
+mod held;
 mod outcome;
 mod pick;
 mod sequence;
 mod set;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     time::Duration,
 };
 
-use self::{circuit::Circuit, sequence::Sequence, set::OffsetSet};
+pub use self::held::HeldBy;
+use self::{circuit::Circuit, sequence::Sequence, set::OffsetSet, throttle::Throttle};
 use crate::{
     Offset, Ordering, Policy, Settlement, Timestamp, limits,
     planted::{Fault, planted},
@@ -92,35 +96,6 @@ pub struct Verdict {
     pub deadline_used: Duration,
 }
 
-/// Why a lane sends nothing though it has work (design §5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum HeldBy {
-    /// A human paused it, or policy throttles it.
-    Paused,
-    /// The circuit is open.
-    Circuit,
-    /// A failed delivery stands before the others.
-    Ordering,
-    /// All that is left waits for its retry.
-    Retry,
-    /// As much is in flight as may be.
-    Window,
-}
-
-impl HeldBy {
-    pub const ALL: [Self; 5] = [Self::Paused, Self::Circuit, Self::Ordering, Self::Retry, Self::Window];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Paused => "paused",
-            Self::Circuit => "circuit",
-            Self::Ordering => "ordering",
-            Self::Retry => "retry",
-            Self::Window => "window",
-        }
-    }
-}
-
 /// What a lane remembers of a delivery that was tried.
 #[derive(Clone, Debug, PartialEq)]
 struct Entry {
@@ -183,6 +158,7 @@ pub struct Lane {
     /// At or above `next`, known to be settled already (from facts read before the records).
     settled_ahead: OffsetSet,
     circuit: Circuit,
+    throttle: Option<Throttle>,
     in_flight: usize,
     retries_in_flight: usize,
     unsettled: u64,
@@ -190,6 +166,7 @@ pub struct Lane {
     event: u64,
     /// When the endpoint was last found alive after an outage: failures before it are no reason to wait.
     healed: u64,
+    healed_at: Timestamp,
     /// Latest success per key: of the key of the latest success, and of any other key.
     successes: [Option<(u64, u64)>; 2],
     failing_since: Option<Timestamp>,
@@ -210,6 +187,7 @@ impl Lane {
     /// A lane with nothing unsettled that looks at records from `next` on.
     pub fn new(policy: Policy, next: Offset, now: Timestamp) -> Self {
         Self {
+            throttle: policy.throttle_rate.map(Throttle::full),
             policy,
             next,
             pending: OffsetSet::default(),
@@ -227,6 +205,7 @@ impl Lane {
             unsettled: 0,
             event: 0,
             healed: 0,
+            healed_at: Timestamp::ZERO,
             successes: [None; 2],
             failing_since: None,
             used_micros: 0,
@@ -349,39 +328,6 @@ impl Lane {
         &self.policy
     }
 
-    /// Stops (`true`) or resumes all sending, without its time counting against deadlines. How long the endpoint failed
-    /// before it was stopped is forgotten.
-    pub fn hold(&mut self, hold: bool, now: Timestamp) {
-        if !hold {
-            self.failing_since = None;
-        }
-        self.used_micros = self.used_at(now);
-        self.running_since = (!hold).then_some(now);
-    }
-
-    pub fn is_held(&self) -> bool {
-        self.running_since.is_none()
-    }
-
-    /// Why nothing is sent, if work waits.
-    pub fn held_by(&self) -> Option<HeldBy> {
-        if self.unsettled == self.in_flight as u64 {
-            None
-        } else if self.is_held() {
-            Some(HeldBy::Paused)
-        } else if !self.circuit.is_closed() {
-            Some(HeldBy::Circuit)
-        } else if self.in_flight >= self.policy.window() {
-            Some(HeldBy::Window)
-        } else if !self.ready.is_empty() || !self.searching.is_empty() || !self.pending.is_empty() {
-            None
-        } else if self.policy.ordering == Ordering::Unordered {
-            Some(HeldBy::Retry)
-        } else {
-            Some(HeldBy::Ordering)
-        }
-    }
-
     /// Failed deliveries by offset: attempts made and when they are due.
     pub fn retries(&self) -> impl Iterator<Item = (Offset, u32, Timestamp)> + '_ {
         self.entries
@@ -408,12 +354,6 @@ impl Lane {
         self.next = self.next.max(to);
         self.settled_ahead.remove_range(Offset::ZERO, self.next);
         Some((from, to))
-    }
-
-    /// The time that counts against deadlines.
-    fn used_at(&self, now: Timestamp) -> i64 {
-        let running = self.running_since.map_or(0, |since| now.since(since).as_micros());
-        self.used_micros.saturating_add(i64::try_from(running).unwrap_or(i64::MAX))
     }
 
     fn enqueue(&mut self, key: u64, offset: Offset) {

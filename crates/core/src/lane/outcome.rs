@@ -71,7 +71,7 @@ impl Lane {
         self.failing_since = None;
         self.forget(offset, flight.key);
         if self.circuit.succeeded(now) {
-            self.heal();
+            self.heal(now);
         }
         if self.policy.ordering == Ordering::Unordered {
             return;
@@ -84,7 +84,7 @@ impl Lane {
                 // Proof of life: what failed in this search is tried once more, and parked if it fails again.
                 search.confirming = Some(search.confirming.map_or(0, |index| index + 1));
                 self.circuit.close();
-                self.heal();
+                self.heal(now);
                 self.continue_search(flight.key, now);
             }
             _ => self.end_search(flight.key),
@@ -245,8 +245,9 @@ impl Lane {
     }
 
     /// The endpoint is alive: what waited for that is due.
-    pub(super) fn heal(&mut self) {
+    pub(super) fn heal(&mut self, now: Timestamp) {
         self.healed = self.event + 1;
+        self.healed_at = now;
         self.overdue.append(&mut self.retries);
     }
 

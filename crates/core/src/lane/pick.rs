@@ -3,6 +3,7 @@
 use super::{
     Class, Entry, Flight, Lane, Poll, STRICT_KEY, Settled, Start,
     circuit::State as Circuit,
+    outcome::micros,
     sequence::{Search, State},
 };
 use crate::{Offset, Ordering, Settlement, Timestamp, limits};
@@ -21,11 +22,19 @@ impl Lane {
         if now < self.circuit.not_before() {
             return Poll::Wait(Some(self.circuit.not_before()));
         }
-        match self.circuit.state() {
+        if let Some(at) = self.throttled_until(now) {
+            let waits = self.unsettled > self.in_flight as u64;
+            return Poll::Wait(waits.then_some(at));
+        }
+        let poll = match self.circuit.state() {
             Circuit::HalfOpen { .. } if self.in_flight > 0 => Poll::Wait(None),
             Circuit::Closed | Circuit::HalfOpen { .. } => self.pick(now, settled),
             Circuit::Open { probe_at, .. } => self.poll_open(now, probe_at),
+        };
+        if let (Poll::Start(start), Some(throttle)) = (poll, &mut self.throttle) {
+            throttle.started(now, start.class);
         }
+        poll
     }
 
     fn pick(&mut self, now: Timestamp, settled: &mut Settled) -> Poll {
@@ -34,6 +43,7 @@ impl Lane {
         }
         let share = (self.policy.window() / RETRY_SHARE).max(1);
         if self.retries_in_flight < share
+            && self.throttle.is_none_or(|throttle| throttle.is_turn_of_retries())
             && let Some(start) = self.start_retry(now)
         {
             return Poll::Start(start);
@@ -161,7 +171,24 @@ impl Lane {
             None if self.retries.first()?.0 <= now => self.retries.pop_first()?,
             None => return None,
         };
+        self.excuse(offset, key, now);
         Some(self.start_head(offset, key, Class::Retry, now))
+    }
+
+    /// What a delivery has waited for the throttle does not count against its deadline.
+    fn excuse(&mut self, offset: Offset, key: u64, now: Timestamp) {
+        let Some(entry) = self.entries.get(&offset).filter(|_| self.throttle.is_some()) else { return };
+        let Some(deadline) = entry.deadline else { return };
+        let later = deadline.saturating_add(self.waited(entry, now));
+        self.deadlines.remove(&(deadline, offset, key));
+        self.deadlines.insert((later, offset, key));
+        self.entries.get_mut(&offset).expect("looked at above").deadline = Some(later);
+    }
+
+    /// How long it has been due, in microseconds, without being kept back by the circuit.
+    fn waited(&self, entry: &Entry, now: Timestamp) -> i64 {
+        let since = if entry.failed < self.healed { self.healed_at } else { entry.due };
+        micros(now.since(since))
     }
 
     /// Starts a delivery that failed before. Where it has held up others for too long, a search begins with it.
@@ -216,8 +243,15 @@ impl Lane {
     /// Settles what has been failing for as long as its schedule is.
     fn expire(&mut self, now: Timestamp, settled: &mut Settled) {
         while let Some(&(deadline, offset, key)) = self.deadlines.first() {
-            let in_flight = self.entries.get(&offset).is_some_and(|entry| entry.in_flight.is_some());
-            if deadline > self.used_at(now) || in_flight {
+            let used = self.used_at(now);
+            let entry = self.entries.get(&offset);
+            // It was due in time, and will be tried when the throttle lets it.
+            let throttled = |entry: &Entry| {
+                self.throttle.is_some()
+                    && self.circuit.is_closed()
+                    && deadline > used.saturating_sub(self.waited(entry, now))
+            };
+            if deadline > used || entry.is_some_and(|entry| entry.in_flight.is_some() || throttled(entry)) {
                 return;
             }
             self.forget(offset, key);

@@ -3,6 +3,7 @@
 mod garbage;
 mod histories;
 mod model;
+mod throttle;
 mod trouble;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -322,9 +323,15 @@ proptest! {
     /// Whatever happens, with an endpoint that heals in the end: everything is settled once, first attempts keep
     /// their order, a recovered lane has the unsettled deliveries of the one that crashed, and nothing is parked.
     #[test]
-    fn nothing_is_lost_or_reordered(ordering in ordering(), steps in prop::collection::vec(step(), 1..60), flaky in 0_u64..40) {
+    fn nothing_is_lost_or_reordered(
+        ordering in ordering(),
+        rate in prop::option::weighted(0.3, 1_u32..200),
+        steps in prop::collection::vec(step(), 1..60),
+        flaky in 0_u64..40,
+    ) {
         let outage_until = std::cell::Cell::new(Timestamp::ZERO);
-        let mut world = World::new(policy(ordering), |offset, number, now| {
+        let policy = Policy { throttle_rate: rate.and_then(std::num::NonZeroU32::new), ..policy(ordering) };
+        let mut world = World::new(policy, |offset, number, now| {
             let unlucky = (offset.0 * 31 + u64::from(number) * 17) % 100 < flaky;
             if now < outage_until.get() || unlucky { BAD } else { Finished::Delivered }
         });

@@ -9,6 +9,7 @@ use super::{room::SETTLED, *};
 
 const TARGET: Duration = Duration::from_secs(10);
 const SECOND: Duration = Duration::from_secs(1);
+const NOW: Timestamp = Timestamp::from_secs(2);
 
 fn ordered(window: u32) -> Policy {
     Policy { ordering: fanfare_core::Ordering::Unordered, max_in_flight: window, ..Policy::default() }
@@ -86,14 +87,42 @@ async fn a_busy_processor_is_the_limit() {
 async fn what_a_window_cannot_take_within_the_drain_target_is_held() {
     let mut meter = Meter::new();
     let mut tally = second(&mut meter, 40, 100, false).await;
-    tally.lane(&mut slot(4, 5_000, true));
+    tally.lane(&mut slot(4, 5_000, true), NOW);
     assert_eq!((tally.workable, tally.in_flight), (800, 4), "four at once for the drain target");
     assert_eq!(tally.held.iter().sum::<u64>(), 4_196);
     assert_eq!(tally.arrived, 80, "four at once in a second");
-    tally.lane(&mut slot(4, 50, false));
+    tally.lane(&mut slot(4, 50, false), NOW);
     assert_eq!((tally.workable, tally.arrived), (850, 130), "a lane with nothing in its way");
-    tally.lane(&mut slot(4, 5_000, false));
+    tally.lane(&mut slot(4, 5_000, false), NOW);
     assert_eq!(tally.workable, 1_650, "the same lane, at a moment when its window has room");
+}
+
+/// Whether the throttle is what it waits for just now or not.
+#[tokio::test(start_paused = true)]
+async fn what_a_rate_does_not_let_go_within_the_drain_target_is_held() {
+    let mut meter = Meter::new();
+    let throttled = |start| {
+        let mut slot = slot(4, 5_000, start);
+        let throttle_rate = std::num::NonZeroU32::new(7);
+        slot.lane.set_policy(Policy { throttle_rate, ..ordered(4) }, NOW);
+        slot
+    };
+    let place = HeldBy::ALL.iter().position(|&by| by == HeldBy::Throttle).unwrap();
+    for (start, now) in [(true, NOW), (false, NOW), (false, NOW + SECOND)] {
+        let mut tally = second(&mut meter, 40, 100, false).await;
+        let mut slot = throttled(start);
+        let waiting = slot.backlog() - slot.lane.in_flight() as u64;
+        tally.lane(&mut slot, now);
+        assert_eq!((tally.workable, tally.arrived), (70, 7), "seven a second");
+        assert_eq!(tally.held[place], waiting - 70);
+        assert_eq!(tally.held.iter().sum::<u64>(), waiting - 70);
+    }
+    let mut tally = second(&mut meter, 40, 100, false).await;
+    let mut few = slot(4, 3, false);
+    let throttle_rate = std::num::NonZeroU32::new(7);
+    few.lane.set_policy(Policy { throttle_rate, ..ordered(4) }, NOW);
+    tally.lane(&mut few, NOW);
+    assert_eq!((tally.workable, tally.held.iter().sum::<u64>()), (3, 0), "these it will have sent by then");
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,11 +130,11 @@ async fn what_is_held_counts_neither_as_work_nor_as_arrival() {
     let mut meter = Meter::new();
     let mut tally = second(&mut meter, 40, 100, false).await;
     let mut paused = slot(4, 5_000, false);
-    paused.lane.hold(true, Timestamp::from_secs(2));
-    tally.lane(&mut paused);
+    paused.lane.hold(true, NOW);
+    tally.lane(&mut paused, NOW);
     assert_eq!((tally.workable, tally.arrived), (0, 0));
     assert_eq!(tally.held[0], 5_000);
-    tally.lane(&mut paused);
+    tally.lane(&mut paused, NOW);
     assert_eq!(paused.arrived, 0, "arrivals are counted once");
 }
 

@@ -3,13 +3,13 @@
 //! A record that this program does not understand, because a newer one wrote it, is never passed over: what stands
 //! before it goes on, what stands behind it waits for a program that does.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::hash_map::Entry, sync::Arc, time::Duration};
 
 use fanfare_core::{Delivery, EndpointNumber, Intake, Offset, Partition, Settlement};
 use fanfare_log::{Batch, BoxFuture, Log, ReadError, Topic};
 
 use super::Worker;
-use crate::{recover, send::Transport};
+use crate::{recover, send::Transport, slot::Slot};
 
 /// Tail records of one read.
 const TAIL_BYTES: usize = 256 << 10;
@@ -91,15 +91,10 @@ impl<T: Transport> Worker<T> {
 
     /// Shows a live record to a lane; true if the lane took it.
     fn show(&mut self, number: EndpointNumber, offset: Offset) -> bool {
-        let now = self.steady.now();
-        if !self.slots.contains_key(&number) {
-            let Some(slot) = recover::new_slot(&self.shared.options.control, number, offset, now) else {
-                self.settle_fact(number, offset, Settlement::Cancelled);
-                return false;
-            };
-            self.slots.insert(number, slot);
-        }
-        let slot = self.slots.get_mut(&number).expect("it was put there if it was missing");
+        let Some(slot) = self.find_slot(number, offset) else {
+            self.settle_fact(number, offset, Settlement::Cancelled);
+            return false;
+        };
         slot.dirty = true;
         slot.arrived = slot.arrived.saturating_add(1);
         if slot.behind {
@@ -112,9 +107,24 @@ impl<T: Transport> Worker<T> {
             slot.lane.pass(offset);
             slot.behind = true;
             slot.above = 1;
-            self.behind.insert((slot.lane.next(), number));
+            let next = slot.lane.next();
+            self.behind.insert((next, number));
         }
         false
+    }
+
+    /// An endpoint's slot, or a new one that looks at records from `next` on; `None` if there is no such endpoint.
+    pub(super) fn find_slot(&mut self, number: EndpointNumber, next: Offset) -> Option<&mut Slot> {
+        match self.slots.entry(number) {
+            Entry::Occupied(slot) => Some(slot.into_mut()),
+            Entry::Vacant(place) => {
+                let mut slot =
+                    recover::new_slot(&self.shared.options.control, number, next, self.steady.now())?;
+                // The owner before this one may have sent to it a moment before.
+                slot.lane.throttle_from(self.since);
+                Some(place.insert(slot))
+            }
+        }
     }
 
     /// Nothing more comes from the tail.

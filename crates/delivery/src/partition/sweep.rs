@@ -12,7 +12,7 @@ use fanfare_log::{Log, LogRecord, ReadError, Topic};
 use tokio::time::{Instant, timeout};
 
 use super::{Ending, Worker, cadence::Cadence};
-use crate::{load, recover, send::Transport, slot::Slot};
+use crate::{load, send::Transport, slot::Slot};
 
 const EVERY: Duration = Duration::from_secs(1);
 /// What was asked for by name comes this soon.
@@ -94,7 +94,8 @@ impl<T: Transport> Worker<T> {
 
     /// When the oldest delivery that nothing holds was accepted. A lane far behind has its record read for it.
     async fn oldest_workable(&mut self) -> Option<Timestamp> {
-        let workable = |slot: &&Slot| slot.backlog() > 0 && slot.lane.held_by().is_none();
+        let now = self.steady.now();
+        let workable = |slot: &&Slot| slot.backlog() > 0 && slot.lane.held_by(now).is_none();
         let oldest = self.slots.values().filter(workable).map(|slot| slot.lane.cursor()).min()?;
         if let Some(Delivery::Routed { accepted_at, .. }) = self.window.get(oldest).as_deref() {
             return Some(*accepted_at);
@@ -166,11 +167,7 @@ impl<T: Transport> Worker<T> {
         for fact in facts.iter().filter(|fact| fact.survives_its_epoch()) {
             let number = fact.endpoint();
             // Its record may still be to come: without a lane nobody would remember.
-            if !self.slots.contains_key(&number)
-                && let Some(slot) = recover::new_slot(&self.shared.options.control, number, self.tail, now)
-            {
-                self.slots.insert(number, slot);
-            }
+            self.find_slot(number, self.tail);
             if let Some(slot) = self.slots.get_mut(&number) {
                 slot.dirty = true;
                 slot.lane.apply(fact, now);
@@ -342,11 +339,12 @@ impl<T: Transport> Worker<T> {
         let mut held: HashMap<&'static str, u64> =
             fanfare_core::lane::HeldBy::ALL.into_iter().map(|by| (by.as_str(), 0)).collect();
         held.insert("workable", 0);
+        let now = self.steady.now();
         for slot in self.slots.values_mut() {
             if let Some(tally) = &mut tally {
-                tally.lane(slot);
+                tally.lane(slot, now);
             }
-            let by = slot.lane.held_by().map_or("workable", fanfare_core::lane::HeldBy::as_str);
+            let by = slot.lane.held_by(now).map_or("workable", fanfare_core::lane::HeldBy::as_str);
             *held.entry(by).or_default() += slot.backlog();
         }
         for (by, count) in held {

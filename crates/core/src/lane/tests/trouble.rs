@@ -97,7 +97,7 @@ fn block_turns_parking_off() {
     }
     world.run_for(SECOND * 3_600);
     assert_eq!(world.delivered.len(), 5);
-    assert!(matches!(world.lane.held_by(), Some(HeldBy::Circuit | HeldBy::Ordering)));
+    assert!(matches!(world.lane.held_by(world.now), Some(HeldBy::Circuit | HeldBy::Ordering)));
     assert!(world.settled.values().all(|&reason| reason == Settlement::Delivered));
 }
 
