@@ -176,6 +176,11 @@ pub const FACT_DURABLE: Duration = Duration::from_millis(45);
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 pub const DRAIN: Duration = Duration::from_millis(1_500);
 
+// Jobs.
+/// Jobs of a delivery partition whose records are known as repeats: those that wrote last. A message that was resent is
+/// one of them.
+pub const JOBS_REMEMBERED: usize = 1_024;
+
 // Load and scaling.
 /// A worker tells its load this often.
 pub const LOAD_EVERY: Duration = Duration::from_secs(1);

@@ -69,17 +69,25 @@ pub(crate) fn delivery() -> impl Strategy<Value = Delivery> {
             id,
             first
         }),
-        (any::<u64>(), any::<u64>(), message_id(), partition(), offset(), any::<u64>(), endpoints())
-            .prop_map(|(job, sequence, id, partition, offset, ordering_key, endpoints)| Delivery::Injected {
-                job,
-                sequence,
-                id,
-                partition,
-                offset,
-                ordering_key,
-                endpoints
-            }),
+        injected(),
     ]
+}
+
+fn injected() -> impl Strategy<Value = Delivery> {
+    let place = (any::<u64>(), any::<u64>(), message_id(), partition(), offset());
+    (place, any::<u64>(), endpoints(), timestamp(), offset()).prop_map(
+        |((job, sequence, id, partition, offset), ordering_key, endpoints, at, control)| Delivery::Injected {
+            job,
+            sequence,
+            id,
+            partition,
+            offset,
+            ordering_key,
+            endpoints,
+            at,
+            control,
+        },
+    )
 }
 
 pub(crate) fn attempts() -> impl Strategy<Value = AttemptRecord> {

@@ -92,17 +92,17 @@ impl<T: Transport> Worker<T> {
         self.report(oldest);
     }
 
-    /// When the oldest delivery that nothing holds was accepted. A lane far behind has its record read for it.
+    /// When the oldest delivery that nothing holds was accepted or injected. A lane far behind has its record read for it.
     async fn oldest_workable(&mut self) -> Option<Timestamp> {
         let workable = |slot: &&Slot| slot.backlog() > 0 && slot.lane.held_by().is_none();
         let oldest = self.slots.values().filter(workable).map(|slot| slot.lane.cursor()).min()?;
-        if let Some(Delivery::Routed { accepted_at, .. }) = self.window.get(oldest).as_deref() {
-            return Some(*accepted_at);
+        if let Some(at) = self.window.get(oldest).and_then(|delivery| delivery.written_at()) {
+            return Some(at);
         }
-        if let Some((offset, accepted_at)) = self.sweep.oldest
+        if let Some((offset, at)) = self.sweep.oldest
             && offset == oldest
         {
-            return Some(accepted_at);
+            return Some(at);
         }
         if self.sweep.patience > PATIENCE {
             return None;
@@ -110,9 +110,9 @@ impl<T: Transport> Worker<T> {
         let log = &self.shared.options.log;
         let fetch = log.fetch(Topic::Deliveries, self.partition, oldest, 1);
         let batch = timeout(self.sweep.patience, fetch).await.ok()?.ok()?;
-        let (_, accepted_at) = batch.records.iter().find_map(routed)?;
-        self.sweep.oldest = Some((oldest, accepted_at));
-        Some(accepted_at)
+        let (_, at) = batch.records.iter().find_map(written)?;
+        self.sweep.oldest = Some((oldest, at));
+        Some(at)
     }
 
     /// Reads what was appended to `attempts`: late facts of a former owner count if something was delivered; a newer
@@ -375,15 +375,13 @@ impl<T: Transport> Worker<T> {
     }
 }
 
-/// Where a message's record stands, and when the message was accepted.
-fn routed(record: &LogRecord) -> Option<(Offset, Timestamp)> {
-    match Delivery::decode(&record.head) {
-        Ok(Delivery::Routed { accepted_at, .. }) => Some((record.offset, accepted_at)),
-        _ => None,
-    }
+/// Where a delivery record stands, and when its message was accepted or injected.
+fn written(record: &LogRecord) -> Option<(Offset, Timestamp)> {
+    let at = Delivery::decode(&record.head).ok()?.written_at()?;
+    Some((record.offset, at))
 }
 
-/// The first delivery record in `[from, to)` whose message was accepted after `cutoff`, or `to`.
+/// The first delivery record in `[from, to)` whose message was accepted or injected after `cutoff`, or `to`.
 async fn first_accepted_after(
     log: &dyn Log,
     partition: Partition,
@@ -402,8 +400,7 @@ async fn first_accepted_after(
             }
             Err(error) => return Err(error),
         };
-        let accepted = batch.records.iter().find_map(routed);
-        match accepted {
+        match batch.records.iter().find_map(written) {
             Some((offset, at)) if at <= cutoff => low = offset.next().min(high),
             _ => high = middle,
         }
