@@ -64,6 +64,7 @@ async fn routes() -> Vec<Route> {
 struct Things {
     application: String,
     endpoint: String,
+    message: String,
     event_type: String,
     key: String,
 }
@@ -74,6 +75,7 @@ impl Things {
             .path
             .replace("{app_id}", &self.application)
             .replace("{endpoint_id}", &self.endpoint)
+            .replace("{msg_id}", &self.message)
             .replace("{name}", &self.event_type)
             .replace("{id}", &self.key)
     }
@@ -97,6 +99,7 @@ impl World {
         let things = Things {
             application: String::new(),
             endpoint: String::new(),
+            message: String::new(),
             event_type: String::new(),
             key: String::new(),
         };
@@ -121,7 +124,9 @@ impl World {
         let endpoint = self.client.endpoint(&application, &self.recorder.url("/hook"), &json!({})).await;
         let body = json!({ "name": format!("key {number}") });
         let key = self.client.post("/api/v1/auth/api-key", &body).await.id(201);
-        Things { application, endpoint, event_type, key }
+        let message = r#"{"eventType":"order.paid","payload":{}}"#;
+        let message = self.client.publish(&application, &[], message).await.id(202);
+        Things { application, endpoint, message, event_type, key }
     }
 
     fn body(&self, example: &Example, things: &Things) -> String {

@@ -20,6 +20,7 @@ mod official;
 mod on_kafka;
 mod operator;
 mod options;
+mod resend;
 mod scaling;
 mod secure_kafka;
 mod told;

@@ -15,9 +15,12 @@ mod endpoint_form;
 mod endpoint_headers;
 mod endpoint_secret;
 mod event_type;
+mod messages;
 mod patch;
 mod portal;
 mod post;
+mod resend;
 mod state;
 
+pub use messages::{Found, Lookup, Messages, MessagesInLog};
 pub use state::{State, routes};

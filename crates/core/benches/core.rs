@@ -33,6 +33,7 @@ fn message() -> Message {
             short_window: false,
         },
         due_of: None,
+        only_for: None,
     }
 }
 

@@ -62,6 +62,12 @@ impl<K: Kind> Id<K> {
         Self::from_bytes(*KsuidMs::from_millis(Some(at.as_millis()), Some(&random)).bytes())
     }
 
+    /// When it was minted, or up to 4 ms later: no id that was minted before is higher. Says nothing of an id that was not
+    /// minted.
+    pub fn minted_at(&self) -> Timestamp {
+        Timestamp::from_millis(KsuidMs::from_bytes(self.bytes).timestamp_millis())
+    }
+
     pub const fn from_bytes(bytes: [u8; 20]) -> Self {
         Self { bytes, kind: PhantomData }
     }

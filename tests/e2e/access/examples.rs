@@ -69,6 +69,18 @@ pub(super) const EXAMPLES: &[(&str, &str, u16, &str)] = &[
         r#"{"key":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw","gracePeriodSeconds":60}"#,
     ),
     (
+        "POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/send-example",
+        "application full",
+        200,
+        r#"{"eventType":"svix.ping","exampleIndex":0}"#,
+    ),
+    (
+        "POST /api/v1/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/resend",
+        "application full",
+        202,
+        "{}",
+    ),
+    (
         "POST /api/v1/app/{app_id}/msg",
         "application full",
         202,

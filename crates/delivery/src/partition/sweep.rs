@@ -8,7 +8,7 @@ use fanfare_core::{
     AttemptRecord, Delivery, EndpointNumber, Fact, Offset, Partition, Settlement, Timestamp, limits,
     planted::{Fault, planted},
 };
-use fanfare_log::{Log, LogRecord, ReadError, Topic};
+use fanfare_log::{LogRecord, ReadError, Topic, first_after};
 use tokio::time::{Instant, timeout};
 
 use super::{Ending, Worker, cadence::Cadence};
@@ -110,7 +110,7 @@ impl<T: Transport> Worker<T> {
         let log = &self.shared.options.log;
         let fetch = log.fetch(Topic::Deliveries, self.partition, oldest, 1);
         let batch = timeout(self.sweep.patience, fetch).await.ok()?.ok()?;
-        let (_, at) = batch.records.iter().find_map(written)?;
+        let at = batch.records.iter().find_map(written_at)?;
         self.sweep.oldest = Some((oldest, at));
         Some(at)
     }
@@ -282,7 +282,8 @@ impl<T: Transport> Worker<T> {
             self.slots.values().filter(|slot| slot.backlog() > 0).map(|slot| slot.lane.cursor()).min();
         let Some(oldest) = oldest else { return };
         let log = std::sync::Arc::clone(&self.shared.options.log);
-        match first_accepted_after(&*log, self.partition, cutoff, oldest, self.tail).await {
+        let place = (Topic::Deliveries, self.partition);
+        match first_after(&*log, place, (oldest, self.tail), cutoff, written_at).await {
             Ok(boundary) if boundary > oldest => self.expire_below(boundary),
             Ok(_) => {}
             Err(error) => tracing::warn!(partition = %self.partition, %error, "expiry put off"),
@@ -375,35 +376,7 @@ impl<T: Transport> Worker<T> {
     }
 }
 
-/// Where a delivery record stands, and when its message was accepted or injected.
-fn written(record: &LogRecord) -> Option<(Offset, Timestamp)> {
-    let at = Delivery::decode(&record.head).ok()?.written_at()?;
-    Some((record.offset, at))
-}
-
-/// The first delivery record in `[from, to)` whose message was accepted or injected after `cutoff`, or `to`.
-async fn first_accepted_after(
-    log: &dyn Log,
-    partition: Partition,
-    cutoff: Timestamp,
-    from: Offset,
-    to: Offset,
-) -> Result<Offset, ReadError> {
-    let (mut low, mut high) = (from, to);
-    while low < high {
-        let middle = Offset(low.0 + (high.0 - low.0) / 2);
-        let batch = match log.fetch(Topic::Deliveries, partition, middle, 1).await {
-            Ok(batch) => batch,
-            Err(ReadError::Truncated { start, .. }) => {
-                low = start.min(high);
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        match batch.records.iter().find_map(written) {
-            Some((offset, at)) if at <= cutoff => low = offset.next().min(high),
-            _ => high = middle,
-        }
-    }
-    Ok(low)
+/// When the message of a delivery record was accepted or injected.
+fn written_at(record: &LogRecord) -> Option<Timestamp> {
+    Delivery::decode(&record.head).ok()?.written_at()
 }
