@@ -67,6 +67,7 @@ struct Things {
     message: String,
     event_type: String,
     key: String,
+    task: String,
 }
 
 impl Things {
@@ -78,6 +79,7 @@ impl Things {
             .replace("{msg_id}", &self.message)
             .replace("{name}", &self.event_type)
             .replace("{id}", &self.key)
+            .replace("{task_id}", &self.task)
     }
 }
 
@@ -102,6 +104,7 @@ impl World {
             message: String::new(),
             event_type: String::new(),
             key: String::new(),
+            task: String::new(),
         };
         let made = std::cell::Cell::new(0);
         let mut world = Self { installation, client, recorder, things, made, _server: server };
@@ -126,7 +129,13 @@ impl World {
         let key = self.client.post("/api/v1/auth/api-key", &body).await.id(201);
         let message = r#"{"eventType":"order.paid","payload":{}}"#;
         let message = self.client.publish(&application, &[], message).await.id(202);
-        Things { application, endpoint, message, event_type, key }
+        // One that goes on: its endpoint is disabled, and it waits for it. So nothing changes by itself.
+        let held = json!({ "disabled": true });
+        let held = self.client.endpoint(&application, &self.recorder.url("/held"), &held).await;
+        let recover = format!("/api/v1/app/{application}/endpoint/{held}/recover");
+        let since = json!({ "since": "2026-01-31T12:00:00Z" });
+        let task = self.client.post(&recover, &since).await.id(202);
+        Things { application, endpoint, message, event_type, key, task }
     }
 
     fn body(&self, example: &Example, things: &Things) -> String {

@@ -10,6 +10,7 @@ mod application;
 mod audit_log;
 mod audited;
 mod auth;
+mod background_task;
 mod endpoint;
 mod endpoint_form;
 mod endpoint_headers;

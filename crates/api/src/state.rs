@@ -9,7 +9,7 @@ use fanfare_http::{ApiError, Authenticated, Gate, Routes};
 use fanfare_log::Log;
 
 use crate::{
-    api_key, application, audit_log, auth, endpoint, endpoint_headers, endpoint_secret, event_type,
+    api_key, application, audit_log, auth, background_task, endpoint, endpoint_headers, endpoint_secret, event_type,
     messages::Messages, portal, resend,
 };
 
@@ -69,6 +69,7 @@ pub fn routes() -> Routes<State> {
         .merge(application::routes())
         .merge(audit_log::routes())
         .merge(auth::routes())
+        .merge(background_task::routes())
         .merge(endpoint::routes())
         .merge(endpoint_headers::routes())
         .merge(endpoint_secret::routes())

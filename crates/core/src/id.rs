@@ -36,6 +36,8 @@ kinds! {
     EventType, EventTypeId, "evtype_";
     /// An API key; the key itself names it too.
     ApiKey, ApiKeyId, "key_";
+    /// A job: what clients know as a background task.
+    Job, JobId, "qtask_";
     /// An installation: one set of logs. Two installations never share a log.
     Installation, InstallationId, "inst_";
 }

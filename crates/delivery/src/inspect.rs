@@ -159,7 +159,7 @@ pub async fn partition(
 }
 
 /// Shows the lanes what the checkpoint does not cover, as their worker would. Gives the end.
-async fn follow_tail(
+pub(crate) async fn follow_tail(
     log: &dyn Log,
     partition: Partition,
     recovered: &mut Recovered,
