@@ -14,6 +14,7 @@ mod first_message;
 mod from_topic;
 mod full_disk;
 mod image;
+mod jobs;
 mod keys;
 mod kill;
 mod official;
