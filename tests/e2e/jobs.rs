@@ -34,13 +34,14 @@ async fn recover_sends_what_failed_or_was_cancelled(engine: Engine) {
     assert_eq!(ended["data"]["sent"], 10, "{ended}");
 
     // What waits when the endpoint is disabled is cancelled.
+    world.patch(&json!({ "retrySchedule": [60] })).await;
     world.refuse(|number| number >= 30);
     let later = world.publish(30..35, "n").await;
     world.arrived_of(&later[0], 1).await;
     world.patch(&json!({ "disabled": true })).await;
     wait::until("they are cancelled", wait::PATIENCE, async || {
         let cancelled = r#"reason="cancelled""#;
-        (world.client.metric("fanfare_delivery_settled_total", cancelled).await >= 4).then_some(())
+        (world.client.metric("fanfare_delivery_settled_total", cancelled).await == 5).then_some(())
     })
     .await;
     world.refuse(|_| false);
