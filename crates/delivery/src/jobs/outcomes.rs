@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fanfare_control::{Endpoint, job_number};
 use fanfare_core::{
-    Delivery, EndpointNumber, Fact, JobId, Offset, Outcome, Partition, Settlement, Timestamp, limits,
+    AttemptRecord, Delivery, EndpointNumber, Fact, JobId, Offset, Outcome, Partition, Settlement, Timestamp, limits,
 };
 use fanfare_log::{Log, LogRecord, Topic, first_after};
 use roaring::RoaringTreemap;
@@ -244,10 +244,12 @@ impl Outcomes {
             Delivery::Injected { job: number, sequence, offset: source, .. } => {
                 if *number == job_number(job) && self.own.found(offset, *sequence) && !open {
                     self.own.open.remove(offset.0);
-                    match () {
-                        () if facts.delivered.contains(offset.0) => self.own.delivered += 1,
-                        () if facts.dead.contains(offset.0) => self.own.dead += 1,
-                        () => self.own.cancelled += 1,
+                    if facts.delivered.contains(offset.0) {
+                        self.own.delivered += 1;
+                    } else if facts.dead.contains(offset.0) {
+                        self.own.dead += 1;
+                    } else {
+                        self.own.cancelled += 1;
                     }
                 }
                 source.0
@@ -278,7 +280,6 @@ impl Outcomes {
 
 /// When a record of `attempts` was written.
 fn written_down_at(record: &LogRecord) -> Option<Timestamp> {
-    use fanfare_core::AttemptRecord;
     match AttemptRecord::decode(&record.head).ok()? {
         AttemptRecord::Claim { at, .. } => Some(at),
         AttemptRecord::Facts { facts, .. } => facts.first().map(|fact| match fact {
