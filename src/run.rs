@@ -109,7 +109,7 @@ async fn start(mut settings: Settings) -> anyhow::Result<Running> {
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
     });
-    let routes = routes(&settings, gate, &entropy, ingest.clone(), scaling);
+    let routes = routes(&settings, gate, (&log, &entropy), ingest.clone(), scaling);
 
     let roles = settings.roles;
     let idle = stop.child_token();
@@ -220,7 +220,7 @@ async fn open_control(
 fn routes(
     settings: &Settings,
     gate: Gate,
-    entropy: &Arc<dyn Entropy>,
+    (log, entropy): (&Arc<dyn Log>, &Arc<dyn Entropy>),
     ingest: fanfare_ingest::Ingest,
     scaling: scaling::Scaling,
 ) -> Routes {
@@ -235,6 +235,8 @@ fn routes(
             gate,
             entropy: Arc::clone(entropy),
             guard: Arc::new(Guard::new(settings.allow_networks.clone(), settings.dev)),
+            log: Arc::clone(log),
+            messages: Arc::new(fanfare_api::MessagesInLog(Arc::clone(log))),
         }));
     }
     let all = all_routes();

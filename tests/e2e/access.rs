@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::{
     Answer, Client, Engine, Installation, Recorder, Server,
     installation::{fanfare, finish},
-    on_every_engine,
+    on_every_engine, wait,
 };
 use examples::{EXAMPLES, Example, example};
 
@@ -64,8 +64,10 @@ async fn routes() -> Vec<Route> {
 struct Things {
     application: String,
     endpoint: String,
+    message: String,
     event_type: String,
     key: String,
+    task: String,
 }
 
 impl Things {
@@ -74,8 +76,10 @@ impl Things {
             .path
             .replace("{app_id}", &self.application)
             .replace("{endpoint_id}", &self.endpoint)
+            .replace("{msg_id}", &self.message)
             .replace("{name}", &self.event_type)
             .replace("{id}", &self.key)
+            .replace("{task_id}", &self.task)
     }
 }
 
@@ -85,6 +89,8 @@ struct World {
     recorder: Recorder,
     things: Things,
     made: std::cell::Cell<u32>,
+    /// Endpoints that are disabled.
+    held: std::cell::RefCell<Vec<String>>,
     _server: Server,
 }
 
@@ -97,11 +103,14 @@ impl World {
         let things = Things {
             application: String::new(),
             endpoint: String::new(),
+            message: String::new(),
             event_type: String::new(),
             key: String::new(),
+            task: String::new(),
         };
         let made = std::cell::Cell::new(0);
-        let mut world = Self { installation, client, recorder, things, made, _server: server };
+        let held = std::cell::RefCell::default();
+        let mut world = Self { installation, client, recorder, things, made, held, _server: server };
         world.things = world.make().await;
         world
     }
@@ -121,7 +130,22 @@ impl World {
         let endpoint = self.client.endpoint(&application, &self.recorder.url("/hook"), &json!({})).await;
         let body = json!({ "name": format!("key {number}") });
         let key = self.client.post("/api/v1/auth/api-key", &body).await.id(201);
-        Things { application, endpoint, event_type, key }
+        let message = r#"{"eventType":"order.paid","payload":{}}"#;
+        let message = self.client.publish(&application, &[], message).await.id(202);
+        // One that goes on: its endpoint is disabled, and it waits for it. So nothing changes by itself.
+        let held = json!({ "disabled": true });
+        let held = self.client.endpoint(&application, &self.recorder.url("/held"), &held).await;
+        let recover = format!("/api/v1/app/{application}/endpoint/{held}/recover");
+        self.held.borrow_mut().push(held);
+        let since = json!({ "since": "2026-01-31T12:00:00Z" });
+        let task = self.client.post(&recover, &since).await.id(202);
+        let path = format!("/api/v1/background-task/{task}");
+        wait::until("it has begun", wait::PATIENCE, async || {
+            let task = self.client.get(&path).await.json(200);
+            (!task["data"]["total"].is_null()).then_some(())
+        })
+        .await;
+        Things { application, endpoint, message, event_type, key, task }
     }
 
     fn body(&self, example: &Example, things: &Things) -> String {
@@ -143,8 +167,23 @@ impl World {
         self.installation.token(options).await
     }
 
+    /// Jobs that can come to their end have.
+    async fn nothing_goes_on(&self) {
+        wait::until("no job goes on", wait::PATIENCE, async || {
+            let running = self.client.get("/api/v1/background-task?status=running&limit=250").await.json(200);
+            let running = running["data"].as_array().unwrap();
+            // An endpoint that is disabled holds its job up.
+            let held = running.iter().filter(|task| {
+                self.held.borrow().iter().any(|held| task["data"]["endpointId"] == held.as_str())
+            });
+            (held.count() == running.len()).then_some(())
+        })
+        .await;
+    }
+
     /// Everything that can be seen of the things that must not change, and how far the topics go.
     async fn state(&self) -> (Vec<Value>, Vec<(String, u64)>) {
+        self.nothing_goes_on().await;
         let report = self.installation.inspect().await;
         let ends = report["topics"].as_array().unwrap().iter();
         let end =

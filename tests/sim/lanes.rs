@@ -103,7 +103,8 @@ fn fold(
     is_settled: impl Fn(EndpointNumber, Offset) -> bool,
 ) -> BTreeMap<EndpointNumber, Folded> {
     let mut lanes: BTreeMap<EndpointNumber, Folded> = BTreeMap::new();
-    for (record, _, endpoints) in records.routed().filter(|(record, ..)| record.partition == partition) {
+    let all = records.routed().chain(records.injected());
+    for (record, _, endpoints) in all.filter(|(record, ..)| record.partition == partition) {
         for endpoint in endpoints.iter().filter(|endpoint| !is_settled(**endpoint, record.offset)) {
             lanes.entry(*endpoint).or_default().unsettled.insert(record.offset);
         }

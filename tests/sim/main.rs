@@ -13,6 +13,7 @@ mod invariants;
 #[path = "../support/story.rs"]
 mod story;
 
+mod again;
 mod clock;
 mod history;
 mod lanes;

@@ -26,6 +26,8 @@ pub(crate) enum Habit {
     Twins,
     /// Makes an endpoint, and publishes as soon as that is answered.
     Endpoints,
+    /// Has old messages sent again.
+    Again,
 }
 
 /// One producer.
@@ -53,6 +55,7 @@ impl Producer {
                 Habit::Sequential => random.millis(0..plan.pause_millis),
                 Habit::Twins => random.millis(0..plan.pause_millis * 6),
                 Habit::Endpoints => random.millis(500..8_000),
+                Habit::Again => random.millis(0..plan.pause_millis * 3),
             };
             tokio::select! {
                 biased;
@@ -70,6 +73,7 @@ impl Producer {
                     self.world.create_endpoint(self.application, &mut random).await;
                     self.publish(&mut random, None).await;
                 }
+                Habit::Again => self.send_again(&mut random, count).await,
             }
         }
     }
@@ -156,6 +160,7 @@ async fn send_once(process: &Process, publish: &Publish, number: u32) -> Result<
         ordering_key: publish.ordering_key.clone(),
         tags: Vec::new(),
         payload_retention_days: 90,
+        only_for: None,
         payload: payload(number),
     };
     let accept = process.ingest.accept(fanfare_ingest::Publish {

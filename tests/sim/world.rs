@@ -155,7 +155,9 @@ impl World {
                 self.create_endpoint(id, &mut random).await;
             }
             for (habit, number) in
-                [Habit::Sequential, Habit::Sequential, Habit::Twins, Habit::Endpoints].into_iter().zip(0..)
+                [Habit::Sequential, Habit::Sequential, Habit::Twins, Habit::Endpoints, Habit::Again]
+                    .into_iter()
+                    .zip(0..)
             {
                 let producer =
                     Producer { world: Arc::clone(self), application: id, number: application * 10 + number };
@@ -252,7 +254,7 @@ impl World {
         };
         let settlements = records.settlements();
         let publish_of = records.publish_of();
-        for (record, id, endpoints) in records.routed() {
+        for (record, id, endpoints) in records.routed().chain(records.injected()) {
             for endpoint in endpoints {
                 let publish = publish_of[&id];
                 if !settlements.contains_key(&(*endpoint, record.offset))

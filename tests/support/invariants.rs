@@ -6,7 +6,7 @@ use std::{
 };
 
 use fanfare_core::{
-    Delivery, EndpointNumber, Fact, MessageId, Offset, Outcome, Partition, Settlement, limits,
+    Delivery, EndpointNumber, Fact, MessageId, Offset, Ordering, Outcome, Partition, Settlement, limits,
 };
 
 use super::story::{Arrival, Story, Verdict};
@@ -20,6 +20,7 @@ pub(crate) const ALL: [(&str, Invariant); 15] = [
     ("every delivery is settled, with its reason", everything_is_settled),
     ("what was acknowledged first stands first", log_order_is_publish_order),
     ("first attempts keep their order", first_attempts_in_order),
+    ("what was injected keeps its order", injected_in_order),
     ("one message per idempotency key", one_message_per_key),
     ("nothing arrives that was not published", nothing_out_of_thin_air),
     ("each message is routed once", each_message_is_routed_once),
@@ -88,7 +89,7 @@ fn everything_is_settled(story: &Story) -> Result<(), String> {
     let settlements = story.records.settlements();
     let publish_of = story.records.publish_of();
     let received = answered(story);
-    for (record, id, endpoints) in story.records.routed() {
+    for (record, id, endpoints) in story.records.routed().chain(story.records.injected()) {
         for endpoint in endpoints {
             let number = publish_of.get(&id).copied().unwrap_or(u32::MAX);
             let poison = story.poison.contains(&(*endpoint, number));
@@ -143,10 +144,12 @@ fn log_order_is_publish_order(story: &Story) -> Result<(), String> {
 
 /// Of a sequence: first attempts rise, and each comes after all before it were settled. Excepted is the search that
 /// tells poison from outage, which begins when something has been failing for `park_after`; and messages sent before the
-/// endpoint's creation was answered: where routing is done again after a crash, it gets some that it did not get before.
+/// endpoint's creation was answered: where routing is done again after a crash, it gets some that it did not get before; and
+/// messages that were injected too: which of the two came, their requests do not say.
 fn first_attempts_in_order(story: &Story) -> Result<(), String> {
     let places = places(story);
     let publish_of = story.records.publish_of();
+    let again = injected(story);
     for (endpoint, subscriber) in &story.subscribers {
         let mut sequences: BTreeMap<String, BTreeMap<Offset, Seen>> = BTreeMap::new();
         for (_, id, endpoints) in story.records.routed() {
@@ -156,6 +159,7 @@ fn first_attempts_in_order(story: &Story) -> Result<(), String> {
                 (subscriber.sequence(&story.publishes[number]), places.get(number))
             {
                 let poison = story.poison.contains(&(*endpoint, *number));
+                let early = early || again.contains(&(*endpoint, id));
                 sequences
                     .entry(sequence)
                     .or_default()
@@ -190,6 +194,39 @@ fn first_attempts_in_order(story: &Story) -> Result<(), String> {
                 }
             }
         }
+    }
+    Ok(())
+}
+
+/// Messages that were injected for an endpoint.
+fn injected(story: &Story) -> BTreeSet<(EndpointNumber, MessageId)> {
+    let injected = story.records.injected();
+    injected.flat_map(|(_, id, endpoints)| endpoints.iter().map(move |endpoint| (*endpoint, id))).collect()
+}
+
+/// Of the injected deliveries of an endpoint each is attempted for the first time after all before it (`keyed`: of its
+/// ordering key) were, whatever became of what was routed.
+fn injected_in_order(story: &Story) -> Result<(), String> {
+    let mut places: BTreeMap<(EndpointNumber, Offset), u64> = BTreeMap::new();
+    for (record, _, endpoints) in story.records.injected() {
+        let Delivery::Injected { ordering_key, .. } = record.delivery else { continue };
+        places.extend(endpoints.iter().map(|endpoint| ((*endpoint, record.offset), ordering_key)));
+    }
+    let mut tried: BTreeMap<(EndpointNumber, u64), BTreeSet<Offset>> = BTreeMap::new();
+    for (_, fact, counts) in &story.records.facts {
+        let Fact::Attempted(attempt) = fact else { continue };
+        let Some(&key) = places.get(&(attempt.endpoint, attempt.offset)).filter(|_| *counts) else { continue };
+        let key = match story.subscribers.get(&attempt.endpoint).map(|subscriber| subscriber.ordering) {
+            Some(Ordering::Strict) => 0,
+            Some(Ordering::Keyed) => key,
+            Some(Ordering::Unordered) | None => continue,
+        };
+        let tried = tried.entry((attempt.endpoint, key)).or_default();
+        let first = !tried.contains(&attempt.offset);
+        ensure(!first || tried.last().is_none_or(|last| *last < attempt.offset) || !story.appends_certain, || {
+            format!("endpoint {} was sent injected delivery {} too late", attempt.endpoint, attempt.offset)
+        })?;
+        tried.insert(attempt.offset);
     }
     Ok(())
 }
@@ -268,6 +305,7 @@ fn nothing_out_of_thin_air(story: &Story) -> Result<(), String> {
     let routed: BTreeSet<(EndpointNumber, MessageId)> = story
         .records
         .routed()
+        .chain(story.records.injected())
         .flat_map(|(_, id, endpoints)| endpoints.iter().map(move |endpoint| (*endpoint, id)))
         .collect();
     for Arrival { at, endpoint, id, publish, .. } in &story.arrivals {
@@ -330,6 +368,7 @@ fn attempts_are_counted(story: &Story) -> Result<(), String> {
     let listed: BTreeSet<(EndpointNumber, Offset)> = story
         .records
         .routed()
+        .chain(story.records.injected())
         .flat_map(|(record, _, endpoints)| endpoints.iter().map(move |endpoint| (*endpoint, record.offset)))
         .collect();
     let mut failed: BTreeMap<(EndpointNumber, Offset), u32> = BTreeMap::new();
@@ -356,7 +395,7 @@ fn attempts_are_counted(story: &Story) -> Result<(), String> {
 fn nothing_is_parked_by_an_outage(story: &Story) -> Result<(), String> {
     let publish_of = story.records.publish_of();
     let settlements = story.records.settlements();
-    for (record, id, endpoints) in story.records.routed() {
+    for (record, id, endpoints) in story.records.routed().chain(story.records.injected()) {
         for endpoint in endpoints {
             let parked = settlements.get(&(*endpoint, record.offset)) == Some(&Settlement::Rejected);
             let poison =
@@ -429,7 +468,11 @@ fn repeats_are_explained(story: &Story) -> Result<(), String> {
         return Ok(());
     }
     let unwritten = Duration::from_millis(250);
-    for ((endpoint, _), arrivals) in answered(story) {
+    let again = injected(story);
+    for ((endpoint, id), arrivals) in answered(story) {
+        if again.contains(&(endpoint, id)) {
+            continue;
+        }
         for pair in arrivals.windows(2) {
             let done_at = pair[0].answered.expect("only answered ones are listed");
             let explained = story

@@ -150,7 +150,7 @@ impl Records {
             let mut rule = Rule::default();
             for record in read_all(log, Topic::Deliveries, partition).await? {
                 let delivery = Delivery::decode(&record.head).expect("the log holds deliveries");
-                let counts = delivery.source().is_none_or(|source| rule.counts(source));
+                let counts = rule.counts(&delivery);
                 records.deliveries.push(DeliveryRecord {
                     partition,
                     offset: record.offset,
@@ -208,6 +208,14 @@ impl Records {
         })
     }
 
+    /// The same of those that were injected.
+    pub(crate) fn injected(&self) -> impl Iterator<Item = (&DeliveryRecord, MessageId, &[EndpointNumber])> {
+        self.deliveries.iter().filter(|record| record.counts).filter_map(|record| match &record.delivery {
+            Delivery::Injected { id, endpoints, .. } => Some((record, *id, endpoints.as_slice())),
+            _ => None,
+        })
+    }
+
     /// How deliveries ended, by endpoint and delivery record.
     pub(crate) fn settlements(&self) -> BTreeMap<(EndpointNumber, Offset), Settlement> {
         let mut settled = BTreeMap::new();
@@ -221,7 +229,7 @@ impl Records {
                     settled.entry((*endpoint, *offset)).or_insert(*reason);
                 }
                 Fact::SettledRange { endpoint, from, to, reason, .. } => {
-                    for (record, _, endpoints) in self.routed() {
+                    for (record, _, endpoints) in self.routed().chain(self.injected()) {
                         let within = record.partition == *partition && (*from..*to).contains(&record.offset);
                         if within && endpoints.contains(endpoint) {
                             settled.entry((*endpoint, record.offset)).or_insert(*reason);
@@ -246,10 +254,27 @@ fn is_delivered(fact: &Fact) -> bool {
 #[derive(Default)]
 struct Rule {
     sources: BTreeMap<Partition, (Option<Offset>, BTreeSet<u64>)>,
+    /// The last of each job.
+    jobs: BTreeMap<u64, u64>,
 }
 
 impl Rule {
-    fn counts(&mut self, source: &Source) -> bool {
+    fn counts(&mut self, delivery: &Delivery) -> bool {
+        match delivery {
+            Delivery::Routed { source, .. }
+            | Delivery::Alias { source, .. }
+            | Delivery::Conflict { source, .. } => self.continues(source),
+            Delivery::Injected { job, sequence, .. } => {
+                let rises = self.jobs.get(job).is_none_or(|last| sequence > last);
+                if rises {
+                    self.jobs.insert(*job, *sequence);
+                }
+                rises
+            }
+        }
+    }
+
+    fn continues(&mut self, source: &Source) -> bool {
         let (highest, sessions) = self.sources.entry(source.partition).or_default();
         let begins = sessions.insert(source.session);
         let rises = highest.is_none_or(|highest| source.offset > highest);

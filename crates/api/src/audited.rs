@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use fanfare_control::{Actor, Command, Envelope, Origin, View};
+use fanfare_control::{Actor, Command, Envelope, Origin, Steer, View};
 use fanfare_core::{ApiKeyId, ApplicationId, EndpointId, Offset, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::application::shown;
 
 /// What `action` may be.
-pub(crate) const ACTIONS: [&str; 16] = [
+pub(crate) const ACTIONS: [&str; 20] = [
     "application.create",
     "application.update",
     "application.delete",
@@ -27,6 +27,10 @@ pub(crate) const ACTIONS: [&str; 16] = [
     "token.expire_all",
     "api_key.create",
     "api_key.delete",
+    "job.create",
+    "job.pause",
+    "job.resume",
+    "job.cancel",
 ];
 
 #[derive(Debug, Serialize)]
@@ -63,7 +67,7 @@ struct PrincipalOut {
 /// What a command does, by name; `None`: it is about no organization.
 pub(crate) fn action(command: &Command) -> Option<&'static str> {
     Some(match command {
-        Command::Install(_) | Command::NoteApiKeyUse { .. } => return None,
+        Command::Install(_) | Command::NoteApiKeyUse { .. } | Command::NoteJobProgress { .. } => return None,
         Command::CreateApplication { .. } => "application.create",
         Command::UpdateApplication { .. } => "application.update",
         Command::DeleteApplication { .. } => "application.delete",
@@ -80,6 +84,10 @@ pub(crate) fn action(command: &Command) -> Option<&'static str> {
         Command::ExpireTokens { .. } => "token.expire_all",
         Command::CreateApiKey { .. } => "api_key.create",
         Command::DeleteApiKey { .. } => "api_key.delete",
+        Command::CreateJob { .. } => "job.create",
+        Command::SteerJob { order: Steer::Pause, .. } => "job.pause",
+        Command::SteerJob { order: Steer::Resume, .. } => "job.resume",
+        Command::SteerJob { order: Steer::Cancel, .. } => "job.cancel",
     })
 }
 
@@ -123,7 +131,8 @@ fn endpoint(command: &Command) -> Option<EndpointId> {
         | Command::UpdateEndpoint { id, .. }
         | Command::DeleteEndpoint { id, .. }
         | Command::DisableEndpointByPolicy { id, .. }
-        | Command::RotateSecret { endpoint: id, .. } => Some(*id),
+        | Command::RotateSecret { endpoint: id, .. }
+        | Command::CreateJob { endpoint: id, .. } => Some(*id),
         _ => None,
     }
 }
@@ -168,11 +177,19 @@ fn details(command: &Command) -> Value {
         Command::CreateApiKey { name, scope, expires_at, .. } => {
             json!({ "name": name, "scope": scope, "expiresAt": time(expires_at) })
         }
+        Command::CreateJob { id, kind, selection, .. } => json!({
+            "task": id,
+            "kind": kind,
+            "since": shown(selection.since),
+            "until": shown(selection.until),
+        }),
+        Command::SteerJob { id, .. } => json!({ "task": id }),
         Command::Install(_)
         | Command::DeleteApplication { .. }
         | Command::DeleteEndpoint { .. }
         | Command::ArchiveEventType { .. }
         | Command::DeleteApiKey { .. }
-        | Command::NoteApiKeyUse { .. } => json!({}),
+        | Command::NoteApiKeyUse { .. }
+        | Command::NoteJobProgress { .. } => json!({}),
     }
 }

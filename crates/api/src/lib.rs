@@ -10,14 +10,18 @@ mod application;
 mod audit_log;
 mod audited;
 mod auth;
+mod background_task;
 mod endpoint;
 mod endpoint_form;
 mod endpoint_headers;
 mod endpoint_secret;
 mod event_type;
+mod messages;
 mod patch;
 mod portal;
 mod post;
+mod resend;
 mod state;
 
+pub use messages::{Found, Lookup, Messages, MessagesInLog};
 pub use state::{State, routes};

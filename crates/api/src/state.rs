@@ -6,9 +6,11 @@ use axum::extract::FromRef;
 use fanfare_control::{Applied, Command, CommandError, Control, ControlKey, Envelope, Refusal, decide};
 use fanfare_core::{Entropy, guard::Guard};
 use fanfare_http::{ApiError, Authenticated, Gate, Routes};
+use fanfare_log::Log;
 
 use crate::{
-    api_key, application, audit_log, auth, endpoint, endpoint_headers, endpoint_secret, event_type, portal,
+    api_key, application, audit_log, auth, background_task, endpoint, endpoint_headers, endpoint_secret, event_type,
+    messages::Messages, portal, resend,
 };
 
 /// A change that lost against another one is made again on what the other left; so often.
@@ -22,6 +24,9 @@ pub struct State {
     pub entropy: Arc<dyn Entropy>,
     /// Which addresses endpoints may have: the guard that requests pass when they leave.
     pub guard: Arc<Guard>,
+    /// For what is sent again.
+    pub log: Arc<dyn Log>,
+    pub messages: Arc<dyn Messages>,
 }
 
 impl State {
@@ -64,11 +69,13 @@ pub fn routes() -> Routes<State> {
         .merge(application::routes())
         .merge(audit_log::routes())
         .merge(auth::routes())
+        .merge(background_task::routes())
         .merge(endpoint::routes())
         .merge(endpoint_headers::routes())
         .merge(endpoint_secret::routes())
         .merge(event_type::routes())
         .merge(portal::routes())
+        .merge(resend::routes())
 }
 
 /// Makes a change by compare-and-set: `command` reads the present state and names its revision; when somebody was

@@ -10,7 +10,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use fanfare_core::{ApiKeyId, ApplicationId, EndpointId, Fingerprint, OrganizationId, Partition, Timestamp};
+use fanfare_core::{
+    ApiKeyId, ApplicationId, EndpointId, Fingerprint, JobId, OrganizationId, Partition, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -18,11 +20,12 @@ use crate::{
     api_keys::KeyDigest,
     error::RecordError,
     hexadecimal,
+    jobs::{JobKind, JobState, Progress, Selection, Steer},
     model::{ApplicationSettings, EndpointSecret, EndpointSettings, EventTypeSettings, Installation},
 };
 
 /// The newest version of a record that this program writes and reads.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// One change of the control plane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,6 +149,26 @@ pub enum Command {
     NoteApiKeyUse {
         uses: BTreeMap<ApiKeyId, Timestamp>,
     },
+    /// Messages are to be sent again to an endpoint.
+    CreateJob {
+        id: JobId,
+        application: ApplicationId,
+        endpoint: EndpointId,
+        kind: JobKind,
+        selection: Box<Selection>,
+    },
+    SteerJob {
+        application: ApplicationId,
+        id: JobId,
+        order: Steer,
+    },
+    /// How far a job came, by who carries it on.
+    NoteJobProgress {
+        id: JobId,
+        progress: Box<Progress>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ended: Option<JobState>,
+    },
 }
 
 /// Digest of a session's name.
@@ -174,6 +197,7 @@ impl Command {
             | Self::CreateApiKey { .. }
             | Self::DeleteApiKey { .. }
             | Self::NoteApiKeyUse { .. } => 2,
+            Self::CreateJob { .. } | Self::SteerJob { .. } | Self::NoteJobProgress { .. } => 3,
         }
     }
 
@@ -196,7 +220,10 @@ impl Command {
             | Self::DisableEndpointByPolicy { .. }
             | Self::RotateSecret { .. }
             | Self::ExpireTokens { .. }
-            | Self::NoteApiKeyUse { .. } => None,
+            | Self::NoteApiKeyUse { .. }
+            | Self::CreateJob { .. }
+            | Self::SteerJob { .. }
+            | Self::NoteJobProgress { .. } => None,
         }
     }
 
@@ -211,14 +238,17 @@ impl Command {
             | Self::DeleteEndpoint { application, .. }
             | Self::DisableEndpointByPolicy { application, .. }
             | Self::RotateSecret { application, .. }
-            | Self::ExpireTokens { application, .. } => Some(*application),
+            | Self::ExpireTokens { application, .. }
+            | Self::CreateJob { application, .. }
+            | Self::SteerJob { application, .. } => Some(*application),
             Self::RevokeToken { application, .. } | Self::CreateApiKey { application, .. } => *application,
             Self::Install(_)
             | Self::CreateEventType { .. }
             | Self::UpdateEventType { .. }
             | Self::ArchiveEventType { .. }
             | Self::DeleteApiKey { .. }
-            | Self::NoteApiKeyUse { .. } => None,
+            | Self::NoteApiKeyUse { .. }
+            | Self::NoteJobProgress { .. } => None,
         }
     }
 }
@@ -311,10 +341,10 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_named_whatever_else_it_says() {
-        let error = Envelope::decode(br#"{"v": 3, "command": "of a shape nobody knows yet"}"#);
-        assert_eq!(error, Err(RecordError::NewerVersion { version: 3, known: 2 }));
+        let error = Envelope::decode(br#"{"v": 4, "command": "of a shape nobody knows yet"}"#);
+        assert_eq!(error, Err(RecordError::NewerVersion { version: 4, known: 3 }));
         let text = error.expect_err("it is newer").to_string();
-        assert!(text.contains("version 3") && text.contains("up to 2"), "{text}");
+        assert!(text.contains("version 4") && text.contains("up to 3"), "{text}");
     }
 
     /// Who gave a command is no reason for an older program to stop; a command that it does not know is.
@@ -333,6 +363,8 @@ mod tests {
         assert_eq!(version(Command::DeleteApplication { id: ApplicationId::from_bytes([1; 20]) }), Some(1));
         assert_eq!(version(Command::DeleteApiKey { organization, id }), Some(2));
         assert_eq!(version(Command::NoteApiKeyUse { uses: [(id, Timestamp::ZERO)].into() }), Some(2));
+        let (application, id) = (ApplicationId::from_bytes([1; 20]), JobId::from_bytes([2; 20]));
+        assert_eq!(version(Command::SteerJob { application, id, order: Steer::Pause }), Some(3));
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::{
     error::{CommandError, OpenError, Unavailable},
     follower::{Follower, State},
     install::{PARTITION, install_or_check},
+    jobs::{JobKind, Selection},
     model::{Application, ApplicationSettings, Endpoint, EndpointSecret, EndpointSettings},
     reducer::Applied,
     secrets::{MainSecret, SealError, Sealer},
@@ -213,6 +214,17 @@ impl Control {
             partition,
             settings: settings.into(),
             secret,
+        }
+    }
+
+    /// A command that makes a job, with a new id.
+    pub fn new_job(&self, endpoint: &Endpoint, kind: JobKind, selection: Selection) -> Command {
+        Command::CreateJob {
+            id: Id::mint(self.now(), self.options.entropy.bytes()),
+            application: endpoint.application,
+            endpoint: endpoint.id,
+            kind,
+            selection: Box::new(selection),
         }
     }
 

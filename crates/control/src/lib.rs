@@ -19,6 +19,7 @@ mod follower;
 mod handle;
 mod hexadecimal;
 mod install;
+mod jobs;
 mod keys;
 mod model;
 mod reducer;
@@ -35,6 +36,7 @@ pub use command::{Command, ControlKey, Envelope, Session};
 pub use error::{CommandError, OpenError, RecordError, Unavailable};
 pub use handle::{Control, Looked, Options};
 pub use install::replay;
+pub use jobs::{Job, JobKind, JobState, OutcomeFilter, Progress, Selection, Steer, job_number};
 pub use model::{
     ApiKey, Application, ApplicationSettings, Endpoint, EndpointSecret, EndpointSettings, EventType,
     EventTypeSettings, Installation, Park,

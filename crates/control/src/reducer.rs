@@ -4,16 +4,18 @@
 //! anything.
 
 mod credentials;
+mod jobs;
 
 use std::sync::Arc;
 
 use fanfare_core::{
-    ApiKeyId, ApplicationId, EndpointId, EndpointNumber, Fingerprint, OrganizationId, Partition, Timestamp,
-    limits,
+    ApiKeyId, ApplicationId, EndpointId, EndpointNumber, Fingerprint, JobId, OrganizationId, Partition,
+    Timestamp, limits,
 };
 
 use crate::{
     command::{Command, Envelope},
+    jobs::Job,
     keys::Known,
     model::{
         ApiKey, Application, ApplicationSettings, Endpoint, EndpointSecret, EndpointSettings, EventType,
@@ -57,6 +59,7 @@ pub enum Effect {
     ApiKeyDeleted(ApiKeyId),
     /// As they are from now on.
     ApiKeysUsed(Vec<Arc<ApiKey>>),
+    Job(Arc<Job>),
 }
 
 /// What became of a command that was not refused.
@@ -74,6 +77,7 @@ pub enum Resource {
     Endpoint { application: ApplicationId, id: EndpointId },
     EventType { organization: OrganizationId, name: String },
     ApiKey(ApiKeyId),
+    Job(JobId),
 }
 
 /// Why a command is not carried out.
@@ -120,6 +124,12 @@ pub enum Refusal {
         limits::SESSIONS_EXPIRED
     )]
     TooManySessions,
+    #[error("job {0} does not exist")]
+    NoJob(JobId),
+    #[error("job {0} has come to its end")]
+    JobEnded(JobId),
+    #[error("an endpoint has at most {} jobs that have not ended", limits::JOBS_PER_ENDPOINT)]
+    TooManyJobs,
 }
 
 /// What `envelope` does to `view`. Of a command that is refused, nothing.
@@ -185,6 +195,9 @@ fn decide_command(view: &View, envelope: &Envelope) -> Result<Effect, Refusal> {
         Command::CreateApiKey { .. } => credentials::create_api_key(view, at, &envelope.command),
         Command::DeleteApiKey { organization, id } => credentials::delete_api_key(view, *organization, *id),
         Command::NoteApiKeyUse { uses } => Ok(credentials::note_api_key_use(view, uses)),
+        Command::CreateJob { .. } => jobs::create(view, at, &envelope.command),
+        Command::SteerJob { application, id, order } => jobs::steer(view, at, (*application, *id), *order),
+        Command::NoteJobProgress { id, progress, ended } => jobs::note(view, at, *id, progress, *ended),
     }
 }
 

@@ -7,13 +7,14 @@ use std::{
 };
 
 use fanfare_core::{
-    ApiKeyId, ApplicationId, EndpointId, EndpointNumber, Fingerprint, Offset, OrganizationId, Partition,
-    Policy, Timestamp, limits,
+    ApiKeyId, ApplicationId, EndpointId, EndpointNumber, Fingerprint, JobId, Offset, OrganizationId,
+    Partition, Policy, Timestamp, limits,
 };
 
 use crate::{
     access::{Access, Credential},
     command::{Command, Envelope},
+    jobs::{Job, Jobs},
     keys::Keys,
     model::{ApiKey, Application, Endpoint, EventType, Installation, Park},
     reducer::{Applied, Effect, Refusal, Resource, decide},
@@ -34,6 +35,7 @@ pub struct View {
     keys: Keys,
     api_keys: HashMap<ApiKeyId, Arc<ApiKey>>,
     revocations: Revocations,
+    jobs: Jobs,
     /// Rises with each change after which a credential that was good may be so no more.
     credentials_revision: u64,
     /// Records that did nothing, because they were refused or are repeats: the last of them, and whether there were
@@ -167,6 +169,25 @@ impl View {
         let tenant = self.organizations.get(&organization);
         let ids = tenant.map(|tenant| tenant.api_keys.iter()).into_iter().flatten();
         ids.filter_map(|id| self.api_key(*id))
+    }
+
+    pub fn job(&self, id: JobId) -> Option<&Arc<Job>> {
+        self.jobs.get(id)
+    }
+
+    /// An organization's jobs, by rising id: of those that ended the last ones.
+    pub fn jobs(&self, organization: OrganizationId) -> impl DoubleEndedIterator<Item = &Arc<Job>> {
+        self.jobs.of(organization)
+    }
+
+    /// All jobs that have not ended, the oldest first.
+    pub fn open_jobs(&self) -> impl Iterator<Item = &Arc<Job>> {
+        self.jobs.open()
+    }
+
+    /// Whether the job that a record names was cancelled.
+    pub fn job_was_cancelled(&self, number: u64) -> bool {
+        self.jobs.was_cancelled(number)
     }
 
     /// From when on a credential is refused, whatever the token says itself.
@@ -306,6 +327,7 @@ impl View {
                     self.api_keys.insert(key.id, Arc::clone(key));
                 }
             }
+            Effect::Job(job) => self.jobs.put(job),
         }
     }
 
@@ -464,6 +486,7 @@ fn made(command: &Command) -> Option<Resource> {
             Resource::EventType { organization: *organization, name: name.clone() }
         }
         Command::CreateApiKey { id, .. } => Resource::ApiKey(*id),
+        Command::CreateJob { id, .. } => Resource::Job(*id),
         // Carried out twice it would reach tokens that were made in between.
         Command::ExpireTokens { application, .. } => Resource::Application(*application),
         Command::Install(_)
@@ -476,6 +499,8 @@ fn made(command: &Command) -> Option<Resource> {
         | Command::ArchiveEventType { .. }
         | Command::RevokeToken { .. }
         | Command::DeleteApiKey { .. }
-        | Command::NoteApiKeyUse { .. } => return None,
+        | Command::NoteApiKeyUse { .. }
+        | Command::SteerJob { .. }
+        | Command::NoteJobProgress { .. } => return None,
     })
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fanfare_core::{
     ApplicationId, Content, Delivery, EndpointNumber, Fingerprint, Identity, Message, MessageId, Offset,
-    Ordering, OrganizationId, Partition, Policy, Source, SystemEntropy, Timestamp,
+    Ordering, OrganizationId, Partition, Policy, Source, SystemEntropy, Timestamp, Trigger,
     lane::{Failure, FailureKind, Finished, Lane, Poll},
     signature::{Signer, SigningKey, verify},
 };
@@ -33,6 +33,7 @@ fn message() -> Message {
             short_window: false,
         },
         due_of: None,
+        only_for: None,
     }
 }
 
@@ -100,14 +101,14 @@ fn lane(criterion: &mut Criterion) {
         group.bench_function(format!("{name}_delivered"), |b| {
             b.iter(|| {
                 let mut lane = Lane::new(policy.clone(), Offset::ZERO, now);
-                (0..DELIVERIES).for_each(|offset| lane.push(Offset(offset)));
+                (0..DELIVERIES).for_each(|offset| lane.push(Offset(offset), Trigger::Scheduled));
                 run(&mut lane, now, Finished::Delivered)
             });
         });
     }
     let policy = Policy { ordering: Ordering::Unordered, max_in_flight: 16, ..Policy::default() };
     let mut behind = Lane::new(policy.clone(), Offset::ZERO, now);
-    (0..DELIVERIES).for_each(|offset| behind.push(Offset(offset)));
+    (0..DELIVERIES).for_each(|offset| behind.push(Offset(offset), Trigger::Scheduled));
     run(&mut behind, now, failed);
     group.bench_function("snapshot_and_restore", |b| {
         b.iter(|| Lane::restore(&black_box(&behind).snapshot(now), policy.clone(), now));

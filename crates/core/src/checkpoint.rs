@@ -91,7 +91,7 @@ pub struct WorkerCheckpoint {
     pub highest_source: Vec<(Partition, Offset)>,
     /// Per `messages` partition the router sessions seen last, oldest first.
     pub sessions: Vec<(Partition, u64)>,
-    /// Per job the highest sequence taken of its injected records.
+    /// Of the jobs that injected last the highest sequence taken, the latest job at the end.
     pub highest_sequence: Vec<(u64, u64)>,
     /// Delivery offsets `[from, to)` that the tail refused (repeats); catch-up skips the same.
     pub refused: Vec<(Offset, Offset)>,

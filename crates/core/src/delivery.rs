@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
-    EndpointNumber, MessageId, Offset, Partition, Timestamp,
+    EndpointNumber, MessageId, Offset, Partition, Timestamp, Trigger,
     codec::{Malformed, Reader, Writer},
 };
 
@@ -60,6 +60,10 @@ pub enum Delivery {
         offset: Offset,
         ordering_key: u64,
         endpoints: Vec<EndpointNumber>,
+        /// When it was injected: the time of its age here.
+        at: Timestamp,
+        /// As of a [`Source`]: an endpoint unknown below it is deleted.
+        control: Offset,
     },
 }
 
@@ -77,6 +81,33 @@ impl Delivery {
                 Some(source)
             }
             Self::Injected { .. } => None,
+        }
+    }
+
+    /// What the attempts at it are triggered by.
+    pub fn trigger(&self) -> Trigger {
+        match self {
+            Self::Injected { .. } => Trigger::Manual,
+            Self::Routed { .. } | Self::Alias { .. } | Self::Conflict { .. } => Trigger::Scheduled,
+        }
+    }
+
+    /// Who wrote it had applied `control` up to here.
+    pub fn control(&self) -> Offset {
+        match self {
+            Self::Routed { source, .. } | Self::Alias { source, .. } | Self::Conflict { source, .. } => {
+                source.control
+            }
+            Self::Injected { control, .. } => *control,
+        }
+    }
+
+    /// From when on it grows old; that of a twin is of no interest.
+    pub fn written_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Routed { accepted_at, .. } => Some(*accepted_at),
+            Self::Injected { at, .. } => Some(*at),
+            Self::Alias { .. } | Self::Conflict { .. } => None,
         }
     }
 
@@ -109,7 +140,17 @@ impl Delivery {
             }
             Self::Alias { source, id, first } => write_twin(2, source, *id, *first),
             Self::Conflict { source, id, first } => write_twin(3, source, *id, *first),
-            Self::Injected { job, sequence, id, partition, offset, ordering_key, endpoints } => {
+            Self::Injected {
+                job,
+                sequence,
+                id,
+                partition,
+                offset,
+                ordering_key,
+                endpoints,
+                at,
+                control,
+            } => {
                 let mut w = Writer::record(VERSION, 4);
                 w.uint(*job);
                 w.uint(*sequence);
@@ -118,6 +159,8 @@ impl Delivery {
                 w.offset(*offset);
                 w.fixed(&ordering_key.to_be_bytes());
                 write_endpoints(&mut w, endpoints);
+                w.timestamp(*at);
+                w.offset(*control);
                 w.finish()
             }
         }
@@ -157,6 +200,8 @@ impl Delivery {
                 offset: r.offset("offset")?,
                 ordering_key: u64::from_be_bytes(r.fixed("ordering_key")?),
                 endpoints: read_endpoints(r)?,
+                at: r.timestamp("at")?,
+                control: r.offset("control")?,
             },
             other => return Err(Malformed::Value { field: "kind", value: u64::from(other) }),
         })

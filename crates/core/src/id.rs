@@ -36,6 +36,8 @@ kinds! {
     EventType, EventTypeId, "evtype_";
     /// An API key; the key itself names it too.
     ApiKey, ApiKeyId, "key_";
+    /// A job: what clients know as a background task.
+    Job, JobId, "qtask_";
     /// An installation: one set of logs. Two installations never share a log.
     Installation, InstallationId, "inst_";
 }
@@ -60,6 +62,12 @@ impl<K: Kind> Id<K> {
     /// random source.
     pub fn mint(at: Timestamp, random: [u8; 15]) -> Self {
         Self::from_bytes(*KsuidMs::from_millis(Some(at.as_millis()), Some(&random)).bytes())
+    }
+
+    /// When it was minted, or up to 4 ms later: no id that was minted before is higher. Says nothing of an id that was not
+    /// minted.
+    pub fn minted_at(&self) -> Timestamp {
+        Timestamp::from_millis(KsuidMs::from_bytes(self.bytes).timestamp_millis())
     }
 
     pub const fn from_bytes(bytes: [u8; 20]) -> Self {

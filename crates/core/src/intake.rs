@@ -1,10 +1,10 @@
 //! Which delivery records count: the rule that makes a router's repeats harmless and its gaps visible
 //! (design §4).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use crate::{
-    Delivery, Offset, Partition, Source, WorkerCheckpoint,
+    Delivery, Offset, Partition, Source, WorkerCheckpoint, limits,
     planted::{Fault, planted},
 };
 
@@ -30,7 +30,9 @@ pub enum Intake {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IntakeRule {
     sources: HashMap<Partition, Seen>,
-    sequences: HashMap<u64, u64>,
+    /// Of the jobs that wrote last, what they wrote last: job and sequence, the latest job at the end. A job that wrote
+    /// nothing for so long that others took its place has come to its end, or begins again as a new one would.
+    sequences: VecDeque<(u64, u64)>,
     /// Refused delivery offsets as `[from, to)`, rising.
     refused: Vec<(Offset, Offset)>,
 }
@@ -66,9 +68,7 @@ impl IntakeRule {
             checkpoint.highest_source.extend(seen.highest.map(|offset| (partition, offset)));
             checkpoint.sessions.extend(seen.sessions.iter().map(|&session| (partition, session)));
         }
-        checkpoint.highest_sequence =
-            self.sequences.iter().map(|(&job, &sequence)| (job, sequence)).collect();
-        checkpoint.highest_sequence.sort_unstable();
+        checkpoint.highest_sequence = self.sequences.iter().copied().collect();
         checkpoint.refused.clone_from(&self.refused);
     }
 
@@ -141,22 +141,25 @@ impl IntakeRule {
     }
 
     fn decide_injected(&mut self, job: u64, sequence: u64) -> Intake {
-        match self.sequences.get_mut(&job) {
-            Some(highest) if sequence <= *highest => Intake::Repeat,
-            Some(highest) => {
-                *highest = sequence;
-                Intake::Take
+        match self.sequences.iter().rposition(|&(known, _)| known == job) {
+            Some(index)
+                if sequence <= self.sequences[index].1 && !planted(Fault::InjectedTakenTwice) =>
+            {
+                return Intake::Repeat;
             }
-            None => {
-                self.sequences.insert(job, sequence);
-                Intake::Take
-            }
+            Some(index) => drop(self.sequences.remove(index)),
+            None if self.sequences.len() >= limits::JOBS_REMEMBERED => drop(self.sequences.pop_front()),
+            None => {}
         }
+        self.sequences.push_back((job, sequence));
+        Intake::Take
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use proptest::prelude::*;
 
     use super::*;
@@ -214,6 +217,53 @@ mod tests {
         assert_eq!(rule.decide(Offset(8), &record(31, Some(30), 1)), Intake::Take);
         assert_eq!(rule.decide(Offset(9), &record(40, Some(35), 1)), Intake::Gap, "an append failed");
         assert_eq!(rule.decide(Offset(10), &record(30, Some(25), 2)), Intake::Repeat);
+    }
+
+    fn injected(job: u64, sequence: u64) -> Delivery {
+        Delivery::Injected {
+            job,
+            sequence,
+            id: MessageId::from_bytes([0; 20]),
+            partition: Partition(0),
+            offset: Offset::ZERO,
+            ordering_key: 0,
+            endpoints: Vec::new(),
+            at: Timestamp::ZERO,
+            control: Offset::ZERO,
+        }
+    }
+
+    #[test]
+    fn what_two_runners_of_a_job_write_is_taken_once_and_in_order() {
+        let mut rule = IntakeRule::default();
+        let written = [(1, 10), (1, 12), (2, 5), (1, 10), (1, 12), (1, 13), (2, 5), (2, 4), (1, 13)];
+        let mut taken = Vec::new();
+        for (offset, (job, sequence)) in (0..).map(Offset).zip(written) {
+            let mut checkpoint = WorkerCheckpoint::default();
+            rule.save(&mut checkpoint);
+            rule = IntakeRule::restore(&WorkerCheckpoint::decode(&checkpoint.encode()).unwrap());
+            match rule.decide(offset, &injected(job, sequence)) {
+                Intake::Take => taken.push((job, sequence)),
+                Intake::Repeat => assert!(rule.refused(offset)),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(taken, [(1, 10), (1, 12), (2, 5), (1, 13)]);
+    }
+
+    #[test]
+    fn of_jobs_that_ended_nothing_is_remembered_for_ever() {
+        let mut rule = IntakeRule::default();
+        let jobs = limits::JOBS_REMEMBERED as u64 + 10;
+        assert_eq!(rule.decide(Offset(0), &injected(u64::MAX, 1)), Intake::Take);
+        for job in 0..jobs {
+            assert_eq!(rule.decide(Offset(job + 1), &injected(job, 1)), Intake::Take);
+            // One that goes on is not forgotten, however many others there were.
+            assert_eq!(rule.decide(Offset(job + 1), &injected(u64::MAX, job + 2)), Intake::Take);
+        }
+        assert_eq!(rule.sequences.len(), limits::JOBS_REMEMBERED);
+        assert_eq!(rule.decide(Offset(jobs + 1), &injected(u64::MAX, 5)), Intake::Repeat);
+        assert_eq!(rule.decide(Offset(jobs + 2), &injected(jobs - 1, 1)), Intake::Repeat);
     }
 
     proptest! {

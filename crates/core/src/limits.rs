@@ -176,6 +176,24 @@ pub const FACT_DURABLE: Duration = Duration::from_millis(45);
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 pub const DRAIN: Duration = Duration::from_millis(1_500);
 
+// Jobs.
+/// Jobs of a delivery partition whose records are known as repeats: those that wrote last. A message that was resent is
+/// one of them.
+pub const JOBS_REMEMBERED: usize = 1_024;
+/// Of one endpoint, that have not ended.
+pub const JOBS_PER_ENDPOINT: usize = 16;
+/// Of one organization that are shown; those that ended first go first.
+pub const JOBS_KEPT: usize = 1_000;
+/// Messages that a job names one by one.
+pub const JOB_MESSAGES: usize = 1_000;
+/// Messages that a job injects in a second, unless it says otherwise, and at most.
+pub const JOB_PER_SECOND: u32 = 2_000;
+pub const JOB_PER_SECOND_MAX: u32 = 10_000;
+/// Injected by one job and not settled yet: beyond them it waits.
+pub const JOB_OUTSTANDING: usize = 4_096;
+/// Jobs of one delivery partition at the same time, each of another endpoint.
+pub const JOBS_AT_ONCE: usize = 64;
+
 // Load and scaling.
 /// A worker tells its load this often.
 pub const LOAD_EVERY: Duration = Duration::from_secs(1);

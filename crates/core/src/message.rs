@@ -3,11 +3,14 @@
 use bytes::Bytes;
 
 use crate::{
-    ApplicationId, Fingerprint, MessageId, Offset, OrganizationId, Timestamp,
+    ApplicationId, EndpointNumber, Fingerprint, MessageId, Offset, OrganizationId, Timestamp,
     codec::{Malformed, Reader, Writer},
 };
 
+/// Of a message for whom its filters choose, and of one for a single endpoint: a router that does not know of those would
+/// send it to all.
 const VERSION: u8 = 1;
+const VERSION_ADDRESSED: u8 = 2;
 const KIND_MESSAGE: u8 = 1;
 
 /// One accepted message without its payload. The payload stands beside it in the log record, so that it can
@@ -39,6 +42,8 @@ pub struct Message {
     /// For a message the router appended again when it fell due: the offset of the original in the same
     /// partition.
     pub due_of: Option<Offset>,
+    /// For this endpoint and no other, whatever its filters say: an example.
+    pub only_for: Option<EndpointNumber>,
 }
 
 /// The claims by which a publish is recognised as a repeat (design §3).
@@ -57,7 +62,8 @@ pub struct Identity {
 impl Message {
     /// The record's head; the payload is stored beside it.
     pub fn encode(&self) -> Bytes {
-        let mut w = Writer::record(VERSION, KIND_MESSAGE);
+        let version = if self.only_for.is_some() { VERSION_ADDRESSED } else { VERSION };
+        let mut w = Writer::record(version, KIND_MESSAGE);
         w.fixed(self.id.as_bytes());
         w.fixed(self.organization.as_bytes());
         w.fixed(self.application.as_bytes());
@@ -75,11 +81,15 @@ impl Message {
         w.fixed(&self.identity.body.0);
         w.u8(u8::from(self.identity.short_window));
         w.option(self.due_of, Writer::offset);
+        if let Some(endpoint) = self.only_for {
+            w.uint(u64::from(endpoint.0));
+        }
         w.finish()
     }
 
     pub fn decode(head: &[u8]) -> Result<Self, Malformed> {
-        let (mut r, kind) = Reader::record(head, VERSION)?;
+        let (mut r, kind) = Reader::record(head, VERSION_ADDRESSED)?;
+        let addressed = head.first() == Some(&VERSION_ADDRESSED);
         if kind != KIND_MESSAGE {
             return Err(Malformed::Value { field: "kind", value: u64::from(kind) });
         }
@@ -103,6 +113,7 @@ impl Message {
                 short_window: r.u8("short_window")? != 0,
             },
             due_of: r.option("due_of", |r| r.offset("due_of"))?,
+            only_for: addressed.then(|| r.uint32("only_for").map(EndpointNumber)).transpose()?,
         })
     }
 

@@ -36,6 +36,8 @@ pub enum Fault {
     SourceTakenTwice,
     /// A record is taken though the one before it is missing.
     GapAccepted,
+    /// A job's record is taken again.
+    InjectedTakenTwice,
     // Delivery.
     /// A timer that is more than a second away is never set.
     TimerLost,
@@ -73,7 +75,7 @@ pub enum Fault {
 
 impl Fault {
     /// What the simulation finds.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::NoFsync,
         Self::FailedFsyncTrusted,
         Self::TablesAheadOfJournal,
@@ -88,6 +90,7 @@ impl Fault {
         Self::ChainFromNothing,
         Self::SourceTakenTwice,
         Self::GapAccepted,
+        Self::InjectedTakenTwice,
         Self::TimerLost,
         Self::StaleEpochCounted,
         Self::NewerClaimIgnored,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use fanfare_core::{
-    Attempt, AttemptError, Content, Delivery, EndpointNumber, Offset, Outcome, Partition, Timestamp, Trigger,
+    Attempt, AttemptError, Content, Delivery, EndpointNumber, Offset, Outcome, Partition, Timestamp,
     lane::{Failure, FailureKind, Finished, Start, Verdict},
     planted::{Fault, planted},
 };
@@ -96,7 +96,7 @@ pub(crate) fn attempt(landed: &Landed, answer: &Answer, verdict: Verdict) -> Att
         endpoint: landed.endpoint,
         offset: landed.start.offset,
         number: landed.start.attempt_number,
-        trigger: Trigger::Scheduled,
+        trigger: landed.record.trigger(),
         at: landed.at,
         duration: answer.duration,
         outcome: if answer.error.is_none() { Outcome::Delivered } else { Outcome::Failed },

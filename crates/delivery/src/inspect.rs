@@ -20,7 +20,7 @@ use bytes::Bytes;
 use fanfare_control::View;
 use fanfare_core::{
     Attempt, Delivery, EndpointNumber, Fact, Intake, MessageId, Offset, Ordering, Outcome, Partition, Policy,
-    Settlement, Timestamp, WorkerCheckpoint, lane::HeldBy, limits,
+    Settlement, Timestamp, Trigger, WorkerCheckpoint, lane::HeldBy, limits,
 };
 use fanfare_log::{Log, Topic};
 
@@ -164,7 +164,7 @@ pub async fn partition(
 }
 
 /// Shows the lanes what the checkpoint does not cover, as their worker would. Gives the end.
-async fn follow_tail(
+pub(crate) async fn follow_tail(
     log: &dyn Log,
     partition: Partition,
     recovered: &mut Recovered,
@@ -188,7 +188,7 @@ async fn follow_tail(
                         place.insert(slot)
                     }
                 };
-                show(slot, record.offset);
+                show(slot, record.offset, delivery.trigger());
             }
         }
         if batch.next <= position {
@@ -202,11 +202,11 @@ async fn follow_tail(
     Ok(position)
 }
 
-fn show(slot: &mut Slot, offset: Offset) {
+fn show(slot: &mut Slot, offset: Offset, trigger: Trigger) {
     if slot.behind {
         slot.above += u64::from(offset >= slot.lane.next());
     } else if slot.lane.has_room() {
-        slot.lane.push(offset);
+        slot.lane.push(offset, trigger);
     } else {
         slot.lane.pass(offset);
         slot.behind = true;

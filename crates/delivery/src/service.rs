@@ -9,10 +9,11 @@ use fanfare_core::{
 };
 use fanfare_log::{ClaimEvent, Group, Log, Topic};
 use tokio::{sync::watch, task::JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     contents::Contents,
+    jobs,
     load::{Board, Processor, Room},
     meters::Meters,
     partition::{Ending, Worker},
@@ -143,7 +144,13 @@ impl<T: Transport> Service<T> {
 
     fn work(&self, workers: &mut JoinSet<Partition>, partition: Partition) -> Held {
         let (orders, receiver) = watch::channel(Order::Work);
-        workers.spawn(supervise(Arc::clone(&self.shared), partition, receiver));
+        let shared = Arc::clone(&self.shared);
+        workers.spawn(async move {
+            // A task of its own: what it reads must not hold up deliveries.
+            let jobs = tokio::spawn(jobs::run(Arc::clone(&shared), partition));
+            let _jobs = AbortOnDropHandle::new(jobs);
+            supervise(shared, partition, receiver).await
+        });
         Held { orders, gained_again: false }
     }
 }

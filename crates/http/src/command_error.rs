@@ -56,6 +56,11 @@ impl From<Refusal> for ApiError {
             Refusal::TooManyExpiries => {
                 Self::limit_reached(format!("{text}; expire them now, or wait for those to come into force"))
             }
+            Refusal::NoJob(id) => Self::not_found("background task", &id.to_string()),
+            Refusal::JobEnded(_) => Self::conflict(format!("{text}; make a new one")),
+            Refusal::TooManyJobs => {
+                Self::limit_reached(format!("{text}; wait for one to end, or cancel one"))
+            }
             Refusal::IdTaken(_)
             | Refusal::Installed
             | Refusal::NoPartition(_)

@@ -248,6 +248,7 @@ pub(crate) fn record(
         traceparent,
         identity,
         due_of: None,
+        only_for: message.only_for,
     };
     NewRecord { head: head.encode(), payload: message.payload }
 }

@@ -21,7 +21,8 @@ use http_body::{Frame, SizeHint};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AcceptError, Accepted, Ingest, MessageIn, Publish, claims::Conflict, publish, trace::traceparent,
+    AcceptError, Accepted, Ingest, MessageIn, Publish, claims::Conflict, example::send_example, publish,
+    trace::traceparent,
 };
 
 /// An answer larger than this holds its room in memory until the client has read it.
@@ -42,13 +43,12 @@ impl FromRef<State> for Gate {
     }
 }
 
-/// The route by which messages come in.
+/// The routes by which messages come in.
 pub fn routes() -> Routes<State> {
-    Routes::new().on_refused(|state: &State, error| state.ingest.count_refused(error.code())).post(
-        "/api/v1/app/{app_id}/msg",
-        Who::Application,
-        create_message,
-    )
+    Routes::new()
+        .on_refused(|state: &State, error| state.ingest.count_refused(error.code()))
+        .post("/api/v1/app/{app_id}/msg", Who::Application, create_message)
+        .post("/api/v1/app/{app_id}/endpoint/{endpoint_id}/send-example", Who::Application, send_example)
 }
 
 #[derive(Deserialize)]
@@ -113,7 +113,7 @@ where
 /// What the answer shows of a message beside its payload.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Shown {
+pub(crate) struct Shown {
     event_type: String,
     event_id: Option<String>,
     channels: Option<Vec<String>>,
@@ -124,7 +124,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn of(message: &MessageIn) -> Self {
+    pub(crate) fn of(message: &MessageIn) -> Self {
         let channels = (!message.channels.is_empty()).then(|| message.channels.clone());
         Self {
             event_type: message.event_type.clone(),
@@ -136,7 +136,7 @@ impl Shown {
     }
 
     /// The payload's bytes are put in as they are.
-    fn write(&self, accepted: Accepted, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn write(&self, accepted: Accepted, payload: &[u8]) -> Vec<u8> {
         let Accepted { id, accepted_at, .. } = accepted;
         let mut out = Vec::with_capacity(payload.len() + 256 + self.event_type.len());
         out.extend_from_slice(format!(r#"{{"id":"{id}","timestamp":"{accepted_at}","payload":"#).as_bytes());

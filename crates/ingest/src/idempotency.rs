@@ -34,6 +34,8 @@ fn body_fingerprint(message: &MessageIn) -> Fingerprint {
         &message.payload,
         &counts,
     ];
+    let only_for = message.only_for.map(|endpoint| endpoint.0.to_be_bytes());
+    parts.extend(only_for.as_ref().map(<[u8; 4]>::as_slice));
     parts.extend(message.channels.iter().chain(&message.tags).map(String::as_bytes));
     Fingerprint::of(&parts)
 }
@@ -46,6 +48,7 @@ pub(crate) fn key_window(identity: &Identity) -> Duration {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use fanfare_core::EndpointNumber;
 
     use super::*;
 
@@ -57,6 +60,7 @@ mod tests {
             ordering_key: None,
             tags: Vec::new(),
             payload_retention_days: 90,
+            only_for: None,
             payload: Bytes::from_static(b"{}"),
         }
     }
@@ -72,6 +76,7 @@ mod tests {
             MessageIn { ordering_key: Some("o".into()), ..message() },
             MessageIn { payload: Bytes::from_static(b"{ }"), ..message() },
             MessageIn { payload_retention_days: 5, ..message() },
+            MessageIn { only_for: Some(EndpointNumber(1)), ..message() },
         ];
         for other in others {
             assert_ne!(identity(application, Some("k"), &other).body, base.body, "{other:?}");

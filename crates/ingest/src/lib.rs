@@ -11,6 +11,7 @@
 
 mod accept;
 mod claims;
+mod example;
 #[cfg(feature = "kafka")]
 pub mod from_topic;
 mod http;

@@ -1,7 +1,7 @@
 //! The body of a publish.
 
 use bytes::Bytes;
-use fanfare_core::limits;
+use fanfare_core::{EndpointNumber, limits};
 use fanfare_http::{ApiError, ApplicationIn, FieldError, Fields, NAME_FORM, is_name, parse_json};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -21,6 +21,8 @@ pub struct MessageIn {
     pub ordering_key: Option<String>,
     pub tags: Vec<String>,
     pub payload_retention_days: u32,
+    /// For this endpoint and no other.
+    pub only_for: Option<EndpointNumber>,
     /// What is delivered: the bytes of the value exactly as they stood in the body (or `rawPayload`).
     pub payload: Bytes,
 }
@@ -51,6 +53,7 @@ impl MessageIn {
             ordering_key,
             tags: Vec::new(),
             payload_retention_days: u32::try_from(RETENTION_DAYS_DEFAULT).expect("it is a small number"),
+            only_for: None,
             payload: value.slice_ref(payload.expect("an error was noted above").as_bytes()),
         })
     }
@@ -128,6 +131,7 @@ pub(crate) fn parse(body: &Bytes) -> Result<Parsed, ApiError> {
             ordering_key: wire.ordering_key,
             tags,
             payload_retention_days: u32::try_from(days).expect("the range was checked above"),
+            only_for: None,
             payload: raw_payload.map_or_else(|| payload_value.clone(), Bytes::from),
         },
         payload_value,

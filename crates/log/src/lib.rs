@@ -7,6 +7,7 @@
 //! - [`sim`]: in memory, behaves and misbehaves like Kafka, for simulation and tests
 //! - [`disk`]: the seam between it and the disk, and a disk that breaks on demand
 
+mod by_time;
 mod claims;
 pub mod conformance;
 mod contract;
@@ -17,6 +18,7 @@ pub mod kafka;
 mod random;
 pub mod sim;
 
+pub use by_time::first_after;
 pub use contract::{
     AppendError, Batch, Bounds, BoxFuture, ClaimEvent, Claims, Group, Log, LogRecord, NewRecord, Pending,
     ReadError, Sync, Table, Topic,

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fanfare_control::View;
 use fanfare_core::{
-    ClaimEntry, Content, Delivery, Fingerprint, Message, Offset, Partition, Timestamp, limits,
+    ClaimEntry, Content, Delivery, EndpointNumber, Fingerprint, Message, Offset, Partition, Timestamp, limits,
     planted::{Fault, planted},
 };
 use fanfare_log::{LogRecord, NewRecord, Sync, Topic};
@@ -122,7 +123,7 @@ impl Session<'_> {
                         self.table.announce(&claim);
                         sorted.claims.push(claim);
                     }
-                    let matching = view.matching(message.application, &message.event_type, &message.channels);
+                    let matching = wanted_by(&view, &message);
                     let copies = matching.chunk_by(|a, b| a.0 == b.0).count();
                     let content = content_of(self.inline, copies, head, payload.as_ref());
                     for group in matching.chunk_by(|a, b| a.0 == b.0) {
@@ -174,6 +175,17 @@ impl Session<'_> {
         let (key, event_id) = (stands(identity.key)?, stands(identity.event_id)?);
         Ok(judge(identity, key.as_ref(), event_id.as_ref()))
     }
+}
+
+/// The endpoints that a message is for, sorted by partition and number.
+fn wanted_by(view: &View, message: &Message) -> Vec<(Partition, EndpointNumber)> {
+    let Some(number) = message.only_for else {
+        return view.matching(message.application, &message.event_type, &message.channels);
+    };
+    let endpoint = view.endpoint_by_number(number).filter(|endpoint| {
+        endpoint.application == message.application && !endpoint.settings.disabled
+    });
+    endpoint.map(|endpoint| (endpoint.partition, endpoint.number)).into_iter().collect()
 }
 
 /// Where workers find the payload: beside the delivery record, if `inline` allows it and the copies stay small;

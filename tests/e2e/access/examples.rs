@@ -24,6 +24,10 @@ const ENDPOINT: &str = r#"{"url":"{url}","uid":"e-{n}","description":"d","versio
     "headers":{"x-a":"b"},"secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}"#;
 const EVENT_TYPE: &str = r#"{"description":"d","archived":false,"deprecated":false,"featureFlag":"a","groupName":"b","schemas":{"1":{}}}"#;
 
+const SELECTION: &str = r#"{"since":"2026-01-31T12:00:00Z","until":"2100-01-01T00:00:00Z","eventTypes":["order.paid"],
+    "channel":"a","tag":"t","status":2,"statusCodeClass":500,"messageIds":["msg_29HHYvqxq1Dw9rT7hHS0tl5tE22"],
+    "maxPerSecond":100}"#;
+
 pub(super) const EXAMPLES: &[(&str, &str, u16, &str)] = &[
     ("GET /livez", "anyone", 200, ""),
     ("GET /readyz", "anyone", 200, ""),
@@ -69,6 +73,18 @@ pub(super) const EXAMPLES: &[(&str, &str, u16, &str)] = &[
         r#"{"key":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw","gracePeriodSeconds":60}"#,
     ),
     (
+        "POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/send-example",
+        "application full",
+        200,
+        r#"{"eventType":"svix.ping","exampleIndex":0}"#,
+    ),
+    (
+        "POST /api/v1/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/resend",
+        "application full",
+        202,
+        "{}",
+    ),
+    (
         "POST /api/v1/app/{app_id}/msg",
         "application full",
         202,
@@ -110,5 +126,14 @@ pub(super) const EXAMPLES: &[(&str, &str, u16, &str)] = &[
         r#"{"name":"key {n}","scope":"read","expiresAt":"2100-01-01T00:00:00Z"}"#,
     ),
     ("DELETE /api/v1/auth/api-key/{id}", "organization full", 204, ""),
+    ("POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/recover", "application full", 202, SELECTION),
+    ("POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/replay-missing", "application full", 202, SELECTION),
+    ("POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/bulk-replay", "application full", 202, SELECTION),
+    ("POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/dead-letter/replay", "application full", 202, SELECTION),
+    ("GET /api/v1/background-task", "application read", 200, ""),
+    ("GET /api/v1/background-task/{task_id}", "application read", 200, ""),
+    ("POST /api/v1/background-task/{task_id}/pause", "application full", 200, "{}"),
+    ("POST /api/v1/background-task/{task_id}/resume", "application full", 200, "{}"),
+    ("POST /api/v1/background-task/{task_id}/cancel", "application full", 200, "{}"),
     ("GET /api/v1/audit-log", "organization read", 200, ""),
 ];

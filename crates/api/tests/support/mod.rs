@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum::body::Body;
-use fanfare_api::{State, routes};
+use fanfare_api::{MessagesInLog, State, routes};
 use fanfare_control::{Control, MainSecret, Options, default_organization};
 use fanfare_core::{Clock, Offset, Partition, Policy, SystemClock, SystemEntropy, Timestamp, guard::Guard};
 use fanfare_http::{Gate, Memory, Peer, Probes, Surface};
@@ -85,8 +85,13 @@ impl Process {
         };
         let control = Control::open(Arc::clone(&log), options).await.unwrap();
         let gate = Gate::new(control.clone(), Arc::clone(&clock) as _, Memory::default());
-        let state =
-            State { gate, entropy: Arc::new(SystemEntropy), guard: Arc::new(Guard::new(Vec::new(), dev)) };
+        let state = State {
+            gate,
+            entropy: Arc::new(SystemEntropy),
+            guard: Arc::new(Guard::new(Vec::new(), dev)),
+            log: Arc::clone(&log),
+            messages: Arc::new(MessagesInLog(Arc::clone(&log))),
+        };
         let probes = Probes { ready: Arc::new(|| Ok(())), metrics: Arc::new(String::new) };
         let token = control.tokens().mint_organization(default_organization(), clock.now());
         let surface = Surface::new(routes().with_state(state), probes);

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod commands;
+mod jobs;
 mod model;
 
 use fanfare_core::{EndpointNumber, Offset};

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::{Entry, Lane, OffsetSet, STRICT_KEY, outcome::micros, sequence::State, throttle::Throttle};
+use super::{Entry, Key, Lane, OffsetSet, outcome::micros, sequence::State, throttle::Throttle};
 use crate::{
-    Attempt, Fact, Offset, Ordering, Outcome, Policy, Settlement, Timestamp,
+    Attempt, Fact, Offset, Ordering, Outcome, Policy, Settlement, Timestamp, Trigger,
     codec::{Malformed, Reader, Writer},
     planted::{Fault, planted},
 };
@@ -22,7 +22,8 @@ impl Lane {
                     self.settle(attempt.offset);
                     // The owner may have found the endpoint alive again then; its circuit is not known here.
                     if self.failing_since.take().is_some() {
-                        self.heal(now);
+                        self.heal(Trigger::Scheduled, now);
+                        self.heal(Trigger::Manual, now);
                     }
                 }
                 Outcome::Failed => self.apply_failure(attempt, now),
@@ -67,14 +68,15 @@ impl Lane {
         let offset = attempt.offset;
         self.failing_since =
             Some(self.failing_since.map_or(attempt.at, |since| since.min(attempt.at)).min(now));
-        let key = self.key_of(offset);
-        let is_new = !self.entries.contains_key(&offset)
-            && !self.pending.contains(offset)
-            && !self.sequences.get(&key).is_some_and(|sequence| sequence.queue.contains(offset));
         // Settled is final: a zombie's success may stand before its successor's failure.
+        let is_new = !self.knows(offset);
         if is_new && (offset < self.next || self.settled_ahead.contains(offset)) {
             return;
         }
+        if is_new && attempt.trigger == Trigger::Manual {
+            self.injected.insert(offset);
+        }
+        let key = self.key_of(offset);
         let deadline = self
             .used_at(now)
             .saturating_add(micros(self.deadline()))
@@ -84,9 +86,8 @@ impl Lane {
         if entry.in_flight.is_some() {
             return;
         }
-        if !self.retries.remove(&(entry.due, offset, key)) {
-            self.overdue.remove(&(entry.due, offset, key));
-        }
+        let queue = &mut self.queues[key.trigger()];
+        queue.unschedule(entry.due, offset, key);
         if let Some(old) = entry.deadline.replace(deadline) {
             self.deadlines.remove(&(old, offset, key));
         }
@@ -103,24 +104,34 @@ impl Lane {
         }
         match self.policy.ordering {
             Ordering::Unordered => {
-                self.pending.remove(offset);
-                self.retries.insert((due, offset, STRICT_KEY));
+                queue.pending.remove(offset);
+                queue.retries.insert((due, offset, key));
             }
             Ordering::Strict | Ordering::Keyed => self.after_removal(key),
         }
     }
 
+    /// Whether a delivery is among the unsettled.
+    fn knows(&self, offset: Offset) -> bool {
+        let key = self.key_of(offset);
+        self.entries.contains_key(&offset)
+            || self.queues[key.trigger()].pending.contains(offset)
+            || self.sequences.get(&key).is_some_and(|sequence| sequence.queue.contains(offset))
+    }
+
     /// The sequence that holds `offset`. Only facts of other owners ask for what is not the only one.
-    fn key_of(&self, offset: Offset) -> u64 {
-        if self.policy.ordering != Ordering::Keyed || self.pending.contains(offset) {
-            return STRICT_KEY;
+    fn key_of(&self, offset: Offset) -> Key {
+        let trigger = self.trigger_of(offset);
+        if self.policy.ordering != Ordering::Keyed || self.queues[trigger].pending.contains(offset) {
+            return Key::shared(trigger);
         }
         let holder = self.sequences.iter().find(|(_, sequence)| sequence.queue.contains(offset));
-        holder.map_or(STRICT_KEY, |(&key, _)| key)
+        holder.map_or(Key::shared(trigger), |(&key, _)| key)
     }
 
     pub(super) fn unsettled_set(&self) -> OffsetSet {
-        let mut all = self.pending.clone();
+        let mut all = self.queues[Trigger::Scheduled].pending.clone();
+        all.union(&self.queues[Trigger::Manual].pending);
         for sequence in self.sequences.values() {
             all.union(&sequence.queue);
         }
@@ -147,11 +158,15 @@ impl Lane {
             return;
         }
         let Some(policy) = self.next_policy.take() else { return };
-        let (circuit, throttle) = (self.circuit.clone(), self.throttle);
+        let circuits = self.queues.all().map(|queue| queue.circuit.clone());
+        let throttle = self.throttle;
         let held = self.is_held();
         let snapshot = self.snapshot(now);
         *self = Self::restore(&snapshot, policy, now).expect("a lane's own snapshot can be read");
-        (self.circuit, self.throttle) = (circuit, throttle);
+        for (queue, circuit) in self.queues.all_mut().into_iter().zip(circuits) {
+            queue.circuit = circuit;
+        }
+        self.throttle = throttle;
         self.hold(held, now);
     }
 
@@ -185,9 +200,11 @@ impl Lane {
             w.offset(**offset);
             w.uint(u64::from(entry.attempts));
             w.timestamp(by_wall(entry.first_failed_at));
-            w.timestamp(if entry.failed < self.healed { wall } else { by_wall(entry.due) });
+            let healed = self.queues[self.trigger_of(**offset)].healed;
+            w.timestamp(if entry.failed < healed { wall } else { by_wall(entry.due) });
             w.option(entry.deadline.map(Timestamp::from_micros), Writer::timestamp);
         });
+        w.bytes(&self.injected.intersection(&unsettled).to_bytes());
         w.finish()
     }
 
@@ -212,12 +229,19 @@ impl Lane {
             let deadline = r.option("deadline", |r| r.timestamp("deadline"))?.map(Timestamp::as_micros);
             Ok((offset, Entry { attempts: attempts.max(1), first_failed_at, due, deadline, ..Entry::new(0) }))
         })?;
+        // Snapshots of old know nothing that was injected.
+        if !r.is_empty() {
+            lane.injected = OffsetSet::from_bytes(r.bytes("injected")?, "injected")?;
+        }
+        if let Some(offset) = lane.injected.without(&unsettled).min() {
+            return Err(Malformed::Value { field: "injected", value: offset.0 });
+        }
         for (offset, entry) in entries {
             if !unsettled.contains(offset) {
                 return Err(Malformed::Value { field: "entries", value: offset.0 });
             }
             if let Some(deadline) = entry.deadline {
-                lane.deadlines.insert((deadline, offset, STRICT_KEY));
+                lane.deadlines.insert((deadline, offset, Key::shared(lane.trigger_of(offset))));
             }
             lane.entries.insert(offset, entry);
         }
@@ -231,33 +255,37 @@ impl Lane {
     pub fn resume(&mut self, now: Timestamp, random: u64) {
         self.throttle_from(now);
         if self.failing_since.is_some() {
-            let due = self.retries.first().map(|&(due, ..)| due);
-            self.circuit.suspect(now, due, random);
+            for queue in self.queues.all_mut() {
+                let due = queue.retries.first().map(|&(due, ..)| due);
+                queue.circuit.suspect(now, due, random);
+            }
         }
     }
 
     /// Puts unsettled deliveries where the ordering wants them; those at and above `next` when their records come.
     fn place(&mut self, mut unsettled: OffsetSet) {
-        let below_next = |offset: &Offset| *offset < self.next;
         unsettled.remove_range(self.next, Offset(u64::MAX));
+        self.place_in(Trigger::Manual, unsettled.intersection(&self.injected));
+        self.place_in(Trigger::Scheduled, unsettled.without(&self.injected));
+    }
+
+    fn place_in(&mut self, trigger: Trigger, unsettled: OffsetSet) {
+        let key = Key::shared(trigger);
+        let queue = &mut self.queues[trigger];
         match self.policy.ordering {
-            Ordering::Keyed => self.pending = unsettled,
+            Ordering::Keyed => queue.pending = unsettled,
             Ordering::Strict => {
-                let sequence = self.sequences.entry(STRICT_KEY).or_default();
+                let sequence = self.sequences.entry(key).or_default();
                 sequence.queue = unsettled;
                 sequence.state = State::Empty;
-                self.activate(STRICT_KEY);
+                self.activate(key);
             }
             Ordering::Unordered => {
-                self.retries = self
-                    .entries
-                    .iter()
-                    .filter(|(offset, _)| below_next(offset))
-                    .map(|(&offset, entry)| (entry.due, offset, STRICT_KEY))
-                    .collect();
-                self.pending = unsettled;
-                for &offset in self.entries.keys() {
-                    self.pending.remove(offset);
+                queue.pending = unsettled;
+                for (&offset, entry) in &self.entries {
+                    if queue.pending.remove(offset) {
+                        queue.retries.insert((entry.due, offset, key));
+                    }
                 }
             }
         }

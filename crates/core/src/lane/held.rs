@@ -1,7 +1,7 @@
 //! Whether a lane may send, and what keeps it from sending.
 
-use super::{Lane, throttle::Throttle};
-use crate::{Ordering, Timestamp};
+use super::{Lane, queue::Queue, throttle::Throttle};
+use crate::{Ordering, Timestamp, Trigger};
 
 /// Why a lane sends nothing though it has work (design §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,16 +59,17 @@ impl Lane {
 
     /// Why nothing is sent, if work waits.
     pub fn held_by(&self, now: Timestamp) -> Option<HeldBy> {
-        let untried = !self.ready.is_empty() || !self.searching.is_empty() || !self.pending.is_empty();
+        let untried = self.queues.all().into_iter().any(Queue::has_startable);
+        let startable = untried || self.queues.all().into_iter().any(|queue| queue.has_due_retry(now));
         if self.unsettled == self.in_flight as u64 {
             None
         } else if self.is_held() {
             Some(HeldBy::Paused)
-        } else if !self.circuit.is_closed() {
+        } else if self.is_doubted() {
             Some(HeldBy::Circuit)
         } else if self.in_flight >= self.policy.window() {
             Some(HeldBy::Window)
-        } else if (untried || self.has_due_retry(now)) && self.throttled_until(now).is_some() {
+        } else if startable && self.throttled_until(now).is_some() {
             Some(HeldBy::Throttle)
         } else if untried {
             None
@@ -89,7 +90,10 @@ impl Lane {
         self.throttle.map(|throttle| throttle.next_at()).filter(|&at| now < at)
     }
 
-    fn has_due_retry(&self, now: Timestamp) -> bool {
-        !self.overdue.is_empty() || self.retries.first().is_some_and(|&(due, ..)| due <= now)
+    /// Whether the endpoint is believed not to take what waits.
+    fn is_doubted(&self) -> bool {
+        let routed = self.routed_waits() || self.injected.is_empty();
+        let trigger = if routed { Trigger::Scheduled } else { Trigger::Manual };
+        !self.queues[trigger].circuit.is_closed()
     }
 }

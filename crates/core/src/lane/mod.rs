@@ -10,6 +10,8 @@
 //! - In any time t at most `1 + rate × (t + THROTTLE_SLACK)` attempts start, where the policy sets a rate.
 //! - In a `strict` lane (`keyed`: among messages with one key) the first attempt of a delivery starts after all
 //!   before it are settled, except in a search for proof of life.
+//! - What was injected is a queue of its own: it starts only where nothing that was routed can, its failures neither open
+//!   the circuit for what was routed nor hold it up, and among itself it keeps the same order.
 //! - Settled is final.
 //! - Applying a fact twice changes nothing; a lane restored from a snapshot and the facts after it has the same
 //!   unsettled deliveries as the one that wrote them.
@@ -19,6 +21,7 @@ mod fold;
 mod held;
 mod outcome;
 mod pick;
+mod queue;
 mod sequence;
 mod set;
 #[cfg(test)]
@@ -26,14 +29,19 @@ mod tests;
 mod throttle;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
 pub use self::held::HeldBy;
-use self::{circuit::Circuit, sequence::Sequence, set::OffsetSet, throttle::Throttle};
+use self::{
+    queue::Queues,
+    sequence::{Key, Sequence},
+    set::OffsetSet,
+    throttle::Throttle,
+};
 use crate::{
-    Offset, Ordering, Policy, Settlement, Timestamp, limits,
+    Offset, Ordering, Policy, Settlement, Timestamp, Trigger, limits,
     planted::{Fault, planted},
 };
 
@@ -114,8 +122,8 @@ struct Entry {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Flight {
-    /// The sequence it belongs to; unused in `unordered` lanes.
-    key: u64,
+    /// The sequence it belongs to; in `unordered` lanes only its queue.
+    key: Key,
     class: Class,
 }
 
@@ -142,46 +150,33 @@ impl Entry {
 pub struct Lane {
     policy: Policy,
     next: Offset,
-    /// Looked at and not started. Of a `keyed` lane: ordering key not yet known. Of a `strict` lane: always empty.
-    pending: OffsetSet,
-    sequences: HashMap<u64, Sequence>,
+    queues: Queues,
+    sequences: HashMap<Key, Sequence>,
     /// Deliveries that were tried.
     entries: BTreeMap<Offset, Entry>,
-    /// Failed deliveries that may be tried again, by the time they are due.
-    retries: BTreeSet<(Timestamp, Offset, u64)>,
-    /// The same, due whatever their time says since the endpoint was found alive again.
-    overdue: BTreeSet<(Timestamp, Offset, u64)>,
     /// Deadlines on the lane's own clock.
-    deadlines: BTreeSet<(i64, Offset, u64)>,
-    ready: VecDeque<u64>,
-    searching: VecDeque<u64>,
+    deadlines: BTreeSet<(i64, Offset, Key)>,
     /// At or above `next`, known to be settled already (from facts read before the records).
     settled_ahead: OffsetSet,
-    circuit: Circuit,
     throttle: Option<Throttle>,
     in_flight: usize,
-    retries_in_flight: usize,
     unsettled: u64,
+    /// Those of the unsettled that were injected.
+    injected: OffsetSet,
     /// Numbers what happens, so that "after" needs no clock.
     event: u64,
-    /// When the endpoint was last found alive after an outage: failures before it are no reason to wait.
-    healed: u64,
-    healed_at: Timestamp,
     /// Latest success per key: of the key of the latest success, and of any other key.
-    successes: [Option<(u64, u64)>; 2],
+    successes: [Option<(u64, Key)>; 2],
     failing_since: Option<Timestamp>,
     /// Time during which the lane could send, up to `running_since`.
     used_micros: i64,
     running_since: Option<Timestamp>,
-    last_probed: Offset,
     /// A policy with another ordering waits until nothing is in flight.
     next_policy: Option<Policy>,
 }
 
 /// A lane behind is refilled when less than this share of its room is in use.
 const REFILL_SHARE: usize = 4;
-/// All messages of a `strict` lane share this key.
-const STRICT_KEY: u64 = 0;
 
 impl Lane {
     /// A lane with nothing unsettled that looks at records from `next` on.
@@ -190,33 +185,26 @@ impl Lane {
             throttle: policy.throttle_rate.map(Throttle::full),
             policy,
             next,
-            pending: OffsetSet::default(),
+            queues: Queues::default(),
             sequences: HashMap::new(),
             entries: BTreeMap::new(),
-            retries: BTreeSet::new(),
-            overdue: BTreeSet::new(),
             deadlines: BTreeSet::new(),
-            ready: VecDeque::new(),
-            searching: VecDeque::new(),
             settled_ahead: OffsetSet::default(),
-            circuit: Circuit::default(),
             in_flight: 0,
-            retries_in_flight: 0,
             unsettled: 0,
+            injected: OffsetSet::default(),
             event: 0,
-            healed: 0,
-            healed_at: Timestamp::ZERO,
             successes: [None; 2],
             failing_since: None,
             used_micros: 0,
             running_since: Some(now),
-            last_probed: Offset::ZERO,
             next_policy: None,
         }
     }
 
-    /// The record at `offset` is for this endpoint. Records below `next` are known already.
-    pub fn push(&mut self, offset: Offset) {
+    /// The record at `offset` is for this endpoint: routed (`Scheduled`) or injected (`Manual`). Records below `next` are
+    /// known already.
+    pub fn push(&mut self, offset: Offset, trigger: Trigger) {
         if offset < self.next {
             return;
         }
@@ -228,21 +216,28 @@ impl Lane {
         if !self.entries.contains_key(&offset) {
             self.unsettled += 1;
         }
+        if trigger == Trigger::Manual {
+            self.injected.insert(offset);
+        }
+        let key = Key::shared(trigger);
+        let queue = &mut self.queues[trigger];
         match self.policy.ordering {
-            Ordering::Strict if planted(Fault::StrictRunsAhead) => self.enqueue(offset.0 % 2, offset),
-            Ordering::Strict => self.enqueue(STRICT_KEY, offset),
+            Ordering::Strict if planted(Fault::StrictRunsAhead) => {
+                self.enqueue(Key::new(trigger, offset.0 % 2), offset);
+            }
+            Ordering::Strict => self.enqueue(key, offset),
             Ordering::Keyed => {
-                self.pending.insert(offset);
+                queue.pending.insert(offset);
             }
             Ordering::Unordered => match self.entries.get(&offset) {
-                Some(entry) if entry.failed < self.healed => {
-                    self.overdue.insert((entry.due, offset, STRICT_KEY));
+                Some(entry) if entry.failed < queue.healed => {
+                    queue.overdue.insert((entry.due, offset, key));
                 }
                 Some(entry) => {
-                    self.retries.insert((entry.due, offset, STRICT_KEY));
+                    queue.retries.insert((entry.due, offset, key));
                 }
                 None => {
-                    self.pending.insert(offset);
+                    queue.pending.insert(offset);
                 }
             },
         }
@@ -258,9 +253,12 @@ impl Lane {
 
     /// Whether another record may be pushed. When not, `next` has to stay where it is.
     pub fn has_room(&self) -> bool {
-        let blocked = self.unsettled - self.pending.len();
+        let pending = self.queues[Trigger::Scheduled].pending.len();
+        let blocked = self.unsettled - self.injected.len() - pending;
         let entries = self.policy.lane_entries as u64;
-        self.pending.len() < entries
+        // What was injected takes no room from what was routed.
+        pending < entries
+            && self.injected.len() < limits::LANE_BLOCKED as u64
             && match self.policy.ordering {
                 Ordering::Strict => blocked < entries,
                 Ordering::Keyed => blocked < limits::LANE_BLOCKED as u64,
@@ -272,19 +270,21 @@ impl Lane {
     /// and what waits behind that may stay for hours, and must not keep it from the rest.
     pub fn wants_more(&self) -> bool {
         let untried = match self.policy.ordering {
-            Ordering::Strict => self.unsettled,
-            Ordering::Keyed | Ordering::Unordered => self.pending.len(),
+            Ordering::Strict => self.unsettled - self.injected.len(),
+            Ordering::Keyed | Ordering::Unordered => self.queues[Trigger::Scheduled].pending.len(),
         };
         untried < (self.policy.lane_entries / REFILL_SHARE) as u64 && self.has_room()
     }
 
     /// The answer to [`Poll::NeedKey`].
     pub fn offer_key(&mut self, offset: Offset, key: u64) {
-        if !self.pending.remove(offset) {
+        let trigger = self.trigger_of(offset);
+        if !self.queues[trigger].pending.remove(offset) {
             return;
         }
+        let key = Key::new(trigger, key);
         if let Some(deadline) = self.entries.get(&offset).and_then(|entry| entry.deadline) {
-            self.deadlines.remove(&(deadline, offset, STRICT_KEY));
+            self.deadlines.remove(&(deadline, offset, Key::shared(trigger)));
             self.deadlines.insert((deadline, offset, key));
         }
         self.enqueue(key, offset);
@@ -294,7 +294,8 @@ impl Lane {
     pub fn cursor(&self) -> Offset {
         let queued = self.sequences.values().filter_map(|sequence| sequence.queue.min()).min();
         let tried = self.entries.keys().next().copied();
-        [self.pending.min(), queued, tried].into_iter().flatten().min().unwrap_or(self.next).min(self.next)
+        let pending = self.queues.all().into_iter().filter_map(|queue| queue.pending.min()).min();
+        [pending, queued, tried].into_iter().flatten().min().unwrap_or(self.next).min(self.next)
     }
 
     /// Nothing at or above was looked at.
@@ -328,6 +329,16 @@ impl Lane {
         &self.policy
     }
 
+    /// Whether something that was routed is not settled.
+    fn routed_waits(&self) -> bool {
+        self.unsettled > self.injected.len()
+    }
+
+    /// Which queue an unsettled delivery is in.
+    fn trigger_of(&self, offset: Offset) -> Trigger {
+        if self.injected.contains(offset) { Trigger::Manual } else { Trigger::Scheduled }
+    }
+
     /// Failed deliveries by offset: attempts made and when they are due.
     pub fn retries(&self) -> impl Iterator<Item = (Offset, u32, Timestamp)> + '_ {
         self.entries
@@ -356,7 +367,7 @@ impl Lane {
         Some((from, to))
     }
 
-    fn enqueue(&mut self, key: u64, offset: Offset) {
+    fn enqueue(&mut self, key: Key, offset: Offset) {
         let sequence = self.sequences.entry(key).or_default();
         sequence.queue.insert(offset);
         match sequence.state {
@@ -368,8 +379,9 @@ impl Lane {
     }
 
     /// Puts a sequence of which nothing is in flight where its head belongs.
-    fn activate(&mut self, key: u64) {
+    fn activate(&mut self, key: Key) {
         let Some(sequence) = self.sequences.get_mut(&key) else { return };
+        let queue = &mut self.queues[key.trigger()];
         let Some(head) = sequence.queue.min() else {
             sequence.state = sequence::State::Empty;
             if !sequence.parked_last || self.sequences.len() > limits::LANE_ENTRIES {
@@ -380,35 +392,36 @@ impl Lane {
         match self.entries.get_mut(&head) {
             Some(entry) if entry.has_failed() => {
                 sequence.state = sequence::State::Waiting;
-                if self.overdue.contains(&(entry.due, head, key)) {
+                if queue.overdue.contains(&(entry.due, head, key)) {
                     return;
                 }
-                self.retries.remove(&(entry.due, head, key));
-                if entry.failed < self.healed {
+                queue.retries.remove(&(entry.due, head, key));
+                if entry.failed < queue.healed {
                     entry.due = Timestamp::ZERO;
                 }
-                self.retries.insert((entry.due, head, key));
+                queue.retries.insert((entry.due, head, key));
             }
             _ => {
                 sequence.state = sequence::State::Ready;
-                self.ready.push_back(key);
+                queue.ready.push_back(key);
             }
         }
     }
 
     /// Takes the waiting head's time again, after what is behind it or its search has changed.
-    fn reschedule_head(&mut self, key: u64) {
+    fn reschedule_head(&mut self, key: Key) {
         let Some((head, search_at)) = self.search_at(key) else { return };
         let entry = self.entries.get_mut(&head).expect("a waiting head was tried");
-        if search_at < entry.due && self.retries.remove(&(entry.due, head, key)) {
+        let retries = &mut self.queues[key.trigger()].retries;
+        if search_at < entry.due && retries.remove(&(entry.due, head, key)) {
             entry.due = search_at;
-            self.retries.insert((entry.due, head, key));
+            retries.insert((entry.due, head, key));
         }
     }
 
     /// The head of a sequence and when a search for proof of life may start from it; `None` unless it failed, others
     /// wait behind it and parking is on.
-    fn search_at(&self, key: u64) -> Option<(Offset, Timestamp)> {
+    fn search_at(&self, key: Key) -> Option<(Offset, Timestamp)> {
         let sequence = self.sequences.get(&key).filter(|sequence| sequence.queue.len() > 1)?;
         let head = sequence.queue.min()?;
         let entry = self.entries.get(&head).filter(|entry| entry.has_failed())?;
@@ -417,20 +430,20 @@ impl Lane {
     }
 
     /// Forgets an unsettled delivery: it is settled. Leaves its sequence's state to the caller.
-    fn forget(&mut self, offset: Offset, key: u64) {
-        let mut known = self.pending.remove(offset);
+    fn forget(&mut self, offset: Offset, key: Key) {
+        let queue = &mut self.queues[key.trigger()];
+        let mut known = queue.pending.remove(offset);
         if let Some(sequence) = self.sequences.get_mut(&key) {
             known |= sequence.queue.remove(offset);
         }
         if let Some(entry) = self.entries.remove(&offset) {
             known = true;
-            if !self.retries.remove(&(entry.due, offset, key)) {
-                self.overdue.remove(&(entry.due, offset, key));
-            }
+            queue.unschedule(entry.due, offset, key);
             if let Some(deadline) = entry.deadline {
                 self.deadlines.remove(&(deadline, offset, key));
             }
         }
+        self.injected.remove(offset);
         self.unsettled -= u64::from(known);
     }
 }

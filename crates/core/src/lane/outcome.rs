@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Class, Failure, FailureKind, Finished, Flight, Lane, Settled, Verdict, jitter, sequence};
+use super::{Class, Failure, FailureKind, Finished, Flight, Key, Lane, Settled, Verdict, jitter, sequence};
 use crate::{
-    Offset, Ordering, Settlement, Timestamp, limits,
+    Offset, Ordering, Settlement, Timestamp, Trigger, limits,
     planted::{Fault, planted},
 };
 
@@ -40,7 +40,9 @@ impl Lane {
         let entry = self.entries.get_mut(&offset)?;
         let flight = entry.in_flight.take()?;
         self.in_flight -= 1;
-        self.retries_in_flight -= usize::from(flight.class == Class::Retry);
+        let queue = &mut self.queues[flight.key.trigger()];
+        queue.in_flight -= 1;
+        queue.retries_in_flight -= usize::from(flight.class == Class::Retry);
         self.event += 1;
         if entry.settled_elsewhere {
             self.forget(offset, flight.key);
@@ -56,12 +58,13 @@ impl Lane {
         if !tried {
             self.entries.remove(&offset);
         }
+        let queue = &mut self.queues[flight.key.trigger()];
         match (self.policy.ordering, tried) {
             (Ordering::Unordered, true) => {
-                self.retries.insert((due, offset, flight.key));
+                queue.retries.insert((due, offset, flight.key));
             }
             (Ordering::Unordered, false) => {
-                self.pending.insert(offset);
+                queue.pending.insert(offset);
             }
             (Ordering::Strict | Ordering::Keyed, _) => self.end_search(flight.key),
         }
@@ -70,9 +73,7 @@ impl Lane {
     fn delivered(&mut self, offset: Offset, flight: Flight, now: Timestamp) {
         self.failing_since = None;
         self.forget(offset, flight.key);
-        if self.circuit.succeeded(now) {
-            self.heal(now);
-        }
+        self.succeeded(flight.key.trigger(), now);
         if self.policy.ordering == Ordering::Unordered {
             return;
         }
@@ -83,11 +84,24 @@ impl Lane {
             Some(search) if !search.failed.is_empty() => {
                 // Proof of life: what failed in this search is tried once more, and parked if it fails again.
                 search.confirming = Some(search.confirming.map_or(0, |index| index + 1));
-                self.circuit.close();
-                self.heal(now);
+                let trigger = flight.key.trigger();
+                self.queues[trigger].circuit.close();
+                self.heal(trigger, now);
                 self.continue_search(flight.key, now);
             }
             _ => self.end_search(flight.key),
+        }
+    }
+
+    /// What was injected and came through shows that the endpoint is alive. What was routed and came through says nothing of
+    /// what was injected: those may be the very messages that the endpoint refuses.
+    fn succeeded(&mut self, trigger: Trigger, now: Timestamp) {
+        if self.queues[trigger].circuit.succeeded(now) {
+            self.heal(trigger, now);
+        }
+        let routed = &mut self.queues[Trigger::Scheduled].circuit;
+        if trigger == Trigger::Manual && !routed.is_closed() && routed.succeeded(now) {
+            self.heal(Trigger::Scheduled, now);
         }
     }
 
@@ -109,7 +123,8 @@ impl Lane {
         let failed_before = std::mem::replace(&mut entry.failed, self.event);
         entry.attempts += 1;
         entry.first_failed_at = entry.first_failed_at.min(now);
-        self.circuit.failed(now, failure, !in_search && (strict || first_failure), !strict, random);
+        let counts = !in_search && (strict || first_failure);
+        self.queues[flight.key.trigger()].circuit.failed(now, failure, counts, !strict, random);
 
         if self.is_proven_poison(offset, flight.key, failed_before, failure) {
             return self.park(offset, flight.key, now, settled);
@@ -124,7 +139,7 @@ impl Lane {
         }
         self.entries.get_mut(&offset).expect("still unsettled").due = due;
         if self.unordered() {
-            self.retries.insert((due, offset, flight.key));
+            self.queues[flight.key.trigger()].retries.insert((due, offset, flight.key));
         } else if in_search {
             self.search_failed(offset, flight.key, failure, now);
         } else {
@@ -141,7 +156,7 @@ impl Lane {
 
     /// Whether this failure proves that it is the message and not the endpoint: a search has just found the endpoint
     /// alive; or the key's last head was parked and another key went through since this one's last failure.
-    fn is_proven_poison(&self, offset: Offset, key: u64, failed_before: u64, failure: Failure) -> bool {
+    fn is_proven_poison(&self, offset: Offset, key: Key, failed_before: u64, failure: Failure) -> bool {
         // No connection, or a plea for a pause: that is the endpoint.
         if self.policy.park_after.is_none() || self.unordered() || failure.kind == FailureKind::Immediate {
             return false;
@@ -159,7 +174,7 @@ impl Lane {
             && self.went_through_elsewhere(key, failed_before)
     }
 
-    fn park(&mut self, offset: Offset, key: u64, now: Timestamp, settled: &mut Settled) -> Verdict {
+    fn park(&mut self, offset: Offset, key: Key, now: Timestamp, settled: &mut Settled) -> Verdict {
         let deadline_used = self.deadline_used(offset, now);
         self.forget(offset, key);
         settled.push((offset, Settlement::Rejected));
@@ -176,7 +191,7 @@ impl Lane {
         Verdict { due: None, deadline_used }
     }
 
-    fn exhaust(&mut self, offset: Offset, key: u64, now: Timestamp, settled: &mut Settled) -> Verdict {
+    fn exhaust(&mut self, offset: Offset, key: Key, now: Timestamp, settled: &mut Settled) -> Verdict {
         let deadline_used = self.deadline_used(offset, now);
         self.forget(offset, key);
         settled.push((offset, Settlement::Exhausted));
@@ -184,7 +199,7 @@ impl Lane {
         Verdict { due: None, deadline_used }
     }
 
-    fn search_failed(&mut self, offset: Offset, key: u64, failure: Failure, now: Timestamp) {
+    fn search_failed(&mut self, offset: Offset, key: Key, failure: Failure, now: Timestamp) {
         let event = self.event;
         let sequence = self.sequences.get_mut(&key).expect("a search belongs to a sequence");
         let search = sequence.search.as_mut().expect("the caller saw it");
@@ -214,7 +229,7 @@ impl Lane {
     }
 
     /// Queues the search's next attempt, or ends it when there is none.
-    fn continue_search(&mut self, key: u64, now: Timestamp) {
+    fn continue_search(&mut self, key: Key, now: Timestamp) {
         let Some(sequence) = self.sequences.get_mut(&key) else { return };
         let Some(search) = &mut sequence.search else { return };
         // What was settled by other means needs no confirmation.
@@ -226,7 +241,7 @@ impl Lane {
         }
         if search.next(&sequence.queue).is_some() {
             sequence.state = sequence::State::Searching;
-            self.searching.push_back(key);
+            self.queues[key.trigger()].searching.push_back(key);
             return;
         }
         if search.confirming.is_none() {
@@ -236,7 +251,7 @@ impl Lane {
     }
 
     /// Back to normal: also right where no search was on.
-    pub(super) fn end_search(&mut self, key: u64) {
+    pub(super) fn end_search(&mut self, key: Key) {
         if let Some(sequence) = self.sequences.get_mut(&key) {
             sequence.search = None;
             self.activate(key);
@@ -245,13 +260,14 @@ impl Lane {
     }
 
     /// The endpoint is alive: what waited for that is due.
-    pub(super) fn heal(&mut self, now: Timestamp) {
-        self.healed = self.event + 1;
-        self.healed_at = now;
-        self.overdue.append(&mut self.retries);
+    pub(super) fn heal(&mut self, trigger: Trigger, now: Timestamp) {
+        let queue = &mut self.queues[trigger];
+        queue.healed = self.event + 1;
+        queue.healed_at = now;
+        queue.overdue.append(&mut queue.retries);
     }
 
-    fn note_success(&mut self, key: u64) {
+    fn note_success(&mut self, key: Key) {
         let new = Some((self.event, key));
         match self.successes[0] {
             Some((_, latest)) if latest != key => self.successes = [new, self.successes[0]],
@@ -265,12 +281,12 @@ impl Lane {
     }
 
     /// Whether a delivery with another key succeeded after this event.
-    fn went_through_elsewhere(&self, key: u64, event: u64) -> bool {
+    fn went_through_elsewhere(&self, key: Key, event: u64) -> bool {
         self.successes.into_iter().flatten().any(|(at, other)| other != key && at > event)
     }
 
     /// The deadline runs from the first failure of a delivery that is tried in its turn.
-    fn start_deadline(&mut self, offset: Offset, key: u64, now: Timestamp) {
+    fn start_deadline(&mut self, offset: Offset, key: Key, now: Timestamp) {
         let in_turn = self.unordered()
             || self.sequences.get(&key).is_some_and(|sequence| sequence.queue.min() == Some(offset));
         let deadline = self.used_at(now).saturating_add(micros(self.deadline()));

@@ -1,8 +1,34 @@
-//! A sequence: deliveries of a lane that must stay in order among themselves. A `strict` lane is one sequence,
-//! a `keyed` lane has one per ordering key.
+//! A sequence: deliveries of a lane that must stay in order among themselves. Of each queue of a
+//! `strict` lane all are one sequence, a `keyed` lane has one per ordering key.
 
 use super::set::OffsetSet;
-use crate::{Offset, Timestamp};
+use crate::{Offset, Timestamp, Trigger};
+
+/// Names a sequence: what was routed and what was injected are never in one, whatever their ordering key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Key(u64);
+
+/// Of a hash one bit less is a hash too.
+const INJECTED: u64 = 1 << 63;
+
+impl Key {
+    pub(super) fn new(trigger: Trigger, ordering_key: u64) -> Self {
+        match trigger {
+            Trigger::Scheduled => Self(ordering_key & !INJECTED),
+            Trigger::Manual => Self(ordering_key | INJECTED),
+        }
+    }
+
+    /// Shared by all in a queue that is not ordered by key.
+    pub(super) fn shared(trigger: Trigger) -> Self {
+        Self::new(trigger, 0)
+    }
+
+    /// The queue that it belongs to.
+    pub(super) fn trigger(self) -> Trigger {
+        if self.0 & INJECTED == 0 { Trigger::Scheduled } else { Trigger::Manual }
+    }
+}
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sequence {

@@ -68,6 +68,21 @@ impl OffsetSet {
         self.len = self.bits.len();
     }
 
+    /// What is in both.
+    pub(super) fn intersection(&self, other: &Self) -> Self {
+        Self::of(&self.bits & &other.bits)
+    }
+
+    /// What is not in the other.
+    pub(super) fn without(&self, other: &Self) -> Self {
+        Self::of(&self.bits - &other.bits)
+    }
+
+    fn of(bits: RoaringTreemap) -> Self {
+        let len = bits.len();
+        Self { bits, len }
+    }
+
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.bits.serialized_size());
         self.bits.serialize_into(&mut bytes).expect("writing to memory does not fail");
@@ -81,7 +96,6 @@ impl OffsetSet {
         if bits.max() == Some(u64::MAX) {
             return Err(Malformed::Value { field, value: u64::MAX });
         }
-        let len = bits.len();
-        Ok(Self { bits, len })
+        Ok(Self::of(bits))
     }
 }

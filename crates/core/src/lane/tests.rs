@@ -2,17 +2,21 @@
 
 mod garbage;
 mod histories;
+mod injected;
 mod model;
 mod throttle;
 mod trouble;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Attempt, EndpointNumber, Fact, Outcome, RetrySchedule, Trigger};
+use crate::{Attempt, EndpointNumber, Fact, Outcome, RetrySchedule};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -23,6 +27,7 @@ struct World<'a> {
     now: Timestamp,
     random: u64,
     keys: BTreeMap<Offset, u64>,
+    injected: BTreeSet<Offset>,
     answer: Box<dyn FnMut(Offset, u32, Timestamp) -> Finished + 'a>,
     flights: Vec<(Timestamp, Start)>,
     attempts: Vec<(Timestamp, Offset, u32)>,
@@ -43,6 +48,7 @@ impl<'a> World<'a> {
             now,
             random: 7,
             keys: BTreeMap::new(),
+            injected: BTreeSet::new(),
             answer: Box::new(answer),
             flights: Vec::new(),
             attempts: Vec::new(),
@@ -55,8 +61,20 @@ impl<'a> World<'a> {
     fn publish(&mut self, key: u64) -> Offset {
         let offset = self.lane.next();
         self.keys.insert(offset, key);
-        self.lane.push(offset);
+        self.lane.push(offset, Trigger::Scheduled);
         offset
+    }
+
+    fn inject(&mut self, key: u64) -> Offset {
+        let offset = self.lane.next();
+        self.keys.insert(offset, key);
+        self.injected.insert(offset);
+        self.lane.push(offset, Trigger::Manual);
+        offset
+    }
+
+    fn trigger(&self, offset: Offset) -> Trigger {
+        if self.injected.contains(&offset) { Trigger::Manual } else { Trigger::Scheduled }
     }
 
     fn random(&mut self) -> u64 {
@@ -116,7 +134,7 @@ impl<'a> World<'a> {
                 endpoint: EndpointNumber(1),
                 offset: start.offset,
                 number: start.attempt_number,
-                trigger: Trigger::Scheduled,
+                trigger: self.trigger(start.offset),
                 at: self.now,
                 duration: Duration::from_millis(10),
                 outcome: if delivered { Outcome::Delivered } else { Outcome::Failed },
@@ -154,7 +172,7 @@ impl<'a> World<'a> {
             lane.apply(fact, self.now);
         }
         for &offset in self.keys.keys() {
-            lane.push(offset);
+            lane.push(offset, self.trigger(offset));
         }
         self.flights.clear();
         self.lane = lane;
@@ -301,6 +319,7 @@ fn ordering() -> impl Strategy<Value = Ordering> {
 #[derive(Clone, Debug)]
 enum Step {
     Publish { key: u64, count: u8 },
+    Inject { key: u64, count: u8 },
     Run { millis: u32 },
     Snapshot,
     Crash,
@@ -310,6 +329,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0_u64..5, 1_u8..20).prop_map(|(key, count)| Step::Publish { key, count }),
+        2 => (0_u64..5, 1_u8..20).prop_map(|(key, count)| Step::Inject { key, count }),
         4 => (1_u32..2_000).prop_map(|millis| Step::Run { millis }),
         2 => Just(Step::Snapshot),
         2 => Just(Step::Crash),
@@ -340,6 +360,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Publish { key, count } => for _ in 0..count { world.publish(key); },
+                Step::Inject { key, count } => for _ in 0..count { world.inject(key); },
                 Step::Run { millis } => world.run_for(Duration::from_millis(u64::from(millis))),
                 Step::Snapshot => snapshot = (world.lane.snapshot(world.now), world.facts.len()),
                 Step::Outage { millis } => outage_until.set(world.now + Duration::from_millis(u64::from(millis))),
@@ -361,14 +382,15 @@ proptest! {
         prop_assert_eq!(world.lane.unsettled(), 0);
         prop_assert_eq!(world.lane.cursor(), world.lane.next());
 
-        // First attempts, over all lives, in order per sequence.
-        let mut last: BTreeMap<u64, Offset> = BTreeMap::new();
-        let mut seen = std::collections::BTreeSet::new();
+        // First attempts, over all lives, in order per sequence; what was injected among itself.
+        let mut last: BTreeMap<(bool, u64), Offset> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
         for &(_, offset, _) in first_of_life.iter().flatten() {
             if ordering == Ordering::Unordered || !seen.insert(offset) {
                 continue;
             }
             let key = if ordering == Ordering::Strict { 0 } else { world.keys[&offset] };
+            let key = (world.injected.contains(&offset), key);
             prop_assert!(last.insert(key, offset).is_none_or(|before| before < offset), "{:?} out of order", offset);
         }
     }
@@ -377,7 +399,7 @@ proptest! {
     #[test]
     fn a_damaged_snapshot_never_panics(flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5)) {
         let mut world = World::new(policy(Ordering::Keyed), |_, _, _| BAD);
-        for key in 0..50 { world.publish(key % 5); }
+        for key in 0..50 { world.publish(key % 5); world.inject(key % 5); }
         world.run_for(SECOND);
         let mut bytes = world.lane.snapshot(world.now).to_vec();
         for (index, value) in flips {

@@ -18,12 +18,13 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
     let who = (id(), id(), id(), ".{0,24}", option::of(".{0,24}"));
     let how = (vec(".{0,12}", FEW), option::of(".{0,24}"), vec(".{0,12}", FEW));
     let when = (timestamp(), option::of(timestamp()), option::of(timestamp()));
-    let rest = (option::of(".{0,55}"), identity(), option::of(offset()));
+    let only_for = option::of(any::<u32>().prop_map(EndpointNumber));
+    let rest = (option::of(".{0,55}"), identity(), option::of(offset()), only_for);
     (who, how, when, rest).prop_map(|(who, how, when, rest)| {
         let (id, organization, application, event_type, event_id) = who;
         let (channels, ordering_key, tags) = how;
         let (accepted_at, deliver_at, payload_expires_at) = when;
-        let (traceparent, identity, due_of) = rest;
+        let (traceparent, identity, due_of, only_for) = rest;
         Message {
             id: MessageId::from_bytes(id),
             organization: OrganizationId::from_bytes(organization),
@@ -39,6 +40,7 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
             traceparent,
             identity,
             due_of,
+            only_for,
         }
     })
 }
@@ -69,17 +71,25 @@ pub(crate) fn delivery() -> impl Strategy<Value = Delivery> {
             id,
             first
         }),
-        (any::<u64>(), any::<u64>(), message_id(), partition(), offset(), any::<u64>(), endpoints())
-            .prop_map(|(job, sequence, id, partition, offset, ordering_key, endpoints)| Delivery::Injected {
-                job,
-                sequence,
-                id,
-                partition,
-                offset,
-                ordering_key,
-                endpoints
-            }),
+        injected(),
     ]
+}
+
+fn injected() -> impl Strategy<Value = Delivery> {
+    let place = (any::<u64>(), any::<u64>(), message_id(), partition(), offset());
+    (place, any::<u64>(), endpoints(), timestamp(), offset()).prop_map(
+        |((job, sequence, id, partition, offset), ordering_key, endpoints, at, control)| Delivery::Injected {
+            job,
+            sequence,
+            id,
+            partition,
+            offset,
+            ordering_key,
+            endpoints,
+            at,
+            control,
+        },
+    )
 }
 
 pub(crate) fn attempts() -> impl Strategy<Value = AttemptRecord> {

@@ -34,6 +34,7 @@ async fn messages(log: &dyn Log, payload_bytes: usize) -> Vec<Offset> {
         traceparent: None,
         identity: Identity { key: None, event_id: None, body: Fingerprint::of(&[]), short_window: false },
         due_of: None,
+        only_for: None,
     };
     let record = NewRecord { head: message.encode(), payload: vec![b'x'; payload_bytes].into() };
     let mut offsets = Vec::new();

@@ -146,6 +146,7 @@ fn message(number: u8, accepted_at: Timestamp) -> Message {
         traceparent: None,
         identity: Identity { key: None, event_id: None, body, short_window: false },
         due_of: None,
+        only_for: None,
     }
 }
 

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use fanfare_core::{
-    ApplicationId, Policy,
+    ApplicationId, Policy, Trigger,
     lane::{Lane, Poll},
 };
 
@@ -19,7 +19,7 @@ fn ordered(window: u32) -> Policy {
 fn slot(window: u32, deliveries: u64, start: bool) -> Slot {
     let now = Timestamp::from_secs(1);
     let mut lane = Lane::new(ordered(window), Offset::ZERO, now);
-    (0..deliveries).map(Offset).for_each(|offset| lane.push(offset));
+    (0..deliveries).map(Offset).for_each(|offset| lane.push(offset, Trigger::Scheduled));
     while start && let Poll::Start(_) = lane.poll(now, &mut Vec::new()) {}
     let mut slot = Slot::new(lane, ApplicationId::from_bytes([1; 20]), now);
     slot.arrived = u32::try_from(deliveries).unwrap();

@@ -75,6 +75,12 @@ impl<T: Transport> Worker<T> {
     }
 
     pub(super) fn launch(&mut self, number: EndpointNumber, start: Start, record: Arc<Delivery>) {
+        if let Delivery::Injected { job, .. } = *record
+            && self.shared.options.control.view().job_was_cancelled(job)
+        {
+            self.give_up(number, start.offset, Settlement::Cancelled);
+            return self.queue(number);
+        }
         let now = self.steady.now();
         let slot = self.slots.get_mut(&number).expect("a lane that starts has a slot");
         slot.touched = now;
@@ -146,27 +152,32 @@ impl<T: Transport> Worker<T> {
 
     /// Others that waited for room in the budget come first.
     fn advance_in_turn(&mut self, number: EndpointNumber) {
-        match self.slots.get_mut(&number) {
-            Some(slot) if !self.turns.is_empty() => {
-                if !slot.queued {
-                    slot.queued = true;
-                    self.turns.push(slot.application, number);
-                }
-            }
-            _ => self.advance(number),
+        if self.turns.is_empty() { self.advance(number) } else { self.queue(number) }
+    }
+
+    /// The lane is asked again when it is its turn.
+    fn queue(&mut self, number: EndpointNumber) {
+        if let Some(slot) = self.slots.get_mut(&number).filter(|slot| !slot.queued) {
+            slot.queued = true;
+            self.turns.push(slot.application, number);
         }
     }
 
     /// The delivery's record or content is gone from the log: it can only be a dead letter.
     pub(super) fn lost(&mut self, number: EndpointNumber, offset: Offset) {
-        let fact = self.settle_fact(number, offset, Settlement::Expired);
+        self.give_up(number, offset, Settlement::Expired);
+        self.advance(number);
+    }
+
+    /// Settles a delivery that was started, or was about to be, without an attempt.
+    fn give_up(&mut self, number: EndpointNumber, offset: Offset, reason: Settlement) {
+        let fact = self.settle_fact(number, offset, reason);
         if let Some(slot) = self.slots.get_mut(&number) {
             let now = self.steady.now();
             slot.dirty = true;
             slot.lane.finished(offset, Finished::Abandoned, now, 0, &mut Vec::new());
             slot.lane.apply(&fact, now);
         }
-        self.advance(number);
     }
 
     /// Tells the log of deliveries that the lane settled.

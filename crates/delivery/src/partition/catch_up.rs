@@ -148,7 +148,7 @@ impl<T: Transport> Worker<T> {
                     continue;
                 }
                 if slot.lane.has_room() {
-                    slot.lane.push(*offset);
+                    slot.lane.push(*offset, delivery.trigger());
                     slot.above = slot.above.saturating_sub(1);
                 } else {
                     slot.lane.pass(*offset);

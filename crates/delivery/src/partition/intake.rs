@@ -5,7 +5,7 @@
 
 use std::{collections::hash_map::Entry, sync::Arc, time::Duration};
 
-use fanfare_core::{Delivery, EndpointNumber, Intake, Offset, Partition, Settlement};
+use fanfare_core::{Delivery, EndpointNumber, Intake, Offset, Partition, Settlement, Trigger};
 use fanfare_log::{Batch, BoxFuture, Log, ReadError, Topic};
 
 use super::Worker;
@@ -68,11 +68,9 @@ impl<T: Transport> Worker<T> {
                     continue;
                 }
             }
-            // An endpoint unknown at the router's position is deleted, not new.
-            if let Some(source) = delivery.source()
-                && source.control > self.shared.options.control.position()
-            {
-                let applied = self.shared.options.control.applied(source.control).await;
+            // An endpoint unknown where its writer stood is deleted, not new.
+            if delivery.control() > self.shared.options.control.position() {
+                let applied = self.shared.options.control.applied(delivery.control()).await;
                 applied.map_err(|error| Untaken::Other(error.to_string()))?;
             }
             if matches!(*delivery, Delivery::Conflict { .. }) {
@@ -80,7 +78,7 @@ impl<T: Transport> Worker<T> {
             }
             self.window.insert(record.offset, Arc::clone(&delivery));
             for &number in delivery.endpoints() {
-                if self.show(number, record.offset) {
+                if self.show(number, record.offset, delivery.trigger()) {
                     touched.push(number);
                 }
             }
@@ -90,7 +88,7 @@ impl<T: Transport> Worker<T> {
     }
 
     /// Shows a live record to a lane; true if the lane took it.
-    fn show(&mut self, number: EndpointNumber, offset: Offset) -> bool {
+    fn show(&mut self, number: EndpointNumber, offset: Offset, trigger: Trigger) -> bool {
         let Some(slot) = self.find_slot(number, offset) else {
             self.settle_fact(number, offset, Settlement::Cancelled);
             return false;
@@ -101,7 +99,7 @@ impl<T: Transport> Worker<T> {
             // Records it knows from before a restart are seen again by the tail.
             slot.above += u64::from(offset >= slot.lane.next());
         } else if slot.lane.has_room() {
-            slot.lane.push(offset);
+            slot.lane.push(offset, trigger);
             return true;
         } else {
             slot.lane.pass(offset);

@@ -8,7 +8,7 @@ use fanfare_core::{
     AttemptRecord, Delivery, EndpointNumber, Fact, Offset, Partition, Settlement, Timestamp, limits,
     planted::{Fault, planted},
 };
-use fanfare_log::{Log, LogRecord, ReadError, Topic};
+use fanfare_log::{LogRecord, ReadError, Topic, first_after};
 use tokio::time::{Instant, timeout};
 
 use super::{Ending, Worker, cadence::Cadence};
@@ -92,18 +92,18 @@ impl<T: Transport> Worker<T> {
         self.report(oldest);
     }
 
-    /// When the oldest delivery that nothing holds was accepted. A lane far behind has its record read for it.
+    /// When the oldest delivery that nothing holds was accepted or injected. A lane far behind has its record read for it.
     async fn oldest_workable(&mut self) -> Option<Timestamp> {
         let now = self.steady.now();
         let workable = |slot: &&Slot| slot.backlog() > 0 && slot.lane.held_by(now).is_none();
         let oldest = self.slots.values().filter(workable).map(|slot| slot.lane.cursor()).min()?;
-        if let Some(Delivery::Routed { accepted_at, .. }) = self.window.get(oldest).as_deref() {
-            return Some(*accepted_at);
+        if let Some(at) = self.window.get(oldest).and_then(|delivery| delivery.written_at()) {
+            return Some(at);
         }
-        if let Some((offset, accepted_at)) = self.sweep.oldest
+        if let Some((offset, at)) = self.sweep.oldest
             && offset == oldest
         {
-            return Some(accepted_at);
+            return Some(at);
         }
         if self.sweep.patience > PATIENCE {
             return None;
@@ -111,9 +111,9 @@ impl<T: Transport> Worker<T> {
         let log = &self.shared.options.log;
         let fetch = log.fetch(Topic::Deliveries, self.partition, oldest, 1);
         let batch = timeout(self.sweep.patience, fetch).await.ok()?.ok()?;
-        let (_, accepted_at) = batch.records.iter().find_map(routed)?;
-        self.sweep.oldest = Some((oldest, accepted_at));
-        Some(accepted_at)
+        let at = batch.records.iter().find_map(written_at)?;
+        self.sweep.oldest = Some((oldest, at));
+        Some(at)
     }
 
     /// Reads what was appended to `attempts`: late facts of a former owner count if something was delivered; a newer
@@ -279,7 +279,8 @@ impl<T: Transport> Worker<T> {
             self.slots.values().filter(|slot| slot.backlog() > 0).map(|slot| slot.lane.cursor()).min();
         let Some(oldest) = oldest else { return };
         let log = std::sync::Arc::clone(&self.shared.options.log);
-        match first_accepted_after(&*log, self.partition, cutoff, oldest, self.tail).await {
+        let place = (Topic::Deliveries, self.partition);
+        match first_after(&*log, place, (oldest, self.tail), cutoff, written_at).await {
             Ok(boundary) if boundary > oldest => self.expire_below(boundary),
             Ok(_) => {}
             Err(error) => tracing::warn!(partition = %self.partition, %error, "expiry put off"),
@@ -373,38 +374,7 @@ impl<T: Transport> Worker<T> {
     }
 }
 
-/// Where a message's record stands, and when the message was accepted.
-fn routed(record: &LogRecord) -> Option<(Offset, Timestamp)> {
-    match Delivery::decode(&record.head) {
-        Ok(Delivery::Routed { accepted_at, .. }) => Some((record.offset, accepted_at)),
-        _ => None,
-    }
-}
-
-/// The first delivery record in `[from, to)` whose message was accepted after `cutoff`, or `to`.
-async fn first_accepted_after(
-    log: &dyn Log,
-    partition: Partition,
-    cutoff: Timestamp,
-    from: Offset,
-    to: Offset,
-) -> Result<Offset, ReadError> {
-    let (mut low, mut high) = (from, to);
-    while low < high {
-        let middle = Offset(low.0 + (high.0 - low.0) / 2);
-        let batch = match log.fetch(Topic::Deliveries, partition, middle, 1).await {
-            Ok(batch) => batch,
-            Err(ReadError::Truncated { start, .. }) => {
-                low = start.min(high);
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        let accepted = batch.records.iter().find_map(routed);
-        match accepted {
-            Some((offset, at)) if at <= cutoff => low = offset.next().min(high),
-            _ => high = middle,
-        }
-    }
-    Ok(low)
+/// When the message of a delivery record was accepted or injected.
+fn written_at(record: &LogRecord) -> Option<Timestamp> {
+    Delivery::decode(&record.head).ok()?.written_at()
 }

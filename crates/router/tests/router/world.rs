@@ -137,6 +137,7 @@ impl Process {
                 short_window: publish.short_window,
             },
             due_of: None,
+            only_for: None,
         }
     }
 

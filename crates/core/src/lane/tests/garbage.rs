@@ -45,8 +45,8 @@ fn offsets() -> impl Strategy<Value = Vec<u8>> {
 fn snapshot() -> impl Strategy<Value = Bytes> {
     let times = (time(), prop::option::of(time()), time());
     let entry = (offset(), any::<u32>(), time(), time(), prop::option::of(time()));
-    (times, offset(), offsets(), offsets(), vec(entry, 0..4)).prop_map(
-        |((at, failing_since, used), next, unsettled, settled_ahead, entries)| {
+    (times, offset(), offsets(), offsets(), vec(entry, 0..4), offsets()).prop_map(
+        |((at, failing_since, used), next, unsettled, settled_ahead, entries, injected)| {
             let [version, kind] = head();
             let mut w = Writer::record(version, kind);
             w.timestamp(at);
@@ -62,6 +62,7 @@ fn snapshot() -> impl Strategy<Value = Bytes> {
                 w.timestamp(*due);
                 w.option(*deadline, Writer::timestamp);
             });
+            w.bytes(&injected);
             w.finish()
         },
     )

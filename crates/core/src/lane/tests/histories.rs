@@ -16,6 +16,7 @@ enum Step {
     Push {
         key: u64,
         gap: u64,
+        trigger: Trigger,
     },
     /// One of the attempts in flight comes to its end.
     Finish(prop::sample::Index, Finished),
@@ -31,9 +32,10 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let failed = prop::option::of((1..8_u64).prop_map(Duration::from_secs))
         .prop_map(|retry_after| Finished::Failed(Failure { kind: FailureKind::Ordinary, retry_after }));
+    let trigger = prop_oneof![3 => Just(Trigger::Scheduled), 1 => Just(Trigger::Manual)];
     let finished = prop_oneof![4 => Just(Finished::Delivered), 6 => failed, 1 => Just(Finished::Abandoned)];
     prop_oneof![
-        8 => (0..3_u64, 0..3_u64).prop_map(|(key, gap)| Step::Push { key, gap }),
+        8 => (0..3_u64, 0..3_u64, trigger).prop_map(|(key, gap, trigger)| Step::Push { key, gap, trigger }),
         12 => (any::<prop::sample::Index>(), finished).prop_map(|(which, finished)| Step::Finish(which, finished)),
         6 => (0..4_000_u64).prop_map(|millis| Step::Wait { millis }),
         1 => any::<prop::sample::Index>().prop_map(Step::Cancel),
@@ -48,8 +50,9 @@ struct Pair {
     now: Timestamp,
     /// By what the lane said.
     exhausted: BTreeSet<Offset>,
-    /// A success earns one, up to eight, and a failure costs two: four in a row and nine in twenty at most.
-    credit: u32,
+    /// Of what was routed and of what was injected: a success earns one, up to eight, and a failure costs two. So there are
+    /// four in a row and nine in twenty at most.
+    credit: [u32; 2],
 }
 
 impl Pair {
@@ -57,12 +60,12 @@ impl Pair {
         let now = Timestamp::from_secs(1_000_000);
         let lane = Lane::new(policy(ordering), Offset::ZERO, now);
         let model = Model { ordering, deliveries: Vec::new() };
-        Self { lane, model, now, exhausted: BTreeSet::new(), credit: 8 }
+        Self { lane, model, now, exhausted: BTreeSet::new(), credit: [8; 2] }
     }
 
     fn apply(&mut self, step: Step) {
         match step {
-            Step::Push { key, gap } => self.push(key, gap),
+            Step::Push { key, gap, trigger } => self.push(key, gap, trigger),
             Step::Finish(which, finished) => {
                 let flights = self.model.offsets(Delivery::is_in_flight);
                 if !flights.is_empty() {
@@ -77,10 +80,10 @@ impl Pair {
         self.check();
     }
 
-    fn push(&mut self, key: u64, gap: u64) {
+    fn push(&mut self, key: u64, gap: u64, trigger: Trigger) {
         let offset = Offset(self.model.next().0 + gap);
-        self.lane.push(offset);
-        self.model.push(offset, key);
+        self.lane.push(offset, trigger);
+        self.model.push(offset, key, trigger);
     }
 
     fn finish(&mut self, offset: Offset, finished: Finished) {
@@ -96,11 +99,12 @@ impl Pair {
         if self.model.get(offset).state == State::Cancelled || finished == Finished::Abandoned {
             return finished;
         }
-        if finished != Finished::Delivered && self.credit >= 2 {
-            self.credit -= 2;
+        let credit = &mut self.credit[usize::from(self.model.get(offset).trigger == Trigger::Manual)];
+        if finished != Finished::Delivered && *credit >= 2 {
+            *credit -= 2;
             return finished;
         }
-        self.credit = (self.credit + 1).min(8);
+        *credit = (*credit + 1).min(8);
         Finished::Delivered
     }
 

@@ -19,6 +19,7 @@ pub(super) enum State {
 pub(super) struct Delivery {
     pub(super) offset: Offset,
     pub(super) key: u64,
+    pub(super) trigger: Trigger,
     pub(super) state: State,
     pub(super) failures: u32,
     pub(super) due: Timestamp,
@@ -59,10 +60,10 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn push(&mut self, offset: Offset, key: u64) {
+    pub(super) fn push(&mut self, offset: Offset, key: u64, trigger: Trigger) {
         let (state, failures) = (State::Waiting, 0);
         let (due, deadline) = (Timestamp::ZERO, Timestamp::MAX);
-        self.deliveries.push(Delivery { offset, key, state, failures, due, deadline });
+        self.deliveries.push(Delivery { offset, key, trigger, state, failures, due, deadline });
     }
 
     pub(super) fn get(&mut self, offset: Offset) -> &mut Delivery {
@@ -87,9 +88,11 @@ impl Model {
         self.offsets(Delivery::is_in_flight).len() < window
     }
 
-    /// Whether nothing stands before it that has to be settled, or in an `unordered` lane started, first.
+    /// Whether nothing stands before it that has to be settled, or in an `unordered` lane started, first. What was routed
+    /// and what was injected do not stand before each other.
     fn is_in_turn(&self, delivery: &Delivery) -> bool {
-        let mut before = self.deliveries.iter().take_while(|other| other.offset < delivery.offset);
+        let before = self.deliveries.iter().take_while(|other| other.offset < delivery.offset);
+        let mut before = before.filter(|other| other.trigger == delivery.trigger);
         before.all(|other| match self.ordering {
             Ordering::Strict => other.is_settled(),
             Ordering::Keyed => other.is_settled() || other.key != delivery.key,
@@ -97,12 +100,26 @@ impl Model {
         })
     }
 
-    /// What may start now.
+    /// What may start now: of what was injected something only where nothing that was routed may.
     pub(super) fn startable(&self, now: Timestamp) -> Vec<Offset> {
-        let has_window = self.has_window();
-        self.offsets(|delivery| {
-            has_window && delivery.state == State::Waiting && delivery.due <= now && self.is_in_turn(delivery)
-        })
+        let of = |trigger| {
+            self.offsets(|delivery| {
+                self.has_window()
+                    && delivery.trigger == trigger
+                    && delivery.state == State::Waiting
+                    && delivery.due <= now
+                    && self.is_in_turn(delivery)
+            })
+        };
+        match of(Trigger::Scheduled) {
+            none if none.is_empty() && self.may_inject() => of(Trigger::Manual),
+            routed => routed,
+        }
+    }
+
+    /// What was injected takes half the window at most, which is one of three.
+    fn may_inject(&self) -> bool {
+        self.offsets(|delivery| delivery.trigger == Trigger::Manual && delivery.is_in_flight()).is_empty()
     }
 
     /// How long a lane may sleep. Deadlines are looked at between attempts only.
@@ -110,6 +127,7 @@ impl Model {
         let is_idle = self.offsets(Delivery::is_in_flight).is_empty();
         let waiting = self.deliveries.iter().filter(|delivery| delivery.state == State::Waiting);
         waiting
+            .filter(|delivery| delivery.trigger == Trigger::Scheduled || self.may_inject())
             .filter(|delivery| self.is_in_turn(delivery))
             .map(|delivery| if is_idle { delivery.due.min(delivery.deadline) } else { delivery.due })
             .min()

@@ -221,6 +221,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Publish { key, count } => for _ in 0..count { world.publish(key); },
+                Step::Inject { key, count } => for _ in 0..count { world.inject(key); },
                 Step::Run { millis } => world.run_for(Duration::from_millis(u64::from(millis))),
                 Step::Snapshot => snapshot = (world.lane.snapshot(world.now), world.facts.len()),
                 Step::Outage { millis } => outage_until.set(world.now + Duration::from_millis(u64::from(millis))),

@@ -181,6 +181,7 @@ async fn route(log: &dyn Log, endpoint: EndpointNumber, number: u8) {
         traceparent: None,
         identity: Identity { key: None, event_id: None, body: Fingerprint::of(&[]), short_window: false },
         due_of: None,
+        only_for: None,
     };
     let offset = |number: u8| Offset(u64::from(number));
     let source = Source {

@@ -1,0 +1,61 @@
+//! Jobs: what was asked to be sent again to an endpoint is injected into its partition of `deliveries`, by whoever holds
+//! that partition.
+//!
+//! A job reads nothing but the log: what became of the endpoint's deliveries ([`outcomes`]) says which messages are meant
+//! ([`select`]), and what it injected already says how far it came ([`runner`]). So it goes on after a crash with no more
+//! than its order in `control`, and two that carry it on at the same time, because one of them does not know yet that it was
+//! replaced, write the same records under the same numbers, of which the tail takes each once
+//! ([`fanfare_core::IntakeRule`]): a message's offset is its number in the job.
+//!
+//! Live traffic comes first by the lanes' rule. That a job also takes no memory from it is seen to here: it waits while
+//! [`limits::JOB_OUTSTANDING`] of its messages are not settled.
+
+mod outcomes;
+mod runner;
+mod select;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use fanfare_control::{Job, JobState};
+use fanfare_core::{EndpointId, JobId, Partition, limits};
+use tokio::task::JoinSet;
+
+use crate::service::Shared;
+
+/// How often it is looked whether there is something to do.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Carries on the jobs of a partition's endpoints. Never ends.
+pub(crate) async fn run<T: Send + Sync + 'static>(shared: Arc<Shared<T>>, partition: Partition) {
+    let mut running: BTreeMap<EndpointId, JobId> = BTreeMap::new();
+    let mut tasks: JoinSet<EndpointId> = JoinSet::new();
+    loop {
+        while let Some(ended) = tasks.try_join_next() {
+            let endpoint = ended.expect("a job does not panic");
+            running.remove(&endpoint);
+        }
+        for job in waiting(&shared, partition) {
+            if running.len() < limits::JOBS_AT_ONCE && !running.contains_key(&job.endpoint) {
+                running.insert(job.endpoint, job.id);
+                let (shared, id, endpoint) = (Arc::clone(&shared), job.id, job.endpoint);
+                tasks.spawn(async move {
+                    runner::carry_on(&shared, partition, id).await;
+                    endpoint
+                });
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Jobs that somebody has to carry on here, the oldest first.
+fn waiting<T>(shared: &Shared<T>, partition: Partition) -> Vec<Arc<Job>> {
+    let view = shared.options.control.view();
+    let is_here = |job: &&Arc<Job>| match view.endpoint(job.application, &job.endpoint.to_string()) {
+        Some(endpoint) => endpoint.partition == partition,
+        // Nobody holds what is gone: the first partition ends its jobs.
+        None => partition == Partition(0),
+    };
+    let open = view.open_jobs().filter(|job| job.state == JobState::Running);
+    open.filter(is_here).map(Arc::clone).collect()
+}
