@@ -114,7 +114,7 @@ impl SelectionIn {
             (None, JobKind::DeadLetters) => Timestamp::ZERO,
             (since, _) => time(&mut fields, "since", since.as_deref()),
         };
-        let until = self.until.as_ref().map_or(now, |until| time(&mut fields, "until", Some(until)));
+        let until = self.until.as_ref().map_or(now, |until| time(&mut fields, "until", Some(until.as_str())));
         fields.check(since <= now, "since", "must not lie in the future");
         fields.check(since <= until, "until", "must not lie before `since`");
         let outcome = self.status.and_then(|status| outcome(&mut fields, status));

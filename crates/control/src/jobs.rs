@@ -174,7 +174,7 @@ impl Jobs {
         of_organization.insert(job.id);
         // Those that go on are few: the oldest of the others goes.
         if of_organization.len() > limits::JOBS_KEPT
-            && let Some(&oldest) = of_organization.iter().find(|id| !self.open.contains(id))
+            && let Some(&oldest) = of_organization.iter().find(|id| !self.open.contains(*id))
         {
             of_organization.remove(&oldest);
             self.cancelled.remove(&job_number(oldest));

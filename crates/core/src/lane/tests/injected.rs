@@ -79,7 +79,9 @@ fn at_a_dead_endpoint_a_replay_makes_no_attempts_of_its_own() {
             let mut world = World::new(policy(ordering), |_, _, _| REFUSED);
             world.publish(1);
             world.run_for(SECOND);
-            (0..replayed).for_each(|key| drop(world.inject(key)));
+            for key in 0..replayed {
+                world.inject(key);
+            }
             world.run_for(SECOND * 4_000);
             assert!(world.attempts.iter().all(|(_, offset, _)| !world.injected.contains(offset)));
             world.attempts.len()
