@@ -8,6 +8,10 @@ use std::time::Duration;
 pub const BODY_BYTES: usize = 1 << 20;
 /// The most that an operator may raise [`BODY_BYTES`] to.
 pub const BODY_BYTES_MAX: usize = 10 << 20;
+/// Messages of one request.
+pub const BATCH_MESSAGES: usize = 500;
+/// Body of such a request: what one commit group takes, so that it is one append.
+pub const BATCH_BYTES: usize = COMMIT_GROUP_BYTES;
 pub const CHANNELS_PER_MESSAGE: usize = 5;
 pub const CHANNELS_PER_ENDPOINT: usize = 10;
 pub const CHANNEL_CHARACTERS: usize = 128;

@@ -193,11 +193,26 @@ impl ApiError {
 
     /// The same answer for a client that accepts `application/problem+json`.
     pub(crate) fn into_problem(self) -> Response {
+        self.respond(PROBLEM_JSON, &self.problem())
+    }
+
+    /// What `application/problem+json` says of it.
+    pub fn problem(&self) -> Value {
         let mut body = self.head(Value::String(self.text()));
         if !self.fields.is_empty() {
             body["errors"] = json!(self.fields);
         }
-        self.respond(PROBLEM_JSON, &body)
+        body
+    }
+
+    /// The same of a part of the body: the fields stand below `place`.
+    #[must_use]
+    pub fn below<const N: usize>(mut self, place: [String; N]) -> Self {
+        for field in &mut self.fields {
+            let at = field.loc.len().min(1);
+            field.loc.splice(at..at, place.iter().cloned());
+        }
+        self
     }
 
     /// The detail as one text.

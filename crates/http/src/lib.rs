@@ -28,7 +28,7 @@ pub use auth::{Authenticated, Gate, Peer, bearer};
 pub use body::{Body, Memory, MemoryPermit, read_body};
 pub use error::{ApiError, FieldError, Fields};
 pub use health::Probes;
-pub use idempotency_key::idempotency_key;
+pub use idempotency_key::{check_idempotency_key, idempotency_key};
 pub use json::{Json, parse_json, parse_value, require_json};
 pub use listener::{BindError, Listener};
 pub use names::{NAME_FORM, check_uid, is_name};

@@ -21,7 +21,8 @@ use http_body::{Frame, SizeHint};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AcceptError, Accepted, Ingest, MessageIn, Publish, claims::Conflict, publish, trace::traceparent,
+    AcceptError, Accepted, Ingest, MessageIn, Publish, batch::create_messages, claims::Conflict, publish,
+    trace::traceparent,
 };
 
 /// An answer larger than this holds its room in memory until the client has read it.
@@ -42,13 +43,12 @@ impl FromRef<State> for Gate {
     }
 }
 
-/// The route by which messages come in.
+/// The routes by which messages come in.
 pub fn routes() -> Routes<State> {
-    Routes::new().on_refused(|state: &State, error| state.ingest.count_refused(error.code())).post(
-        "/api/v1/app/{app_id}/msg",
-        Who::Application,
-        create_message,
-    )
+    Routes::new()
+        .on_refused(|state: &State, error| state.ingest.count_refused(error.code()))
+        .post("/api/v1/app/{app_id}/msg", Who::Application, create_message)
+        .post("/api/v1/app/{app_id}/msg/batch", Who::Application, create_messages)
 }
 
 #[derive(Deserialize)]
@@ -103,7 +103,7 @@ async fn take_in(state: &State, request: Request) -> Result<Response, ApiError> 
     Ok(answer(shown.write(accepted, payload), memory))
 }
 
-async fn extract<T>(parts: &mut http::request::Parts, state: &State) -> Result<T, ApiError>
+pub(crate) async fn extract<T>(parts: &mut http::request::Parts, state: &State) -> Result<T, ApiError>
 where
     T: axum::extract::FromRequestParts<State, Rejection = ApiError>,
 {
@@ -113,7 +113,7 @@ where
 /// What the answer shows of a message beside its payload.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Shown {
+pub(crate) struct Shown {
     event_type: String,
     event_id: Option<String>,
     channels: Option<Vec<String>>,
@@ -124,7 +124,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn of(message: &MessageIn) -> Self {
+    pub(crate) fn of(message: &MessageIn) -> Self {
         let channels = (!message.channels.is_empty()).then(|| message.channels.clone());
         Self {
             event_type: message.event_type.clone(),
@@ -136,7 +136,7 @@ impl Shown {
     }
 
     /// The payload's bytes are put in as they are.
-    fn write(&self, accepted: Accepted, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn write(&self, accepted: Accepted, payload: &[u8]) -> Vec<u8> {
         let Accepted { id, accepted_at, .. } = accepted;
         let mut out = Vec::with_capacity(payload.len() + 256 + self.event_type.len());
         out.extend_from_slice(format!(r#"{{"id":"{id}","timestamp":"{accepted_at}","payload":"#).as_bytes());
@@ -150,7 +150,7 @@ impl Shown {
     }
 }
 
-fn answer(json: Vec<u8>, memory: Arc<MemoryPermit>) -> Response {
+pub(crate) fn answer(json: Vec<u8>, memory: Arc<MemoryPermit>) -> Response {
     let large = json.len() > LARGE_ANSWER_BYTES;
     let body = if large {
         Body::new(HoldingMemory { bytes: Some(Bytes::from(json)), _memory: memory })

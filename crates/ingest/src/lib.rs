@@ -1,7 +1,7 @@
 //! The way in: a publish becomes a durable message, once, or is refused.
 //!
 //! [`Ingest::accept`] is the whole way of a message: its turn, its claims, one append. `http` is a thin layer
-//! above it; `publish` knows the body's form. [`Ingest::accept_in_order`] takes many, one append for a run of them;
+//! above it, and `batch` one for many at once; `publish` knows the body's form. [`Ingest::accept_in_order`] takes many, one append for a run of them;
 //! `from_topic` is above that: records of a topic on Kafka.
 //!
 //! Invariants: an id is given out only when its message is durable; the payload's bytes are those of the
@@ -10,6 +10,7 @@
 //! and claims by `fanfare_core::limits`.
 
 mod accept;
+mod batch;
 mod claims;
 #[cfg(feature = "kafka")]
 pub mod from_topic;

@@ -75,6 +75,12 @@ pub(super) const EXAMPLES: &[(&str, &str, u16, &str)] = &[
         r#"{"eventType":"order.paid","payload":{"a":1},"eventId":"event-{n}","channels":["a"],"orderingKey":"k",
             "tags":["t"],"payloadRetentionPeriod":30,"transformationsParams":{"rawPayload":"x"}}"#,
     ),
+    (
+        "POST /api/v1/app/{app_id}/msg/batch",
+        "application full",
+        202,
+        r#"{"messages":[{"eventType":"order.paid","payload":{"a":1},"idempotencyKey":"batch-{n}"}]}"#,
+    ),
     ("GET /api/v1/event-type", "application read", 200, ""),
     (
         "POST /api/v1/event-type",
