@@ -135,6 +135,7 @@ async function eventTypes() {
     const names = [];
     for (let page = { done: false, iterator: null }; !page.done; ) {
       page = await svix.eventType.list({ limit: 250, iterator: page.iterator, ...options });
+      equal("event types: done", typeof page.done, "boolean");
       names.push(...page.data.map((type) => type.name).filter((type) => type.startsWith(`${name}.`)));
     }
     return names;
