@@ -5,8 +5,8 @@
 //! the answers, each in its turn: then it must fail.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(dead_code, unused_imports, reason = "of what all tests share, not all is used here")]
 
+#[allow(dead_code, unused_imports, reason = "the end-to-end tests use all of it")]
 #[path = "../support/mod.rs"]
 mod support;
 
