@@ -15,6 +15,8 @@ mod endpoint_form;
 mod endpoint_headers;
 mod endpoint_secret;
 mod event_type;
+mod event_type_import;
+mod openapi;
 mod patch;
 mod portal;
 mod post;

@@ -8,7 +8,8 @@ use fanfare_core::{Entropy, guard::Guard};
 use fanfare_http::{ApiError, Authenticated, Gate, Routes};
 
 use crate::{
-    api_key, application, audit_log, auth, endpoint, endpoint_headers, endpoint_secret, event_type, portal,
+    api_key, application, audit_log, auth, endpoint, endpoint_headers, endpoint_secret, event_type,
+    event_type_import, portal,
 };
 
 /// A change that lost against another one is made again on what the other left; so often.
@@ -68,6 +69,7 @@ pub fn routes() -> Routes<State> {
         .merge(endpoint_headers::routes())
         .merge(endpoint_secret::routes())
         .merge(event_type::routes())
+        .merge(event_type_import::routes())
         .merge(portal::routes())
 }
 

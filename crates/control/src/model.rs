@@ -166,7 +166,10 @@ pub struct EventType {
 pub struct EventTypeSettings {
     pub description: String,
     pub deprecated: bool,
+    /// The first of `feature_flags`; in records of old the only one.
     pub feature_flag: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feature_flags: Option<Vec<String>>,
     pub group_name: Option<String>,
     /// JSON Schemas by version, as they were given.
     pub schemas: Option<serde_json::Value>,

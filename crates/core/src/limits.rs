@@ -50,6 +50,9 @@ pub const ORGANIZATION_TOKEN: Duration = Duration::from_hours(10 * 365 * 24);
 pub const APPLICATION_TOKEN: Duration = Duration::from_hours(28 * 24);
 /// Clocks of two machines may be this far apart before a fresh token is refused as not yet valid.
 pub const TOKEN_LEEWAY: Duration = Duration::from_mins(1);
+/// Event types that one document may bring, and the values of all their schemas together.
+pub const IMPORT_EVENT_TYPES: usize = 1_000;
+pub const IMPORT_NODES: usize = 200_000;
 
 // Credentials.
 /// Tokens revoked one by one and remembered until they would have expired; more are refused.

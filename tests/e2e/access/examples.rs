@@ -22,7 +22,8 @@ const ENDPOINT: &str = r#"{"url":"{url}","uid":"e-{n}","description":"d","versio
     "eventTypes":["{event_type}"],"filterTypes":["{event_type}"],"channels":["a"],"throttleRate":5,"rateLimit":5,
     "metadata":{"a":"b"},"ordering":"strict","retrySchedule":[1,2],"parkAfterSecs":5,"maxInFlight":3,"timeoutSecs":5,
     "headers":{"x-a":"b"},"secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}"#;
-const EVENT_TYPE: &str = r#"{"description":"d","archived":false,"deprecated":false,"featureFlag":"a","groupName":"b","schemas":{"1":{}}}"#;
+const EVENT_TYPE: &str = r#"{"description":"d","archived":false,"deprecated":false,"featureFlag":"a","groupName":"b","schemas":{"1":{}},
+    "featureFlags":["a"]}"#;
 
 pub(super) const EXAMPLES: &[(&str, &str, u16, &str)] = &[
     ("GET /livez", "anyone", 200, ""),
@@ -88,6 +89,12 @@ pub(super) const EXAMPLES: &[(&str, &str, u16, &str)] = &[
         201,
         r#"{"name":"made.{n}","description":"d","archived":false,"deprecated":false,"featureFlag":"a","groupName":"b",
             "schemas":{"1":{}}}"#,
+    ),
+    (
+        "POST /api/v1/event-type/import/openapi",
+        "organization full",
+        200,
+        r#"{"spec":{"openapi":"3.1.0","webhooks":{"made.{n}":{"post":{}}}},"dryRun":false,"replaceAll":false}"#,
     ),
     ("GET /api/v1/event-type/{name}", "application read", 200, ""),
     ("PUT /api/v1/event-type/{name}", "organization full", 200, EVENT_TYPE),
