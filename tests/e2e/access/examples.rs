@@ -21,7 +21,8 @@ const APPLICATION: &str = r#"{"name":"made","uid":"a-{n}","metadata":{"a":"b"},"
 const ENDPOINT: &str = r#"{"url":"{url}","uid":"e-{n}","description":"d","version":1,"disabled":false,
     "eventTypes":["{event_type}"],"filterTypes":["{event_type}"],"channels":["a"],"throttleRate":5,"rateLimit":5,
     "metadata":{"a":"b"},"ordering":"strict","retrySchedule":[1,2],"parkAfterSecs":5,"maxInFlight":3,"timeoutSecs":5,
-    "headers":{"x-a":"b"},"secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}"#;
+    "headers":{"x-a":"b"},"secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "secretType":"hmac"}"#;
 const EVENT_TYPE: &str = r#"{"description":"d","archived":false,"deprecated":false,"featureFlag":"a","groupName":"b","schemas":{"1":{}},
     "featureFlags":["a"]}"#;
 
@@ -67,7 +68,7 @@ pub(super) const EXAMPLES: &[(&str, &str, u16, &str)] = &[
         "POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/secret/rotate",
         "application full",
         200,
-        r#"{"key":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw","gracePeriodSeconds":60}"#,
+        r#"{"key":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw","type":"hmac","gracePeriodSeconds":60}"#,
     ),
     (
         "POST /api/v1/app/{app_id}/msg",
