@@ -64,6 +64,7 @@ fn form(application: &Application) -> ApplicationIn {
         uid: settings.uid,
         throttle_rate: settings.throttle_rate,
         rate_limit: settings.throttle_rate,
+        publish_rate: settings.publish_rate,
         metadata: Some(settings.metadata),
         ordering: settings.ordering,
     }

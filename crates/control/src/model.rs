@@ -56,6 +56,9 @@ pub struct ApplicationSettings {
     pub name: String,
     pub uid: Option<String>,
     pub throttle_rate: Option<u32>,
+    /// Messages per second that may be published for it; `None`: the installation's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publish_rate: Option<u32>,
     pub metadata: BTreeMap<String, String>,
     /// For endpoints that do not say.
     pub ordering: Option<Ordering>,

@@ -106,6 +106,10 @@ pub const PUBLISHES_IN_PROGRESS: usize = 640;
 pub const REQUESTS_IN_PROGRESS: usize = 768;
 pub const REQUESTS_IN_PROGRESS_MIN: usize = 32;
 pub const COME_ROUND: Duration = Duration::from_millis(4);
+/// Tokens, keys and applications with a rate limit that have published within a second; more are counted anew.
+pub const RATES_REMEMBERED: usize = 1 << 16;
+/// Messages per second that a rate limit may name at most.
+pub const RATE_MAX: u32 = 1_000_000;
 /// Idempotency keys and event ids of messages that are not routed yet, over all partitions.
 pub const CLAIMS_IN_FLIGHT: usize = 1 << 17;
 /// What a shed client is told to wait.

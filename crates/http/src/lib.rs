@@ -26,7 +26,7 @@ mod turns;
 pub use application_in::{ApplicationIn, application_or_new, check_application, check_metadata};
 pub use auth::{Authenticated, Gate, Peer, bearer};
 pub use body::{Body, Memory, MemoryPermit, read_body};
-pub use error::{ApiError, FieldError, Fields};
+pub use error::{ApiError, FieldError, Fields, Quota};
 pub use health::Probes;
 pub use idempotency_key::{check_idempotency_key, idempotency_key};
 pub use json::{Json, parse_json, parse_value, require_json};

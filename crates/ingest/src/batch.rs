@@ -114,7 +114,7 @@ pub(crate) async fn create_messages(
     answer
 }
 
-/// The same order as for one message: application, size, form, idempotency, append.
+/// The same order as for one message: application, rate, size, form, idempotency, append.
 async fn take_in(state: &State, request: Request) -> Result<Response, ApiError> {
     let (mut parts, body) = request.into_parts();
     let who = Authenticated::of(&parts.extensions)?;
@@ -123,6 +123,8 @@ async fn take_in(state: &State, request: Request) -> Result<Response, ApiError> 
     let key = idempotency_key(&parts.headers)?.map(str::to_owned);
     require_json(&parts.headers)?;
     let application = who.application(&state.gate, &app_id).await;
+    let credential = &who.access().credential;
+    let mut standing = state.rates.admit(credential, application.as_deref().ok())?;
     let body_bytes = state.body_bytes.min(limits::BODY_BYTES_MAX);
     let body = read_body(body, limits::BATCH_BYTES.max(body_bytes), state.gate.memory()).await?;
     let batch: BatchIn<'_> = parse_json(&body.bytes)?;
@@ -140,9 +142,15 @@ async fn take_in(state: &State, request: Request) -> Result<Response, ApiError> 
         Some(wanted) => application_or_new(&state.gate, who, &app_id, wanted, application).await?,
         None => application?,
     };
+    let further = u32::try_from(read.len() - 1).expect("a batch is small");
+    if further > 0 {
+        standing = state.rates.charge(credential, &application, further);
+    }
     let memory = Arc::new(body.permit);
     let entries = publish_all(state, &application, read, traceparent(&parts.headers), &memory).await?;
-    Ok(answer(write(&entries, options.with_content), memory))
+    let mut answer = answer(write(&entries, options.with_content), memory);
+    standing.write(answer.headers_mut());
+    Ok(answer)
 }
 
 /// 422 unless it is a list of 1 to 500 objects.

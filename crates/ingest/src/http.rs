@@ -21,7 +21,7 @@ use http_body::{Frame, SizeHint};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AcceptError, Accepted, Ingest, MessageIn, Publish, batch::create_messages, claims::Conflict, publish,
+    AcceptError, Accepted, Ingest, MessageIn, Publish, Rates, batch::create_messages, claims::Conflict, publish,
     trace::traceparent,
 };
 
@@ -33,6 +33,7 @@ const LARGE_ANSWER_BYTES: usize = 16 << 10;
 pub struct State {
     pub gate: Gate,
     pub ingest: Ingest,
+    pub rates: Arc<Rates>,
     /// The largest body taken; at most [`limits::BODY_BYTES_MAX`].
     pub body_bytes: usize,
 }
@@ -72,8 +73,8 @@ async fn create_message(
     answer
 }
 
-/// From request to answer, in the order of the design: token (checked by now), application, size, form, idempotency,
-/// append.
+/// From request to answer, in the order of the design: token (checked by now), application, rate, size, form,
+/// idempotency, append.
 async fn take_in(state: &State, request: Request) -> Result<Response, ApiError> {
     let (mut parts, body) = request.into_parts();
     let who = Authenticated::of(&parts.extensions)?;
@@ -82,6 +83,7 @@ async fn take_in(state: &State, request: Request) -> Result<Response, ApiError> 
     let key = idempotency_key(&parts.headers)?.map(str::to_owned);
     require_json(&parts.headers)?;
     let application = who.application(&state.gate, &app_id).await;
+    let standing = state.rates.admit(&who.access().credential, application.as_deref().ok())?;
     let body = read_body(body, state.body_bytes.min(limits::BODY_BYTES_MAX), state.gate.memory()).await?;
     let parsed = publish::parse(&body.bytes)?;
     drop(body.bytes);
@@ -100,7 +102,9 @@ async fn take_in(state: &State, request: Request) -> Result<Response, ApiError> 
     });
     let accepted = accepted.await?;
     let payload = if options.with_content { &parsed.payload_value[..] } else { b"{}" };
-    Ok(answer(shown.write(accepted, payload), memory))
+    let mut answer = answer(shown.write(accepted, payload), memory);
+    standing.write(answer.headers_mut());
+    Ok(answer)
 }
 
 pub(crate) async fn extract<T>(parts: &mut http::request::Parts, state: &State) -> Result<T, ApiError>

@@ -19,9 +19,11 @@ mod idempotency;
 mod in_order;
 mod metrics;
 mod publish;
+mod rate;
 mod trace;
 
 pub use accept::{AcceptError, Accepted, Ingest, Options, Publish};
 pub use http::{State, routes};
 pub use in_order::Append;
 pub use publish::MessageIn;
+pub use rate::Rates;

@@ -17,7 +17,8 @@ pub(super) fn example(route: &str) -> Example {
     Example { needs, status: *status, body }
 }
 
-const APPLICATION: &str = r#"{"name":"made","uid":"a-{n}","metadata":{"a":"b"},"throttleRate":5,"rateLimit":5,"ordering":"strict"}"#;
+const APPLICATION: &str = r#"{"name":"made","uid":"a-{n}","metadata":{"a":"b"},"throttleRate":5,"rateLimit":5,
+    "publishRate":1000,"ordering":"strict"}"#;
 const ENDPOINT: &str = r#"{"url":"{url}","uid":"e-{n}","description":"d","version":1,"disabled":false,
     "eventTypes":["{event_type}"],"filterTypes":["{event_type}"],"channels":["a"],"throttleRate":5,"rateLimit":5,
     "metadata":{"a":"b"},"ordering":"strict","retrySchedule":[1,2],"parkAfterSecs":5,"maxInFlight":3,"timeoutSecs":5,
@@ -38,7 +39,8 @@ pub(super) const EXAMPLES: &[(&str, &str, u16, &str)] = &[
         "POST /api/v1/app",
         "organization full",
         201,
-        r#"{"name":"made","uid":"made-{n}","metadata":{"a":"b"},"throttleRate":5,"rateLimit":5,"ordering":"strict"}"#,
+        r#"{"name":"made","uid":"made-{n}","metadata":{"a":"b"},"throttleRate":5,"rateLimit":5,"publishRate":1000,
+            "ordering":"strict"}"#,
     ),
     ("GET /api/v1/app/{app_id}", "application read", 200, ""),
     ("PUT /api/v1/app/{app_id}", "organization full", 200, APPLICATION),

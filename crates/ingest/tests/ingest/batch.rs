@@ -173,3 +173,30 @@ async fn the_application_is_made_if_there_is_none() {
     assert_eq!(statuses(&entries(&answer)), [202]);
     assert_eq!(post(&process, &body, &[]).await.status, 422, "its uid is not that of the path");
 }
+
+#[tokio::test]
+async fn a_batch_counts_for_as_many_as_it_has() {
+    let process = Process::start().await;
+    let settings = fanfare_control::ApplicationSettings {
+        publish_rate: Some(2),
+        ..process.application.settings.clone()
+    };
+    let command = fanfare_control::Command::UpdateApplication {
+        id: process.application.id,
+        expected_revision: None,
+        settings,
+    };
+    process.control.submit(command, None).await.unwrap();
+    let answer = post(&process, &numbered(300), &[]).await;
+    assert_eq!(statuses(&entries(&answer)).len(), 300);
+    assert_eq!(answer.headers["ratelimit"], r#""application";r=0;t=150"#);
+    let refused = post(&process, &numbered(1), &[]).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (429, Some("rate_limited")));
+    let alone = process.publish(r#"{"eventType":"a","payload":{}}"#, &[]).await;
+    assert_eq!(alone.status, 429, "{}", alone.text);
+    assert_eq!(alone.headers["ratelimit-policy"], r#""application";q=2;w=1"#);
+    assert_eq!(alone.json()["violated-policies"], json!(["application"]));
+    let wait: u64 = alone.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((100..=150).contains(&wait), "{wait}");
+    assert_eq!(process.records().len(), 300);
+}
