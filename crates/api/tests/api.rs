@@ -73,6 +73,34 @@ async fn applications_page_by_page() {
 }
 
 #[tokio::test]
+async fn applications_may_be_left_out_by_their_endpoints() {
+    let process = Process::start(false).await;
+    for (uid, endpoints) in [
+        ("none", vec![]),
+        ("live", vec![("https://example.com", false), ("https://example.com/2", true)]),
+        ("off", vec![("https://example.com", true)]),
+        ("play", vec![("https://play.svix.com/in/a", false)]),
+    ] {
+        process.put(&format!("/app/{uid}"), json!({"name": uid})).await.is(201);
+        for (url, disabled) in endpoints {
+            let body = json!({"url": url, "disabled": disabled});
+            process.post(&format!("/app/{uid}/endpoint"), body).await.is(201);
+        }
+    }
+    for (query, expected) in [
+        ("", vec!["none", "live", "off", "play"]),
+        ("?exclude_apps_with_no_endpoints=true", vec!["live", "off", "play"]),
+        ("?exclude_apps_with_disabled_endpoints=true", vec!["none", "live", "play"]),
+        ("?exclude_apps_with_svix_play_endpoints=true", vec!["none", "live", "off"]),
+        ("?exclude_apps_with_no_endpoints=true&exclude_apps_with_disabled_endpoints=true&limit=1", vec!["live"]),
+    ] {
+        let list = process.get(&format!("/app{query}")).await.is(200);
+        let uids: Vec<_> = list["data"].as_array().unwrap().iter().map(|app| app["uid"].clone()).collect();
+        assert_eq!(uids, expected, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn a_post_with_a_key_is_carried_out_once() {
     let process = Process::start(false).await;
     let key = [("idempotency-key", "auto_1")];
