@@ -59,9 +59,8 @@ async fn import(
         ApiError::internal()
     })??;
     state.gate.catch_up().await?;
-    let view = state.control().view();
-    let event_types: Vec<Arc<EventType>> = view.event_types(organization).cloned().collect();
-    drop(view);
+    let event_types: Vec<Arc<EventType>> =
+        state.control().view().event_types(organization).cloned().collect();
     let found = |name: &str| event_types.iter().find(|event_type| event_type.name == name);
     let changed = |one: &Described| found(&one.name).is_none_or(|old| !is_same(old, &one.checked));
     let to_modify: Vec<&Described> = described.iter().filter(|one| changed(one)).collect();

@@ -68,7 +68,11 @@ pub(crate) fn event_types(field: &str, spec: &Value) -> Result<Vec<Described>, A
     described.collect()
 }
 
-fn describe(bundler: &mut Bundler<'_>, name: &str, webhook: &Value) -> Result<Described, ApiError> {
+fn describe<'a>(
+    bundler: &mut Bundler<'a>,
+    name: &str,
+    webhook: &'a Value,
+) -> Result<Described, ApiError> {
     let webhook = bundler.resolved(webhook);
     let Some(operation) = METHODS.iter().find_map(|method| webhook.get(*method)) else {
         return Err(ApiError::invalid_field("post", "is required: the operation that the webhook is"));

@@ -180,20 +180,25 @@ fn read_message(
     if text.len() > body_bytes {
         return Err(ApiError::too_large(body_bytes));
     }
-    let read = || {
-        let Beside { idempotency_key } = parse_json(&text)?;
-        if let Some(key) = &idempotency_key {
-            check_idempotency_key(key).map_err(|wrong| ApiError::invalid_field("idempotencyKey", wrong))?;
-        }
-        let Parsed { message, payload_value, application } = publish::parse(&text)?;
-        if application.is_some() {
-            return Err(ApiError::invalid_field("application", "stands beside `messages`, once for all"));
-        }
+    let mut read =
+        parse(&text).map_err(|error| error.below(["messages".to_owned(), index.to_string()]))?;
+    if let (None, Some(key)) = (&read.idempotency_key, key_of_request) {
         // No key of a message has a blank.
-        let of_request = || key_of_request.map(|key| format!("{key} {index}"));
-        Ok(Read { message, idempotency_key: idempotency_key.or_else(of_request), payload_value })
-    };
-    read().map_err(|error: ApiError| error.below(["messages".to_owned(), index.to_string()]))
+        read.idempotency_key = Some(format!("{key} {index}"));
+    }
+    Ok(read)
+}
+
+fn parse(text: &Bytes) -> Result<Read, ApiError> {
+    let Beside { idempotency_key } = parse_json(text)?;
+    if let Some(key) = &idempotency_key {
+        check_idempotency_key(key).map_err(|wrong| ApiError::invalid_field("idempotencyKey", wrong))?;
+    }
+    let Parsed { message, payload_value, application } = publish::parse(text)?;
+    if application.is_some() {
+        return Err(ApiError::invalid_field("application", "stands beside `messages`, once for all"));
+    }
+    Ok(Read { message, idempotency_key, payload_value })
 }
 
 /// What became of a message.

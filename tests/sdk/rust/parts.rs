@@ -3,13 +3,8 @@
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use super::{
-    super::{
-        super::check::{Checks, input, shown},
-        sdk,
-    },
-    Tour,
-};
+use super::{Tour, sdk};
+use crate::rust::check::{Checks, input, shown};
 use sdk::api::{MessageGetOptions, MessageListOptions};
 
 impl Tour<'_> {

@@ -9,11 +9,14 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::{
-    super::{Visit, check::{Checks, input, shown}},
     MAJOR, TYPES, replace_application, replace_endpoint, replace_event_type, replace_headers, rotate, sdk,
 };
 use crate::{
     PARTS,
+    rust::{
+        Visit,
+        check::{Checks, input, shown},
+    },
     support::{Receipt, Recorder, wait},
 };
 use sdk::api::{
