@@ -12,7 +12,6 @@ mod support;
 
 mod dropping;
 mod fields;
-mod rust;
 mod tours;
 
 use tours::{Tour, makes_the_tour, notices_missing_fields};

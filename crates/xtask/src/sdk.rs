@@ -5,9 +5,8 @@
 //! javascript-newest, -previous       with `node_modules/svix`
 //! python-newest, -previous           virtual environments with `svix`
 //! go/tour                            tests/sdk/go, built with the SDK that its go.mod names
+//! rust/debug/tour                    tests/sdk/rust, likewise
 //! ```
-//!
-//! The Rust SDK is a dependency of the tests themselves.
 
 use std::{fs, path::Path, process::Command};
 
@@ -19,7 +18,7 @@ use crate::{command, report::Report, system, tools, workspace::Workspace};
 const JAVASCRIPT: [(&str, &str); 2] = [("newest", "svix@2.5.0"), ("previous", "svix@1.99.1")];
 const PYTHON: [(&str, &str); 2] = [("newest", "svix==2.9.1"), ("previous", "svix==1.99.1")];
 
-/// Installs what is missing; builds the tour in Go, which takes a second where nothing changed.
+/// Installs what is missing; builds the tours in Go and Rust, which takes a second where nothing changed.
 pub(crate) fn install(workspace: &Workspace, report: &mut Report) -> Result<()> {
     system::for_sdks(report)?;
     report.step("install official SDKs", || {
@@ -37,7 +36,9 @@ pub(crate) fn install(workspace: &Workspace, report: &mut Report) -> Result<()> 
             let directory = sdks.join(format!("python-{age}"));
             tools::once(&directory, library, |directory| tools::python_with(directory, library))?;
         }
-        go(&workspace.root.join("tests/sdk/go"), &sdks.join("go/tour"))
+        let sources = workspace.root.join("tests/sdk");
+        go(&sources.join("go"), &sdks.join("go/tour"))?;
+        rust(&sources.join("rust"), &sdks.join("rust"))
     })
 }
 
@@ -47,4 +48,10 @@ fn go(source: &Path, program: &Path) -> Result<()> {
     // No other toolchain than the machine's, and no version control to ask.
     build.env("GOTOOLCHAIN", "local").env("GOFLAGS", "-buildvcs=false").env("GOWORK", "off");
     command::run(build.current_dir(source)).context("the tour with the Go SDK cannot be built")
+}
+
+fn rust(source: &Path, target: &Path) -> Result<()> {
+    let mut build = command::cargo(source);
+    build.args(["build", "--locked", "--target-dir"]).arg(target);
+    command::run(&mut build).context("the tour with the Rust SDK cannot be built")
 }

@@ -5,20 +5,20 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 /// A body as the SDK types it: only what it knows of gets through.
-pub(super) fn input<T: DeserializeOwned>(body: Value) -> T {
+pub(crate) fn input<T: DeserializeOwned>(body: Value) -> T {
     serde_json::from_value(body).expect("the SDK knows these fields")
 }
 
 /// An answer as the SDK parsed it, written again.
-pub(super) fn shown<T: Serialize>(parsed: T) -> Value {
+pub(crate) fn shown<T: Serialize>(parsed: T) -> Value {
     serde_json::to_value(parsed).expect("what was parsed can be written")
 }
 
 #[derive(Default)]
-pub(super) struct Checks(pub(super) u32);
+pub(crate) struct Checks(pub(crate) u32);
 
 impl Checks {
-    pub(super) fn equal<A, B>(&mut self, what: &str, found: &A, expected: B) -> Result<()>
+    pub(crate) fn equal<A, B>(&mut self, what: &str, found: &A, expected: B) -> Result<()>
     where
         A: PartialEq<B> + std::fmt::Debug + ?Sized,
         B: std::fmt::Debug,
@@ -28,7 +28,7 @@ impl Checks {
         Ok(())
     }
 
-    pub(super) fn prefixed(&mut self, what: &str, found: &Value, prefix: &str) -> Result<()> {
+    pub(crate) fn prefixed(&mut self, what: &str, found: &Value, prefix: &str) -> Result<()> {
         self.0 += 1;
         let right = found.as_str().is_some_and(|text| text.starts_with(prefix));
         ensure!(right, "{what}: {found} does not begin with {prefix}");
@@ -36,14 +36,14 @@ impl Checks {
     }
 
     /// Something, and not nothing.
-    pub(super) fn says(&mut self, what: &str, found: &Value) -> Result<()> {
+    pub(crate) fn says(&mut self, what: &str, found: &Value) -> Result<()> {
         self.0 += 1;
         ensure!(found.as_str().is_some_and(|text| !text.trim().is_empty()), "{what}: {found} says nothing");
         Ok(())
     }
 
     /// A time that the SDK could parse.
-    pub(super) fn moment(&mut self, what: &str, found: &Value) -> Result<()> {
+    pub(crate) fn moment(&mut self, what: &str, found: &Value) -> Result<()> {
         self.0 += 1;
         ensure!(
             found.as_str().is_some_and(|text| text.starts_with("20") && text.contains('T')),
@@ -53,7 +53,7 @@ impl Checks {
     }
 
     /// It must have been refused with this status; gives the body of the answer as the SDK parsed it.
-    pub(super) fn refused(
+    pub(crate) fn refused(
         &mut self,
         what: &str,
         status: u16,
@@ -68,7 +68,7 @@ impl Checks {
     }
 
     /// The same of an error with a code and a text.
-    pub(super) fn refused_as(
+    pub(crate) fn refused_as(
         &mut self,
         what: &str,
         (status, code): (u16, &str),
@@ -80,7 +80,7 @@ impl Checks {
     }
 
     /// The same of wrong fields: the place of the first.
-    pub(super) fn invalid(
+    pub(crate) fn invalid(
         &mut self,
         what: &str,
         place: Value,

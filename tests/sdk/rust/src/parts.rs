@@ -1,10 +1,10 @@
-//! Parts of the tour that wait for their routes: [`crate::PARTS`] says which are taken.
+//! Parts of the tour that wait for their routes.
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::{Tour, sdk};
-use crate::rust::check::{Checks, input, shown};
+use crate::check::{Checks, input, shown};
 use sdk::api::{MessageGetOptions, MessageListOptions};
 
 impl Tour<'_> {
@@ -38,10 +38,10 @@ impl Tour<'_> {
         checks.equal("attempt.msgId", &attempt["msgId"], message)?;
         checks.equal("attempt.endpointId", &attempt["endpointId"], id)?;
         checks.equal("attempt.status", &attempt["status"], 0)?;
-        checks.equal("attempt.responseStatusCode", &attempt["responseStatusCode"], 204)?;
-        checks.equal("attempt.response", &attempt["response"], "")?;
+        checks.equal("attempt.responseStatusCode", &attempt["responseStatusCode"], 200)?;
+        checks.equal("attempt.response", &attempt["response"], "taken")?;
         checks.equal("attempt.triggerType", &attempt["triggerType"], 0)?;
-        checks.equal("attempt.url", &attempt["url"], self.recorder.url("/hook?tour"))?;
+        checks.equal("attempt.url", &attempt["url"], format!("{}?tour", self.receiver.url))?;
         checks.moment("attempt.timestamp", &attempt["timestamp"])?;
         let attempt_id = attempt["id"].as_str().context("it has an id")?.to_owned();
         let one = api.get(app.to_owned(), message.to_owned(), attempt_id.clone(), None);

@@ -4,11 +4,11 @@ use serde_json::Value;
 pub(super) use svix_previous as sdk;
 use svix_previous::{api::Svix, error::Result};
 
-use super::check::{input, shown};
+use crate::check::{input, shown};
 
 #[allow(clippy::duplicate_mod, reason = "the same tour, with the other SDK")]
 #[path = "tour.rs"]
-pub(super) mod tour;
+pub(crate) mod tour;
 
 pub(super) const MAJOR: u32 = 1;
 pub(super) const TYPES: &str = "filterTypes";

@@ -4,10 +4,10 @@ use serde_json::Value;
 pub(super) use svix as sdk;
 use svix::{Result, api::Svix};
 
-use super::check::{input, shown};
+use crate::check::{input, shown};
 
 #[path = "tour.rs"]
-pub(super) mod tour;
+pub(crate) mod tour;
 
 pub(super) const MAJOR: u32 = 2;
 pub(super) const TYPES: &str = "eventTypes";
