@@ -45,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) retention: Duration,
     pub(crate) disable_after: Option<Duration>,
     pub(crate) body_bytes: usize,
+    pub(crate) token_publish_rate: Option<u32>,
+    pub(crate) application_publish_rate: Option<u32>,
     pub(crate) policy: Policy,
     pub(crate) in_flight: usize,
     pub(crate) scaling: scaling::Settings,
@@ -183,6 +185,8 @@ impl Options {
             retention: hours_of(hours),
             disable_after: Some(failing_hours).filter(|after| !after.is_zero()),
             body_bytes,
+            token_publish_rate: rate("token_publish_rate", self.token_publish_rate)?,
+            application_publish_rate: rate("application_publish_rate", self.application_publish_rate)?,
             policy: Policy { ordering: ordering(self.ordering.as_deref())?, ..Policy::default() },
             in_flight,
             scaling: scaling::Settings {
@@ -276,6 +280,13 @@ fn partitions(name: &str, given: Option<u32>, default: u32) -> anyhow::Result<u3
     let count = given.unwrap_or(default);
     ensure!((1..=PARTITIONS_MAX).contains(&count), "{name}: {count} is not between 1 and {PARTITIONS_MAX}");
     Ok(count)
+}
+
+/// Messages per second, if there is a limit.
+fn rate(name: &str, given: Option<u32>) -> anyhow::Result<Option<u32>> {
+    let most = limits::RATE_MAX;
+    ensure!(given.is_none_or(|rate| rate <= most), "{name}: it is not between 0 (no limit) and {most}");
+    Ok(given.filter(|&rate| rate > 0))
 }
 
 fn ordering(text: Option<&str>) -> anyhow::Result<Ordering> {

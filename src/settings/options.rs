@@ -72,6 +72,12 @@ pub(crate) struct Options {
     /// Largest request body in bytes [default: 1048576; at most 10485760].
     #[arg(long, env = "FANFARE_BODY_BYTES")]
     pub(crate) body_bytes: Option<usize>,
+    /// Messages per second that one token or API key may publish; 0: as many as come [default: 0].
+    #[arg(long, env = "FANFARE_TOKEN_PUBLISH_RATE")]
+    pub(crate) token_publish_rate: Option<u32>,
+    /// Messages per second that may be published for an application that does not say; 0: as many as come [default: 0].
+    #[arg(long, env = "FANFARE_APPLICATION_PUBLISH_RATE")]
+    pub(crate) application_publish_rate: Option<u32>,
     /// Ordering of endpoints that do not say: strict, keyed or unordered [default: strict].
     #[arg(long, env = "FANFARE_ORDERING")]
     pub(crate) ordering: Option<String>,
@@ -121,6 +127,8 @@ impl Options {
             retention_hours: self.retention_hours.or(file.retention_hours),
             disable_after_hours: self.disable_after_hours.or(file.disable_after_hours),
             body_bytes: self.body_bytes.or(file.body_bytes),
+            token_publish_rate: self.token_publish_rate.or(file.token_publish_rate),
+            application_publish_rate: self.application_publish_rate.or(file.application_publish_rate),
             ordering: self.ordering.or(file.ordering),
             in_flight: self.in_flight.or(file.in_flight),
             drain_target_secs: self.drain_target_secs.or(file.drain_target_secs),

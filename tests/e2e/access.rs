@@ -408,7 +408,7 @@ async fn every_body_that_is_wrong_is_refused_by_name(engine: Engine) {
     {
         let path = world.things.path(route);
         let good = world.body(&example(&route.name()), &world.things);
-        for case in malformed::cases(&good) {
+        for case in malformed::cases(&route.name(), &good) {
             tried += 1;
             let answer = world.client.send(&route.method, &path, &[], &case.body).await;
             if let Err(reason) = case.judge(&answer) {

@@ -7,6 +7,7 @@ mod support;
 
 mod access;
 mod bad_input;
+mod batch;
 mod command_line;
 mod endpoint_ends;
 mod engines;

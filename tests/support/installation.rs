@@ -52,6 +52,17 @@ impl Installation {
         self.directory.path().join("data")
     }
 
+    /// Where its server listens now.
+    #[allow(dead_code, reason = "of the tours with SDKs")]
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.address.get().expect("a server listens")
+    }
+
+    #[allow(dead_code, reason = "of the tours with SDKs")]
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
     /// Starts a development server and waits until it is ready.
     pub(crate) async fn start(&self) -> Server {
         let mut server = self.spawn(&["--dev"]);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json as Answer, extract::State as Shared};
-use fanfare_control::{Application, Applied, Command, CommandError, Effect, Refusal, Resource};
+use fanfare_control::{Application, Applied, Command, CommandError, Effect, Endpoint, Refusal, Resource, View};
 use fanfare_core::{ApplicationId, OrganizationId, Timestamp};
 use fanfare_http::{
     ApiError, ApplicationIn, Authenticated, Json, List, Order, Page, Path, Query, Routes, Who, paginate,
@@ -18,6 +18,8 @@ use crate::{
     state::{TRIES, change, contended},
 };
 
+/// Where Svix lets people look at webhooks.
+const PLAY: &str = "https://play.svix.com/";
 const ALIASES: [(&str, &str); 1] = [("rateLimit", "throttleRate")];
 
 pub(crate) fn routes() -> Routes<State> {
@@ -64,6 +66,7 @@ fn form(application: &Application) -> ApplicationIn {
         uid: settings.uid,
         throttle_rate: settings.throttle_rate,
         rate_limit: settings.throttle_rate,
+        publish_rate: settings.publish_rate,
         metadata: Some(settings.metadata),
         ordering: settings.ordering,
     }
@@ -75,18 +78,47 @@ struct CreateOptions {
     get_if_exists: bool,
 }
 
+/// Which applications a list leaves out. One that has no endpoint at all is left out by the first only.
+#[derive(Clone, Copy, Deserialize)]
+struct ListOptions {
+    #[serde(default)]
+    exclude_apps_with_no_endpoints: bool,
+    /// Those that have no other.
+    #[serde(default)]
+    exclude_apps_with_disabled_endpoints: bool,
+    #[serde(default)]
+    exclude_apps_with_svix_play_endpoints: bool,
+}
+
+impl ListOptions {
+    fn includes(self, view: &View, application: ApplicationId) -> bool {
+        let endpoints = || view.endpoints_of(application);
+        let has_some = endpoints().next().is_some();
+        let are_all = |is: fn(&Endpoint) -> bool| has_some && endpoints().all(|endpoint| is(endpoint));
+        let is_disabled =
+            |endpoint: &Endpoint| endpoint.settings.disabled || endpoint.disabled_by_policy.is_some();
+        let is_play = |endpoint: &Endpoint| endpoint.settings.url.starts_with(PLAY);
+        !(self.exclude_apps_with_no_endpoints && !has_some
+            || self.exclude_apps_with_disabled_endpoints && are_all(is_disabled)
+            || self.exclude_apps_with_svix_play_endpoints && are_all(is_play))
+    }
+}
+
 type Created = (StatusCode, Answer<ApplicationOut>);
 
 async fn list(
     Shared(state): Shared<State>,
     who: Authenticated,
     page: Page,
+    Query(options): Query<ListOptions>,
 ) -> Result<Answer<List<ApplicationOut>>, ApiError> {
     let organization = who.organization();
     state.gate.catch_up().await?;
     let view = state.control().view();
+    let applications =
+        view.applications(organization).filter(|application| options.includes(&view, application.id));
     let key = |application: &&Arc<Application>| application.id.to_string();
-    Ok(Answer(paginate(view.applications(organization), &page, Order::Ascending, key, |application| {
+    Ok(Answer(paginate(applications, &page, Order::Ascending, key, |application| {
         ApplicationOut::of(application)
     })))
 }

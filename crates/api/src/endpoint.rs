@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{Json as Answer, extract::State as Shared};
 use fanfare_control::{Application, Applied, Command, CommandError, Effect, Endpoint, Refusal, Resource};
-use fanfare_core::{EndpointId, signature::SigningKey};
+use fanfare_core::EndpointId;
 use fanfare_http::{ApiError, Authenticated, Json, List, Order, Page, Path, Routes, Who, paginate};
 use http::StatusCode;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     State,
     endpoint_form::{ALIASES, Checked, EndpointForm, EndpointOut},
-    endpoint_secret::replace_secret,
+    endpoint_secret::{kind_of, replace_secret},
     patch::{Patch, merge},
     post::Post,
     state::{TRIES, change, contended},
@@ -59,8 +59,9 @@ async fn create(
     Ok((StatusCode::CREATED, Answer(EndpointOut::of(&*made(&state, applied)?))))
 }
 
-fn creation(state: &State, application: &Application, Checked { settings, secret }: Checked) -> Command {
-    let secret = secret.unwrap_or_else(|| SigningKey::generate_symmetric(&*state.entropy));
+fn creation(state: &State, application: &Application, checked: Checked) -> Command {
+    let Checked { settings, secret, secret_kind } = checked;
+    let secret = secret.unwrap_or_else(|| secret_kind.unwrap_or_default().generate(&*state.entropy));
     state.control().new_endpoint(application, settings, &secret)
 }
 
@@ -169,6 +170,12 @@ async fn replace(
     let applied = change(state, who, || async {
         let endpoint = find(state, who, path).await?;
         let checked = form(&endpoint)?.check(state, Some(&endpoint.settings))?;
+        if let (None, Some(kind)) = (&checked.secret, checked.secret_kind)
+            && kind != kind_of(state, &endpoint)?
+        {
+            let message = "is another than that of the secret there is: rotate it";
+            return Err(ApiError::invalid_field("secretType", message));
+        }
         Ok(Command::UpdateEndpoint {
             application: endpoint.application,
             id: endpoint.id,

@@ -8,7 +8,10 @@ use fanfare_http::{ApiError, FieldError, Fields, NAME_FORM, check_metadata, chec
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    State, address, application::shown, endpoint_headers::check_headers, endpoint_secret::parse_secret,
+    State, address,
+    application::shown,
+    endpoint_headers::check_headers,
+    endpoint_secret::{SecretKind, check_kind, parse_secret},
 };
 
 /// (former name, name)
@@ -40,6 +43,9 @@ pub(crate) struct EndpointForm {
     // Not shown again: each has a route of its own.
     #[serde(skip_serializing)]
     secret: Option<String>,
+    /// Of a secret that is made here.
+    #[serde(skip_serializing)]
+    secret_type: Option<SecretKind>,
     #[serde(skip_serializing)]
     headers: Option<BTreeMap<String, String>>,
 }
@@ -61,6 +67,7 @@ pub(crate) struct EndpointOut {
 pub(crate) struct Checked {
     pub(crate) settings: EndpointSettings,
     pub(crate) secret: Option<SigningKey>,
+    pub(crate) secret_kind: Option<SecretKind>,
 }
 
 impl EndpointForm {
@@ -89,6 +96,7 @@ impl EndpointForm {
             max_in_flight: settings.max_in_flight,
             timeout_secs: settings.timeout_secs,
             secret: None,
+            secret_type: None,
             headers: None,
         }
     }
@@ -140,6 +148,7 @@ impl EndpointForm {
             None => before.map(|before| before.headers.clone()).unwrap_or_default(),
         };
         let secret = self.secret.and_then(|secret| parse_secret(&mut fields, "secret", &secret));
+        check_kind(&mut fields, "secretType", self.secret_type, secret.as_ref());
         fields.finish()?;
         let settings = EndpointSettings {
             url,
@@ -158,7 +167,7 @@ impl EndpointForm {
             max_in_flight: self.max_in_flight,
             timeout_secs: self.timeout_secs,
         };
-        Ok(Checked { settings, secret })
+        Ok(Checked { settings, secret, secret_kind: self.secret_type })
     }
 }
 

@@ -8,7 +8,7 @@ use fanfare_control::{
 };
 use fanfare_core::{OrganizationId, limits};
 use fanfare_http::{
-    ApiError, Authenticated, Fields, Json, List, NAME_FORM, Order, Page, Path, Query, Routes, Who, is_name,
+    ApiError, Authenticated, FieldError, Fields, Json, List, NAME_FORM, Order, Page, Path, Query, Routes, Who, is_name,
     paginate,
 };
 use http::StatusCode;
@@ -37,15 +37,17 @@ pub(crate) fn routes() -> Routes<State> {
 /// An event type as clients send it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct EventTypeForm {
-    name: Option<String>,
-    description: Option<String>,
-    archived: Option<bool>,
-    deprecated: Option<bool>,
-    feature_flag: Option<String>,
-    group_name: Option<String>,
+pub(crate) struct EventTypeForm {
+    pub(crate) name: Option<String>,
+    pub(crate) description: Option<String>,
+    pub(crate) archived: Option<bool>,
+    pub(crate) deprecated: Option<bool>,
+    /// The former form of `featureFlags`: the first of them.
+    pub(crate) feature_flag: Option<String>,
+    pub(crate) feature_flags: Option<Vec<String>>,
+    pub(crate) group_name: Option<String>,
     /// JSON Schemas by version.
-    schemas: Option<Value>,
+    pub(crate) schemas: Option<Value>,
 }
 
 /// An event type as clients see it.
@@ -59,10 +61,10 @@ struct EventTypeOut {
 }
 
 /// A form that was found right.
-#[derive(Clone)]
-struct Checked {
-    settings: EventTypeSettings,
-    archived: bool,
+#[derive(Clone, Debug)]
+pub(crate) struct Checked {
+    pub(crate) settings: EventTypeSettings,
+    pub(crate) archived: bool,
 }
 
 #[derive(Deserialize)]
@@ -81,42 +83,63 @@ struct ArchiveOptions {
 
 impl EventTypeForm {
     fn of(event_type: &EventType) -> Self {
-        let settings = event_type.settings.clone();
+        let checked = Checked { settings: event_type.settings.clone(), archived: event_type.archived };
+        Self::of_settings(&event_type.name, &checked)
+    }
+
+    pub(crate) fn of_settings(name: &str, Checked { settings, archived }: &Checked) -> Self {
+        let settings = settings.clone();
+        // Those of old have one at most.
+        let flags = settings.feature_flags.or_else(|| settings.feature_flag.map(|flag| vec![flag]));
         Self {
-            name: Some(event_type.name.clone()),
+            name: Some(name.to_owned()),
             description: Some(settings.description),
-            archived: Some(event_type.archived),
+            archived: Some(*archived),
             deprecated: Some(settings.deprecated),
-            feature_flag: settings.feature_flag,
+            feature_flag: flags.as_ref().and_then(|flags| flags.first().cloned()),
+            feature_flags: flags,
             group_name: settings.group_name,
             schemas: settings.schemas,
         }
     }
 
     /// The settings, and whether it is archived; 422 naming all that is wrong.
-    fn check(self, name: &str) -> Result<Checked, ApiError> {
+    pub(crate) fn check(self, name: &str) -> Result<Checked, ApiError> {
         let mut fields = Fields::default();
         let max = limits::EVENT_TYPE_CHARACTERS;
         fields.check(is_name(name, max), "name", format_args!("must be 1 to {max} characters: {NAME_FORM}"));
         let description = self.description.unwrap_or_default();
         let max = limits::METADATA_BYTES;
         fields.check(description.len() <= max, "description", format_args!("must be at most {max} bytes"));
-        for (field, text) in [("featureFlag", &self.feature_flag), ("groupName", &self.group_name)] {
-            let right = text.as_ref().is_none_or(|text| is_name(text, limits::NAME_CHARACTERS));
-            let max = limits::NAME_CHARACTERS;
-            fields.check(right, field, format_args!("must be 1 to {max} characters: {NAME_FORM}"));
-        }
+        let max = limits::NAME_CHARACTERS;
+        let right = self.group_name.as_ref().is_none_or(|text| is_name(text, max));
+        fields.check(right, "groupName", format_args!("must be 1 to {max} characters: {NAME_FORM}"));
+        let flags = self.feature_flags.or_else(|| self.feature_flag.map(|flag| vec![flag]));
+        check_flags(&mut fields, flags.as_deref().unwrap_or_default());
         let right = self.schemas.as_ref().is_none_or(Value::is_object);
         fields.check(right, "schemas", "must be an object: JSON Schemas by version");
         fields.finish()?;
         let settings = EventTypeSettings {
             description,
             deprecated: self.deprecated.unwrap_or(false),
-            feature_flag: self.feature_flag,
+            // Programs that know one only know the first.
+            feature_flag: flags.as_ref().and_then(|flags| flags.first().cloned()),
+            feature_flags: flags.filter(|flags| !flags.is_empty()),
             group_name: self.group_name,
             schemas: self.schemas,
         };
         Ok(Checked { settings, archived: self.archived.unwrap_or(false) })
+    }
+}
+
+fn check_flags(fields: &mut Fields, flags: &[String]) {
+    let (count, characters) = (limits::FEATURE_FLAGS, limits::NAME_CHARACTERS);
+    fields.check(flags.len() <= count, "featureFlags", format_args!("must be at most {count}"));
+    for (index, flag) in flags.iter().enumerate().take(count) {
+        if !is_name(flag, characters) {
+            let message = format!("must be 1 to {characters} characters: {NAME_FORM}");
+            fields.push(FieldError::body(["featureFlags".to_owned(), index.to_string()], message));
+        }
     }
 }
 
@@ -224,17 +247,27 @@ async fn upsert(
     Path(name): Path<String>,
     Json(form): Json<EventTypeForm>,
 ) -> Result<(StatusCode, Answer<EventTypeOut>), ApiError> {
-    let organization = who.organization();
     let checked = form.check(&name)?;
+    let (status, event_type) = put(&state, who, (who.organization(), &name), &checked).await?;
+    Ok((status, Answer(EventTypeOut::of(&event_type))))
+}
+
+/// Makes the event type what it is to be: 201 where there was none.
+pub(crate) async fn put(
+    state: &State,
+    who: Authenticated,
+    (organization, name): (OrganizationId, &str),
+    checked: &Checked,
+) -> Result<(StatusCode, Arc<EventType>), ApiError> {
     for _ in 0..TRIES {
-        match replace(&state, who, (organization, &name), |_| Ok(checked.clone())).await {
+        match replace(state, who, (organization, name), |_| Ok(checked.clone())).await {
             Err(error) if error.status() == StatusCode::NOT_FOUND => {}
-            replaced => return Ok((StatusCode::OK, Answer(EventTypeOut::of(&*replaced?)))),
+            replaced => return Ok((StatusCode::OK, replaced?)),
         }
-        match submit_creation(&state, who, (organization, &name), checked.clone(), None).await {
+        match submit_creation(state, who, (organization, name), checked.clone(), None).await {
             // Somebody else made it meanwhile.
             Err(CommandOr::Command(CommandError::Refused(Refusal::EventTypeExists(_)))) => {}
-            created => return Ok((StatusCode::CREATED, Answer(EventTypeOut::of(&*created?)))),
+            created => return Ok((StatusCode::CREATED, created?)),
         }
     }
     Err(contended())
@@ -248,6 +281,13 @@ async fn update(
 ) -> Result<Answer<EventTypeOut>, ApiError> {
     let organization = who.organization();
     patch.remove("name");
+    // The former form replaces all of them.
+    if let Some(flag) = patch.get("featureFlag").cloned()
+        && !patch.contains_key("featureFlags")
+    {
+        let flags = if flag.is_null() { flag } else { Value::Array(vec![flag]) };
+        patch.insert("featureFlags".to_owned(), flags);
+    }
     let patched = |event_type: &EventType| merge(&EventTypeForm::of(event_type), &patch, &[])?.check(&name);
     let event_type = replace(&state, who, (organization, &name), patched).await?;
     Ok(Answer(EventTypeOut::of(&event_type)))

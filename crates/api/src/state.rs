@@ -10,7 +10,7 @@ use fanfare_log::Log;
 
 use crate::{
     api_key, application, audit_log, auth, background_task, endpoint, endpoint_headers, endpoint_secret, event_type,
-    messages::Messages, portal, resend,
+    event_type_import, messages::Messages, portal, resend,
 };
 
 /// A change that lost against another one is made again on what the other left; so often.
@@ -74,6 +74,7 @@ pub fn routes() -> Routes<State> {
         .merge(endpoint_headers::routes())
         .merge(endpoint_secret::routes())
         .merge(event_type::routes())
+        .merge(event_type_import::routes())
         .merge(portal::routes())
         .merge(resend::routes())
 }

@@ -73,6 +73,34 @@ async fn applications_page_by_page() {
 }
 
 #[tokio::test]
+async fn applications_may_be_left_out_by_their_endpoints() {
+    let process = Process::start(false).await;
+    for (uid, endpoints) in [
+        ("none", vec![]),
+        ("live", vec![("https://example.com", false), ("https://example.com/2", true)]),
+        ("off", vec![("https://example.com", true)]),
+        ("play", vec![("https://play.svix.com/in/a", false)]),
+    ] {
+        process.put(&format!("/app/{uid}"), json!({"name": uid})).await.is(201);
+        for (url, disabled) in endpoints {
+            let body = json!({"url": url, "disabled": disabled});
+            process.post(&format!("/app/{uid}/endpoint"), body).await.is(201);
+        }
+    }
+    for (query, expected) in [
+        ("", vec!["none", "live", "off", "play"]),
+        ("?exclude_apps_with_no_endpoints=true", vec!["live", "off", "play"]),
+        ("?exclude_apps_with_disabled_endpoints=true", vec!["none", "live", "play"]),
+        ("?exclude_apps_with_svix_play_endpoints=true", vec!["none", "live", "off"]),
+        ("?exclude_apps_with_no_endpoints=true&exclude_apps_with_disabled_endpoints=true&limit=1", vec!["live"]),
+    ] {
+        let list = process.get(&format!("/app{query}")).await.is(200);
+        let uids: Vec<_> = list["data"].as_array().unwrap().iter().map(|app| app["uid"].clone()).collect();
+        assert_eq!(uids, expected, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn a_post_with_a_key_is_carried_out_once() {
     let process = Process::start(false).await;
     let key = [("idempotency-key", "auto_1")];
@@ -183,9 +211,101 @@ async fn secrets_are_chosen_made_and_rotated() {
         let refused = process.post("/app/a/endpoint/e/secret/rotate", json!({"key": wrong})).await.is(422);
         assert_eq!(refused["detail"][0]["loc"], json!(["body", "key"]), "{wrong}");
     }
+    let no_kind = json!({"type": "rsa"});
+    let refused = process.post("/app/a/endpoint/e/secret/rotate", no_kind).await.is(422);
+    assert_eq!(refused["detail"][0]["loc"], json!(["body", "type"]));
     // No other answer shows it.
     let shown = process.get("/app/a/endpoint/e").await.is(200).to_string();
     assert!(!shown.contains(made));
+}
+
+/// Its owner gets what verifies, and nobody gets what signs.
+#[tokio::test]
+async fn of_an_ed25519_key_the_public_half_is_shown() {
+    let process = Process::start(false).await;
+    process.put("/app/a", json!({"name": "A"})).await.is(201);
+    let body = json!({"url": "https://example.com", "uid": "e", "secretType": "ed25519"});
+    process.post("/app/a/endpoint", body).await.is(201);
+    let (path, rotate) = ("/app/a/endpoint/e/secret", "/app/a/endpoint/e/secret/rotate");
+    let key = async || process.get(path).await.is(200)["key"].as_str().unwrap().to_owned();
+    let made = key().await;
+    assert!(made.starts_with("whpk_"), "{made}");
+    // Of the same kind, unless another one is asked for.
+    let rotated = process.post(rotate, json!({})).await.is(200);
+    let next = key().await;
+    assert!(next.starts_with("whpk_") && next != made && rotated["key"] == next.as_str());
+    let application = process.control.view().application(default_organization(), "a").unwrap().id;
+    let endpoint = || process.control.view().endpoint(application, "e").unwrap();
+    let signers = process.control.signer(&endpoint(), SystemClock.now()).unwrap();
+    let publics: Vec<_> = signers.keys().iter().map(|key| key.public_key().unwrap()).collect();
+    assert_eq!(publics, [next.clone(), made], "the former one signs beside it");
+
+    let private = "whsk_nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2DXWpgBgrEKt9VL/tPJZAc6DuFy89qmIyWvAhpo9wdRGg==";
+    process.post(rotate, json!({"key": private, "gracePeriodSeconds": 0})).await.is(200);
+    assert_eq!(key().await, "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=");
+    process.post(rotate, json!({"type": "hmac"})).await.is(200);
+    assert!(key().await.starts_with("whsec_"));
+    for (body, field) in [
+        (json!({"key": private, "type": "hmac"}), "type"),
+        (json!({"gracePeriodSeconds": 604_801}), "gracePeriodSeconds"),
+    ] {
+        let refused = process.post(rotate, body).await.is(422);
+        assert_eq!(refused["detail"][0]["loc"], json!(["body", field]));
+    }
+    let patch = json!({"secretType": "ed25519"});
+    let refused = process.patch("/app/a/endpoint/e", patch).await.is(422);
+    assert_eq!(refused["detail"][0]["loc"], json!(["body", "secretType"]));
+    process.patch("/app/a/endpoint/e", json!({"secretType": "hmac"})).await.is(200);
+}
+
+#[tokio::test]
+async fn event_types_are_imported() {
+    let process = Process::start(false).await;
+    let hook = |text: &str| json!({"post": {"description": text}});
+    let spec = |hooks: serde_json::Value| json!({"openapi": "3.1.0", "webhooks": hooks});
+    let path = "/event-type/import/openapi";
+    process.post("/event-type", json!({"name": "old", "description": ""})).await.is(201);
+    process.post("/event-type", json!({"name": "a", "description": "One"})).await.is(201);
+    let both = spec(json!({"a": hook("One"), "b": hook("Two")}));
+    let planned = process.post(path, json!({"spec": both, "dryRun": true})).await.is(200);
+    assert_eq!(planned["data"]["modified"], json!(["b"]), "the other one is the same");
+    assert_eq!(planned["data"]["to_modify"][0]["name"], "b");
+    assert_eq!(planned["data"]["to_modify"][0]["description"], "Two");
+    process.get("/event-type/b").await.is(404);
+    let raw = both.to_string();
+    assert_eq!(process.post(path, json!({"specRaw": raw})).await.is(200)["data"]["modified"], json!(["b"]));
+    assert_eq!(process.get("/event-type/b").await.is(200)["description"], "Two");
+
+    let one = "openapi: 3.1.0\nwebhooks:\n  a:\n    post:\n      description: Changed\n";
+    let all = json!({"specRaw": one, "replaceAll": true});
+    let replaced = process.post(path, all.clone()).await.is(200);
+    assert_eq!(replaced["data"]["modified"], json!(["a", "b", "old"]));
+    assert_eq!(process.get("/event-type/old").await.is(200)["archived"], true);
+    assert_eq!(process.get("/event-type/a").await.is(200)["description"], "Changed");
+    assert_eq!(process.post(path, all).await.is(200)["data"]["modified"], json!([]), "again, nothing");
+    // What was archived comes back.
+    process.post(path, json!({"spec": both})).await.is(200);
+    assert_eq!(process.get("/event-type/b").await.is(200)["archived"], false);
+    process.post(path, json!({})).await.is(400);
+    process.post(path, json!({"spec": {}, "specRaw": ""})).await.is(400);
+    let refused = process.post(path, json!({"spec": spec(json!({"a b": hook("")}))})).await.is(422);
+    assert_eq!(refused["detail"][0]["loc"], json!(["body", "spec", "webhooks", "a b", "name"]));
+}
+
+#[tokio::test]
+async fn feature_flags_have_a_former_form() {
+    let process = Process::start(false).await;
+    let body = json!({"name": "a", "description": "", "featureFlags": ["x", "y"]});
+    let made = process.post("/event-type", body).await.is(201);
+    assert_eq!((&made["featureFlags"], &made["featureFlag"]), (&json!(["x", "y"]), &json!("x")));
+    let patched = process.patch("/event-type/a", json!({"featureFlag": "z"})).await.is(200);
+    assert_eq!((&patched["featureFlags"], &patched["featureFlag"]), (&json!(["z"]), &json!("z")));
+    let patched = process.patch("/event-type/a", json!({"featureFlags": null})).await.is(200);
+    assert!(patched["featureFlags"].is_null() && patched["featureFlag"].is_null(), "{patched}");
+    let body = json!({"name": "b", "description": "", "featureFlag": "x"});
+    assert_eq!(process.post("/event-type", body).await.is(201)["featureFlags"], json!(["x"]));
+    let refused = process.patch("/event-type/b", json!({"featureFlags": ["a b"]})).await.is(422);
+    assert_eq!(refused["detail"][0]["loc"], json!(["body", "featureFlags", "0"]));
 }
 
 #[tokio::test]

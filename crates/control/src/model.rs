@@ -56,6 +56,9 @@ pub struct ApplicationSettings {
     pub name: String,
     pub uid: Option<String>,
     pub throttle_rate: Option<u32>,
+    /// Messages per second that may be published for it; `None`: the installation's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publish_rate: Option<u32>,
     pub metadata: BTreeMap<String, String>,
     /// For endpoints that do not say.
     pub ordering: Option<Ordering>,
@@ -166,7 +169,10 @@ pub struct EventType {
 pub struct EventTypeSettings {
     pub description: String,
     pub deprecated: bool,
+    /// The first of `feature_flags`; in records of old the only one.
     pub feature_flag: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feature_flags: Option<Vec<String>>,
     pub group_name: Option<String>,
     /// JSON Schemas by version, as they were given.
     pub schemas: Option<serde_json::Value>,

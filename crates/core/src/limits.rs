@@ -8,6 +8,10 @@ use std::time::Duration;
 pub const BODY_BYTES: usize = 1 << 20;
 /// The most that an operator may raise [`BODY_BYTES`] to.
 pub const BODY_BYTES_MAX: usize = 10 << 20;
+/// Messages of one request.
+pub const BATCH_MESSAGES: usize = 500;
+/// Body of such a request: what one commit group takes, so that it is one append.
+pub const BATCH_BYTES: usize = COMMIT_GROUP_BYTES;
 pub const CHANNELS_PER_MESSAGE: usize = 5;
 pub const CHANNELS_PER_ENDPOINT: usize = 10;
 pub const CHANNEL_CHARACTERS: usize = 128;
@@ -46,6 +50,9 @@ pub const ORGANIZATION_TOKEN: Duration = Duration::from_hours(10 * 365 * 24);
 pub const APPLICATION_TOKEN: Duration = Duration::from_hours(28 * 24);
 /// Clocks of two machines may be this far apart before a fresh token is refused as not yet valid.
 pub const TOKEN_LEEWAY: Duration = Duration::from_mins(1);
+/// Event types that one document may bring, and the values of all their schemas together.
+pub const IMPORT_EVENT_TYPES: usize = 1_000;
+pub const IMPORT_NODES: usize = 200_000;
 
 // Credentials.
 /// Tokens revoked one by one and remembered until they would have expired; more are refused.
@@ -99,6 +106,10 @@ pub const PUBLISHES_IN_PROGRESS: usize = 640;
 pub const REQUESTS_IN_PROGRESS: usize = 768;
 pub const REQUESTS_IN_PROGRESS_MIN: usize = 32;
 pub const COME_ROUND: Duration = Duration::from_millis(4);
+/// Tokens, keys and applications with a rate limit that have published within a second; more are counted anew.
+pub const RATES_REMEMBERED: usize = 1 << 16;
+/// Messages per second that a rate limit may name at most.
+pub const RATE_MAX: u32 = 1_000_000;
 /// Idempotency keys and event ids of messages that are not routed yet, over all partitions.
 pub const CLAIMS_IN_FLIGHT: usize = 1 << 17;
 /// What a shed client is told to wait.

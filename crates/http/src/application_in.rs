@@ -18,6 +18,8 @@ pub struct ApplicationIn {
     pub throttle_rate: Option<u32>,
     /// The former name of `throttleRate`.
     pub rate_limit: Option<u32>,
+    /// Ours: messages per second that may be published for it. What goes out is `throttleRate`.
+    pub publish_rate: Option<u32>,
     pub metadata: Option<BTreeMap<String, String>>,
     pub ordering: Option<Ordering>,
 }
@@ -29,6 +31,7 @@ impl ApplicationIn {
             name: self.name.unwrap_or_default(),
             uid: self.uid,
             throttle_rate: self.throttle_rate.or(self.rate_limit),
+            publish_rate: self.publish_rate,
             metadata: self.metadata.unwrap_or_default(),
             ordering: self.ordering,
         };
@@ -84,6 +87,12 @@ pub fn check_application(settings: &ApplicationSettings) -> Result<(), ApiError>
         check_uid(&mut fields, uid, "app_");
     }
     fields.check(settings.throttle_rate != Some(0), "throttleRate", "must be at least 1 message per second");
+    let right = settings.publish_rate.is_none_or(|rate| (1..=limits::RATE_MAX).contains(&rate));
+    fields.check(
+        right,
+        "publishRate",
+        format_args!("must be 1 to {} messages per second, or left out", limits::RATE_MAX),
+    );
     check_metadata(&mut fields, &settings.metadata);
     fields.finish()
 }

@@ -8,12 +8,14 @@ use std::{borrow::Cow, fmt::Display, time::Duration};
 
 use axum::response::{IntoResponse, Response};
 use fanfare_core::limits;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 const PLAIN_JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The type that draft-ietf-httpapi-ratelimit-headers registers.
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 /// A message may quote what the client sent; this much of it.
 const DETAIL_CHARACTERS: usize = 400;
 
@@ -25,6 +27,15 @@ pub struct ApiError {
     detail: Cow<'static, str>,
     fields: Vec<FieldError>,
     retry_after: Option<Duration>,
+    quota: Option<Box<Quota>>,
+}
+
+/// What a 429 says beside the rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// The names of the policies that the request exceeds.
+    pub violated: Vec<&'static str>,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// One thing wrong with one field of a request.
@@ -89,7 +100,7 @@ impl Fields {
 
 impl ApiError {
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, detail: detail.into(), fields: Vec::new(), retry_after: None }
+        Self { status, code, detail: detail.into(), fields: Vec::new(), retry_after: None, quota: None }
     }
 
     /// 400.
@@ -166,6 +177,14 @@ impl ApiError {
         Self::invalid(vec![FieldError::body([field], message)])
     }
 
+    /// 429 with `Retry-After`: a policy of the operator's, and nothing that the server suffers from.
+    pub fn rate_limited(detail: impl Into<Cow<'static, str>>, retry_after: Duration, quota: Quota) -> Self {
+        let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
+        error.retry_after = Some(retry_after);
+        error.quota = Some(Box::new(quota));
+        error
+    }
+
     /// 503 with `Retry-After`: the client may send the same again.
     pub fn unavailable(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
@@ -193,11 +212,26 @@ impl ApiError {
 
     /// The same answer for a client that accepts `application/problem+json`.
     pub(crate) fn into_problem(self) -> Response {
+        self.respond(PROBLEM_JSON, &self.problem())
+    }
+
+    /// What `application/problem+json` says of it.
+    pub fn problem(&self) -> Value {
         let mut body = self.head(Value::String(self.text()));
         if !self.fields.is_empty() {
             body["errors"] = json!(self.fields);
         }
-        self.respond(PROBLEM_JSON, &body)
+        body
+    }
+
+    /// The same of a part of the body: the fields stand below `place`.
+    #[must_use]
+    pub fn below<const N: usize>(mut self, place: [String; N]) -> Self {
+        for field in &mut self.fields {
+            let at = field.loc.len().min(1);
+            field.loc.splice(at..at, place.iter().cloned());
+        }
+        self
     }
 
     /// The detail as one text.
@@ -212,13 +246,18 @@ impl ApiError {
 
     #[allow(clippy::needless_pass_by_value, reason = "json! moves it")]
     fn head(&self, detail: Value) -> Value {
-        json!({
+        let mut head = json!({
             "type": format!("urn:fanfare:error:{}", self.code),
             "title": self.status.canonical_reason().unwrap_or("Error"),
             "status": self.status.as_u16(),
             "code": self.code,
             "detail": detail,
-        })
+        });
+        if let Some(quota) = &self.quota {
+            head["type"] = QUOTA_EXCEEDED.into();
+            head["violated-policies"] = json!(quota.violated);
+        }
+        head
     }
 
     fn respond(&self, content_type: HeaderValue, body: &Value) -> Response {
@@ -227,6 +266,9 @@ impl ApiError {
         if let Some(retry_after) = self.retry_after {
             let seconds = retry_after.as_secs().max(1);
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(quota) = &self.quota {
+            response.headers_mut().extend(quota.headers.iter().cloned());
         }
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -10,13 +10,18 @@ const HEADER: &str = "idempotency-key";
 /// The `Idempotency-Key`; 422 unless it is 1 to 256 visible ASCII characters.
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let Some(value) = headers.get(HEADER) else { return Ok(None) };
-    let max = limits::IDEMPOTENCY_KEY_CHARACTERS;
     let key = value.to_str().unwrap_or_default();
-    if (1..=max).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(Some(key));
+    match check_idempotency_key(key) {
+        Ok(()) => Ok(Some(key)),
+        Err(message) => Err(ApiError::invalid(vec![FieldError::at("header", [HEADER], message)])),
     }
-    let message = format!("must be 1 to {max} visible ASCII characters");
-    Err(ApiError::invalid(vec![FieldError::at("header", [HEADER], message)]))
+}
+
+/// Says what is wrong with a key, if something is.
+pub fn check_idempotency_key(key: &str) -> Result<(), String> {
+    let max = limits::IDEMPOTENCY_KEY_CHARACTERS;
+    let right = (1..=max).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+    if right { Ok(()) } else { Err(format!("must be 1 to {max} visible ASCII characters")) }
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub struct Options {
 pub struct Ingest(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
-    log: Arc<dyn Log>,
+    pub(crate) log: Arc<dyn Log>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) claims: Arc<Claims>,

@@ -21,7 +21,8 @@ use http_body::{Frame, SizeHint};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AcceptError, Accepted, Ingest, MessageIn, Publish, claims::Conflict, example::send_example, publish,
+    AcceptError, Accepted, Ingest, MessageIn, Publish, Rates, batch::create_messages, claims::Conflict,
+    example::send_example, publish,
     trace::traceparent,
 };
 
@@ -33,6 +34,7 @@ const LARGE_ANSWER_BYTES: usize = 16 << 10;
 pub struct State {
     pub gate: Gate,
     pub ingest: Ingest,
+    pub rates: Arc<Rates>,
     /// The largest body taken; at most [`limits::BODY_BYTES_MAX`].
     pub body_bytes: usize,
 }
@@ -49,6 +51,7 @@ pub fn routes() -> Routes<State> {
         .on_refused(|state: &State, error| state.ingest.count_refused(error.code()))
         .post("/api/v1/app/{app_id}/msg", Who::Application, create_message)
         .post("/api/v1/app/{app_id}/endpoint/{endpoint_id}/send-example", Who::Application, send_example)
+        .post("/api/v1/app/{app_id}/msg/batch", Who::Application, create_messages)
 }
 
 #[derive(Deserialize)]
@@ -72,8 +75,8 @@ async fn create_message(
     answer
 }
 
-/// From request to answer, in the order of the design: token (checked by now), application, size, form, idempotency,
-/// append.
+/// From request to answer, in the order of the design: token (checked by now), application, rate, size, form,
+/// idempotency, append.
 async fn take_in(state: &State, request: Request) -> Result<Response, ApiError> {
     let (mut parts, body) = request.into_parts();
     let who = Authenticated::of(&parts.extensions)?;
@@ -82,6 +85,7 @@ async fn take_in(state: &State, request: Request) -> Result<Response, ApiError> 
     let key = idempotency_key(&parts.headers)?.map(str::to_owned);
     require_json(&parts.headers)?;
     let application = who.application(&state.gate, &app_id).await;
+    let standing = state.rates.admit(&who.access().credential, application.as_deref().ok())?;
     let body = read_body(body, state.body_bytes.min(limits::BODY_BYTES_MAX), state.gate.memory()).await?;
     let parsed = publish::parse(&body.bytes)?;
     drop(body.bytes);
@@ -100,10 +104,12 @@ async fn take_in(state: &State, request: Request) -> Result<Response, ApiError> 
     });
     let accepted = accepted.await?;
     let payload = if options.with_content { &parsed.payload_value[..] } else { b"{}" };
-    Ok(answer(shown.write(accepted, payload), memory))
+    let mut answer = answer(shown.write(accepted, payload), memory);
+    standing.write(answer.headers_mut());
+    Ok(answer)
 }
 
-async fn extract<T>(parts: &mut http::request::Parts, state: &State) -> Result<T, ApiError>
+pub(crate) async fn extract<T>(parts: &mut http::request::Parts, state: &State) -> Result<T, ApiError>
 where
     T: axum::extract::FromRequestParts<State, Rejection = ApiError>,
 {
@@ -150,7 +156,7 @@ impl Shown {
     }
 }
 
-fn answer(json: Vec<u8>, memory: Arc<MemoryPermit>) -> Response {
+pub(crate) fn answer(json: Vec<u8>, memory: Arc<MemoryPermit>) -> Response {
     let large = json.len() > LARGE_ANSWER_BYTES;
     let body = if large {
         Body::new(HoldingMemory { bytes: Some(Bytes::from(json)), _memory: memory })

@@ -6,9 +6,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use fanfare_core::{MessageId, Offset, Partition, limits};
-use fanfare_log::{AppendError, BoxFuture, NewRecord, Pending};
+use fanfare_log::{AppendError, BoxFuture, NewRecord, Pending, Sync as Soon, Topic};
 use futures_util::future::join_all;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 
 use crate::{
     AcceptError, Accepted, Ingest, Publish,
@@ -48,6 +51,21 @@ impl Ingest {
             .into_iter()
             .map(|outcome| outcome.expect("each stands in the line of its partition"))
             .collect()
+    }
+
+    /// Takes the messages of one request in, in their order. A caller that goes away, or has waited for long enough,
+    /// leaves them on their way, so that their claims end as their append ends.
+    pub(crate) async fn accept_batch(&self, publishes: Vec<Publish>) -> Result<Vec<Outcome>, AcceptError> {
+        let ingest = self.clone();
+        let taking = tokio::spawn(async move {
+            let append =
+                |partition, records| ingest.0.log.append(Topic::Messages, partition, records, Soon::Now);
+            ingest.accept_in_order(&publishes, &append).await
+        });
+        match timeout(limits::PUBLISH_TIMEOUT, taking).await {
+            Ok(taken) => taken.map_err(|error| AcceptError::Unavailable(error.to_string())),
+            Err(_) => Err(AcceptError::Timeout),
+        }
     }
 
     fn count(&self, outcome: &Outcome) {

@@ -1,6 +1,8 @@
 //! Publishing through the routes, over a log whose durability the test decides.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "ingest/batch.rs"]
+mod batch;
 #[path = "ingest/in_order.rs"]
 mod in_order;
 mod support;

@@ -15,6 +15,7 @@ mod engines;
 mod kafka;
 mod layers;
 mod report;
+mod sdk;
 mod sim;
 mod system;
 mod test;
@@ -33,7 +34,7 @@ struct Arguments {
 enum Task {
     /// Every check of a change: fmt, clippy, deny, layers, then all tests.
     Ci,
-    /// All tests: unit tests, end-to-end tests, official Standard Webhooks libraries.
+    /// All tests: unit tests, end-to-end tests, official Standard Webhooks libraries, official SDKs.
     Test,
     /// The unit tests of every crate.
     Unit,
@@ -41,6 +42,8 @@ enum Task {
     E2e,
     /// What we sign, verified by the official Standard Webhooks libraries.
     Official,
+    /// Tours of the real binary with the official SDKs.
+    Sdk,
     /// The code is formatted.
     Fmt,
     /// The code has no lints.
@@ -87,6 +90,7 @@ fn run(task: Task, workspace: &Workspace, report: &mut Report) -> Result<()> {
         Task::Unit => test::run(workspace, report, &[Suite::Unit]),
         Task::E2e => test::run(workspace, report, &[Suite::EndToEnd]),
         Task::Official => test::run(workspace, report, &[Suite::Official]),
+        Task::Sdk => test::run(workspace, report, &[Suite::Sdk]),
         Task::Fmt => checks::fmt(workspace, report),
         Task::Clippy => checks::clippy(workspace, report),
         Task::Deny => checks::deny(workspace, report),

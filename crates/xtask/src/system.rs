@@ -35,9 +35,23 @@ const MAVEN: Need = Need { what: "Maven", seen_by: &["mvn", "--version"], packag
 const SETPRIV: Need =
     Need { what: "setpriv of util-linux", seen_by: &["setpriv", "--version"], packages: &["util-linux"] };
 
+/// To build the tour of the Go SDK.
+const GO: Need = Need { what: "Go", seen_by: &["go", "version"], packages: &["golang-go"] };
+/// To install the Python SDK where other packages do not get in its way.
+const VENV: Need = Need {
+    what: "Python 3 with venv",
+    seen_by: &["python3", "-c", "import ensurepip, venv"],
+    packages: &["python3", "python3-venv"],
+};
+
 /// What building needs.
 pub(crate) fn for_build(report: &mut Report) -> Result<()> {
     report.step("packages for building", || ensure(&[OPENSSL]))
+}
+
+/// What the official SDKs need.
+pub(crate) fn for_sdks(report: &mut Report) -> Result<()> {
+    report.step("packages for the SDKs", || ensure(&[GO, VENV]))
 }
 
 /// What running Apache Kafka needs.

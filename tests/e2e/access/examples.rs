@@ -17,12 +17,15 @@ pub(super) fn example(route: &str) -> Example {
     Example { needs, status: *status, body }
 }
 
-const APPLICATION: &str = r#"{"name":"made","uid":"a-{n}","metadata":{"a":"b"},"throttleRate":5,"rateLimit":5,"ordering":"strict"}"#;
+const APPLICATION: &str = r#"{"name":"made","uid":"a-{n}","metadata":{"a":"b"},"throttleRate":5,"rateLimit":5,
+    "publishRate":1000,"ordering":"strict"}"#;
 const ENDPOINT: &str = r#"{"url":"{url}","uid":"e-{n}","description":"d","version":1,"disabled":false,
     "eventTypes":["{event_type}"],"filterTypes":["{event_type}"],"channels":["a"],"throttleRate":5,"rateLimit":5,
     "metadata":{"a":"b"},"ordering":"strict","retrySchedule":[1,2],"parkAfterSecs":5,"maxInFlight":3,"timeoutSecs":5,
-    "headers":{"x-a":"b"},"secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}"#;
-const EVENT_TYPE: &str = r#"{"description":"d","archived":false,"deprecated":false,"featureFlag":"a","groupName":"b","schemas":{"1":{}}}"#;
+    "headers":{"x-a":"b"},"secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "secretType":"hmac"}"#;
+const EVENT_TYPE: &str = r#"{"description":"d","archived":false,"deprecated":false,"featureFlag":"a","groupName":"b","schemas":{"1":{}},
+    "featureFlags":["a"]}"#;
 
 const SELECTION: &str = r#"{"since":"2026-01-31T12:00:00Z","until":"2100-01-01T00:00:00Z","eventTypes":["order.paid"],
     "channel":"a","tag":"t","status":2,"statusCodeClass":500,"messageIds":["msg_29HHYvqxq1Dw9rT7hHS0tl5tE22"],
@@ -40,7 +43,8 @@ pub(super) const EXAMPLES: &[(&str, &str, u16, &str)] = &[
         "POST /api/v1/app",
         "organization full",
         201,
-        r#"{"name":"made","uid":"made-{n}","metadata":{"a":"b"},"throttleRate":5,"rateLimit":5,"ordering":"strict"}"#,
+        r#"{"name":"made","uid":"made-{n}","metadata":{"a":"b"},"throttleRate":5,"rateLimit":5,"publishRate":1000,
+            "ordering":"strict"}"#,
     ),
     ("GET /api/v1/app/{app_id}", "application read", 200, ""),
     ("PUT /api/v1/app/{app_id}", "organization full", 200, APPLICATION),
@@ -70,7 +74,7 @@ pub(super) const EXAMPLES: &[(&str, &str, u16, &str)] = &[
         "POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/secret/rotate",
         "application full",
         200,
-        r#"{"key":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw","gracePeriodSeconds":60}"#,
+        r#"{"key":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw","type":"hmac","gracePeriodSeconds":60}"#,
     ),
     (
         "POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/send-example",
@@ -91,6 +95,12 @@ pub(super) const EXAMPLES: &[(&str, &str, u16, &str)] = &[
         r#"{"eventType":"order.paid","payload":{"a":1},"eventId":"event-{n}","channels":["a"],"orderingKey":"k",
             "tags":["t"],"payloadRetentionPeriod":30,"transformationsParams":{"rawPayload":"x"}}"#,
     ),
+    (
+        "POST /api/v1/app/{app_id}/msg/batch",
+        "application full",
+        202,
+        r#"{"messages":[{"eventType":"order.paid","payload":{"a":1},"idempotencyKey":"batch-{n}"}]}"#,
+    ),
     ("GET /api/v1/event-type", "application read", 200, ""),
     (
         "POST /api/v1/event-type",
@@ -98,6 +108,12 @@ pub(super) const EXAMPLES: &[(&str, &str, u16, &str)] = &[
         201,
         r#"{"name":"made.{n}","description":"d","archived":false,"deprecated":false,"featureFlag":"a","groupName":"b",
             "schemas":{"1":{}}}"#,
+    ),
+    (
+        "POST /api/v1/event-type/import/openapi",
+        "organization full",
+        200,
+        r#"{"spec":{"openapi":"3.1.0","webhooks":{"made.{n}":{"post":{}}}},"dryRun":false,"replaceAll":false}"#,
     ),
     ("GET /api/v1/event-type/{name}", "application read", 200, ""),
     ("PUT /api/v1/event-type/{name}", "organization full", 200, EVENT_TYPE),

@@ -16,9 +16,11 @@ pub(super) struct Case {
 const DEPTH: usize = 20_000;
 /// A little more than is taken.
 const OVERSIZE_BYTES: usize = (1 << 20) + 1;
+/// The same of many messages at once.
+const OVERSIZE_BATCH_BYTES: usize = (4 << 20) + 1;
 
 /// Made from a body that is right.
-pub(super) fn cases(good: &str) -> Vec<Case> {
+pub(super) fn cases(route: &str, good: &str) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |name: &str, body: String, status, field: Option<&str>| {
         cases.push(Case { name: name.to_owned(), body, status, field: field.map(str::to_owned) });
@@ -39,7 +41,8 @@ pub(super) fn cases(good: &str) -> Vec<Case> {
         let cut = good.char_indices().map(|(at, _)| at).take_while(|at| *at <= length).last();
         add("cut off", good[..cut.unwrap_or(1)].to_owned(), 422, None);
     }
-    add("too large", format!(r#"{{"pad":"{}"}}"#, "x".repeat(OVERSIZE_BYTES)), 413, None);
+    let oversize = if route.ends_with("/batch") { OVERSIZE_BATCH_BYTES } else { OVERSIZE_BYTES };
+    add("too large", format!(r#"{{"pad":"{}"}}"#, "x".repeat(oversize)), 413, None);
     add("deep", "[".repeat(DEPTH), 422, None);
 
     let fields: Map<String, Value> = serde_json::from_str(good).unwrap();

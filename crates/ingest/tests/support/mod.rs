@@ -20,7 +20,7 @@ use fanfare_core::{
     SystemEntropy, Timestamp, limits,
 };
 use fanfare_http::{Gate, Memory, Probes, Surface};
-use fanfare_ingest::{Ingest, Options, State, routes};
+use fanfare_ingest::{Ingest, Options, Rates, State, routes};
 use fanfare_log::{Log, LogRecord, Topic};
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
@@ -132,7 +132,8 @@ impl<L: Log> Process<L> {
             entropy: Arc::new(SystemEntropy),
         });
         let probes = Probes { ready: Arc::new(|| Ok(())), metrics: Arc::new(String::new) };
-        let state = State { gate, ingest: ingest.clone(), body_bytes: limits::BODY_BYTES };
+        let rates = Arc::new(Rates::new(None, None));
+        let state = State { gate, ingest: ingest.clone(), rates, body_bytes: limits::BODY_BYTES };
         let surface = Surface::new(routes().with_state(state), probes);
         let token = control.tokens().mint_organization(default_organization(), SystemClock.now());
         let settings =

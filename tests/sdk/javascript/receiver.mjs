@@ -1,0 +1,41 @@
+// An endpoint on this machine that keeps what it is sent.
+
+import { createServer } from "node:http";
+
+const PATIENCE_MS = 20_000;
+const POLL_MS = 5;
+
+export class Receiver {
+  static async start() {
+    const receiver = new Receiver();
+    receiver.deliveries = [];
+    receiver.server = createServer((request, response) => {
+      const pieces = [];
+      request.on("data", (piece) => pieces.push(piece));
+      request.on("end", () => {
+        receiver.deliveries.push({ headers: request.headers, body: Buffer.concat(pieces).toString() });
+        response.writeHead(200, { "content-type": "text/plain" });
+        response.end("taken");
+      });
+    });
+    await new Promise((resolve) => receiver.server.listen(0, "127.0.0.1", resolve));
+    receiver.url = `http://127.0.0.1:${receiver.server.address().port}/hook`;
+    return receiver;
+  }
+
+  /** The deliveries of a message, as soon as there are so many. */
+  async of(messageId, count = 1) {
+    const deadline = Date.now() + PATIENCE_MS;
+    for (;;) {
+      const its = this.deliveries.filter((delivery) => delivery.headers["webhook-id"] === messageId);
+      if (its.length >= count) return its;
+      if (Date.now() > deadline) throw new Error(`${its.length} deliveries of ${messageId}, not ${count}`);
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    }
+  }
+
+  stop() {
+    this.server.closeAllConnections();
+    this.server.close();
+  }
+}

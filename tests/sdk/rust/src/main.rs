@@ -1,0 +1,43 @@
+//! A tour of Fanfare with the official Rust SDK, unmodified: one for its two newest majors.
+//!
+//! ```text
+//! tour newest | previous
+//! TOUR_URL    the server
+//! TOUR_TOKEN  of the organization
+//! TOUR_NAME   begins all names of this tour: others run beside it
+//! TOUR_PARTS  parts beyond the first that the server has: see tests/sdk/main.rs
+//! ```
+
+mod check;
+mod newest;
+mod previous;
+mod receiver;
+
+use anyhow::{Context as _, Result, bail};
+
+/// Of the server, and of one tour of it.
+struct Visit {
+    url: String,
+    token: String,
+    name: String,
+    parts: Vec<String>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let variable = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
+    let parts = variable("TOUR_PARTS").unwrap_or_default();
+    let visit = Visit {
+        url: variable("TOUR_URL")?,
+        token: variable("TOUR_TOKEN")?,
+        name: variable("TOUR_NAME")?,
+        parts: parts.split(',').map(str::to_owned).collect(),
+    };
+    let (version, checks) = match std::env::args().nth(1).as_deref() {
+        Some("newest") => ("2", newest::tour::tour(&visit).await?),
+        Some("previous") => ("1", previous::tour::tour(&visit).await?),
+        other => bail!("{other:?} is no tour"),
+    };
+    println!("svix {version}: {checks} checks");
+    Ok(())
+}

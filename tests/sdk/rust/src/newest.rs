@@ -1,0 +1,35 @@
+//! What the newest major calls by names of its own.
+
+use serde_json::Value;
+pub(super) use svix as sdk;
+use svix::{Result, api::Svix};
+
+use crate::check::{input, shown};
+
+#[path = "tour.rs"]
+pub(crate) mod tour;
+
+pub(super) const MAJOR: u32 = 2;
+pub(super) const TYPES: &str = "eventTypes";
+
+pub(super) async fn replace_application(api: &Svix, uid: &str, body: Value) -> Result<Value> {
+    api.application().upsert(uid.to_owned(), input(body)).await.map(shown)
+}
+
+pub(super) async fn replace_event_type(api: &Svix, name: &str, body: Value) -> Result<Value> {
+    api.event_type().upsert(name.to_owned(), input(body)).await.map(shown)
+}
+
+pub(super) async fn replace_endpoint(api: &Svix, app: &str, uid: &str, body: Value) -> Result<Value> {
+    api.endpoint().upsert(app.to_owned(), uid.to_owned(), input(body)).await.map(shown)
+}
+
+pub(super) async fn replace_headers(api: &Svix, app: &str, uid: &str, body: Value) -> Result<()> {
+    api.endpoint().set_headers(app.to_owned(), uid.to_owned(), input(body)).await
+}
+
+/// The new secret, where the answer is read.
+pub(super) async fn rotate(api: &Svix, app: &str, uid: &str, body: Value) -> Result<Option<String>> {
+    let rotated = api.endpoint().rotate_secret(app.to_owned(), uid.to_owned(), input(body), None);
+    rotated.await.map(|secret| Some(secret.key))
+}

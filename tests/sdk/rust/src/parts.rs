@@ -1,0 +1,61 @@
+//! Parts of the tour that wait for their routes.
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use super::{Tour, sdk};
+use crate::check::{Checks, input, shown};
+use sdk::api::{MessageGetOptions, MessageListOptions};
+
+impl Tour<'_> {
+    pub(super) async fn reads(&self, checks: &mut Checks, app: &str, message: &str) -> Result<()> {
+        let api = self.api.message();
+        let options = MessageGetOptions { with_content: Some(true) };
+        let read = shown(api.get(app.to_owned(), message.to_owned(), Some(options)).await?);
+        checks.equal("message: read", &read["id"], message)?;
+        checks.equal("message: read eventId", &read["eventId"], self.name("-1"))?;
+        checks.equal("message: read payload", &read["payload"]["amount"], 1.5)?;
+        let by_event = api.get(app.to_owned(), self.name("-1"), None).await?;
+        checks.equal("message: by eventId", &by_event.id, message)?;
+        let options = MessageListOptions { tag: Some("red".to_owned()), ..MessageListOptions::default() };
+        let list = api.list(app.to_owned(), Some(options)).await?;
+        let ids: Vec<&str> = list.data.iter().map(|one| one.id.as_str()).collect();
+        checks.equal("messages: by tag", &ids, vec![message])
+    }
+
+    pub(super) async fn attempts(
+        &self,
+        checks: &mut Checks,
+        (app, endpoint): (&str, &str),
+        message: &str,
+    ) -> Result<()> {
+        let id = self.api.endpoint().get(app.to_owned(), endpoint.to_owned()).await?.id;
+        let api = self.api.message_attempt();
+        let list = shown(api.list_by_msg(app.to_owned(), message.to_owned(), None).await?);
+        checks.equal("attempts: how many", &list["data"].as_array().map(Vec::len), Some(1))?;
+        let attempt = &list["data"][0];
+        checks.prefixed("attempt.id", &attempt["id"], "atmpt_")?;
+        checks.equal("attempt.msgId", &attempt["msgId"], message)?;
+        checks.equal("attempt.endpointId", &attempt["endpointId"], id)?;
+        checks.equal("attempt.status", &attempt["status"], 0)?;
+        checks.equal("attempt.responseStatusCode", &attempt["responseStatusCode"], 200)?;
+        checks.equal("attempt.response", &attempt["response"], "taken")?;
+        checks.equal("attempt.triggerType", &attempt["triggerType"], 0)?;
+        checks.equal("attempt.url", &attempt["url"], format!("{}?tour", self.receiver.url))?;
+        checks.moment("attempt.timestamp", &attempt["timestamp"])?;
+        let attempt_id = attempt["id"].as_str().context("it has an id")?.to_owned();
+        let one = api.get(app.to_owned(), message.to_owned(), attempt_id.clone(), None);
+        checks.equal("attempt: alone", &shown(one.await?)["id"], attempt_id.clone())?;
+        let by_endpoint = api.list_by_endpoint(app.to_owned(), endpoint.to_owned(), None).await?;
+        let found = by_endpoint.data.iter().any(|one| one.id == attempt_id);
+        checks.equal("attempts of the endpoint", &found, true)
+    }
+
+    pub(super) async fn recover(&self, checks: &mut Checks, app: &str, endpoint: &str) -> Result<()> {
+        let since = input(json!({ "since": "2020-01-01T00:00:00Z" }));
+        let task = self.api.endpoint().recover(app.to_owned(), endpoint.to_owned(), since, None);
+        let task = shown(task.await?);
+        checks.prefixed("recover: id", &task["id"], "qtask_")?;
+        checks.equal("recover: task", &task["task"], "endpoint.recover")
+    }
+}

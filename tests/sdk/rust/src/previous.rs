@@ -1,0 +1,35 @@
+//! What the major before it calls by names of its own.
+
+use serde_json::Value;
+pub(super) use svix_previous as sdk;
+use svix_previous::{api::Svix, error::Result};
+
+use crate::check::{input, shown};
+
+#[allow(clippy::duplicate_mod, reason = "the same tour, with the other SDK")]
+#[path = "tour.rs"]
+pub(crate) mod tour;
+
+pub(super) const MAJOR: u32 = 1;
+pub(super) const TYPES: &str = "filterTypes";
+
+pub(super) async fn replace_application(api: &Svix, uid: &str, body: Value) -> Result<Value> {
+    api.application().update(uid.to_owned(), input(body)).await.map(shown)
+}
+
+pub(super) async fn replace_event_type(api: &Svix, name: &str, body: Value) -> Result<Value> {
+    api.event_type().update(name.to_owned(), input(body)).await.map(shown)
+}
+
+pub(super) async fn replace_endpoint(api: &Svix, app: &str, uid: &str, body: Value) -> Result<Value> {
+    api.endpoint().update(app.to_owned(), uid.to_owned(), input(body)).await.map(shown)
+}
+
+pub(super) async fn replace_headers(api: &Svix, app: &str, uid: &str, body: Value) -> Result<()> {
+    api.endpoint().update_headers(app.to_owned(), uid.to_owned(), input(body)).await
+}
+
+pub(super) async fn rotate(api: &Svix, app: &str, uid: &str, body: Value) -> Result<Option<String>> {
+    let rotated = api.endpoint().rotate_secret(app.to_owned(), uid.to_owned(), input(body), None);
+    rotated.await.map(|()| None)
+}
