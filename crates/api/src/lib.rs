@@ -7,6 +7,7 @@
 mod address;
 mod api_key;
 mod application;
+mod asked;
 mod audit_log;
 mod audited;
 mod auth;
@@ -18,6 +19,7 @@ mod event_type;
 mod patch;
 mod portal;
 mod post;
+mod precheck;
 mod state;
 
 pub use state::{State, routes};

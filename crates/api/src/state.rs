@@ -8,7 +8,7 @@ use fanfare_core::{Entropy, guard::Guard};
 use fanfare_http::{ApiError, Authenticated, Gate, Routes};
 
 use crate::{
-    api_key, application, audit_log, auth, endpoint, endpoint_headers, endpoint_secret, event_type, portal,
+    api_key, application, audit_log, auth, endpoint, endpoint_headers, endpoint_secret, event_type, portal, precheck,
 };
 
 /// A change that lost against another one is made again on what the other left; so often.
@@ -69,6 +69,7 @@ pub fn routes() -> Routes<State> {
         .merge(endpoint_secret::routes())
         .merge(event_type::routes())
         .merge(portal::routes())
+        .merge(precheck::routes())
 }
 
 /// Makes a change by compare-and-set: `command` reads the present state and names its revision; when somebody was
