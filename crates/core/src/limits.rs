@@ -40,6 +40,8 @@ pub const COMMANDS_WAITING: usize = 1_024;
 pub const CONTROL_RUN_BYTES: usize = 256 << 10;
 /// Pause after a read of `control` that failed and may be repeated.
 pub const CONTROL_RETRY: Duration = Duration::from_millis(200);
+/// Deleted endpoints of which it is remembered what they were called.
+pub const FORMER_ENDPOINTS: usize = 1 << 16;
 /// Lifetime of an organization's token.
 pub const ORGANIZATION_TOKEN: Duration = Duration::from_hours(10 * 365 * 24);
 /// Lifetime of an application's token.
