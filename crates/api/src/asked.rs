@@ -34,9 +34,13 @@ impl Asked {
         first
     }
 
-    /// A parameter with several values: given several times, or with commas between them, as clients do.
+    /// A parameter with several values: given several times, also as `name[]` or `name[0]`, or with commas between them,
+    /// as clients do.
     pub(crate) fn all(&self, name: &str) -> Vec<String> {
-        let values = self.pairs.iter().filter(|(key, _)| key == name);
+        let is_it = |key: &str| {
+            key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || (rest.starts_with('[') && rest.ends_with(']')))
+        };
+        let values = self.pairs.iter().filter(|(key, _)| is_it(key));
         let mut all: Vec<String> = Vec::new();
         for value in values.flat_map(|(_, value)| value.split(',')).map(str::trim) {
             if !value.is_empty() && !all.iter().any(|known| known == value) {
@@ -85,9 +89,10 @@ impl Asked {
     }
 }
 
-/// As clients write it: one library leaves the offset out and means UTC, and a `+` that nobody escaped has become a
+/// As clients write it: some leave the offset out and mean UTC, or name it, and a `+` that nobody escaped has become a
 /// space.
 fn time(text: &str) -> Option<Timestamp> {
+    let text = text.trim_end_matches(" UTC");
     let forms = [text.to_owned(), format!("{text}Z"), text.replace(' ', "+")];
     forms.iter().find_map(|form| form.parse().ok())
 }
@@ -104,7 +109,7 @@ mod tests {
 
     #[test]
     fn values_come_with_commas_or_one_by_one() {
-        let asked = asked("a=1,2&b=9&a=3&a=&a=2, 4");
+        let asked = asked("a=1,2&b=9&a[]=3&a=&a[1]=2, 4&ab=5");
         assert_eq!(asked.all("a"), ["1", "2", "3", "4"]);
         assert!(asked.all("c").is_empty());
     }
@@ -116,6 +121,7 @@ mod tests {
             "2023-11-14T22:13:20Z",
             "2023-11-14T22:13:20.000Z",
             "2023-11-14T22:13:20",
+            "2023-11-14 22:13:20.000000 UTC",
             "2023-11-14T23:13:20+01:00",
             "2023-11-14T23:13:20 01:00",
         ] {

@@ -5,10 +5,12 @@ use std::{future::Future, sync::Arc};
 use axum::extract::FromRef;
 use fanfare_control::{Applied, Command, CommandError, Control, ControlKey, Envelope, Refusal, decide};
 use fanfare_core::{Entropy, guard::Guard};
+use fanfare_history::History;
 use fanfare_http::{ApiError, Authenticated, Gate, Routes};
 
 use crate::{
-    api_key, application, audit_log, auth, endpoint, endpoint_headers, endpoint_secret, event_type, portal, precheck,
+    api_key, application, audit_log, auth, endpoint, endpoint_headers, endpoint_secret, event_type, history, portal,
+    precheck,
 };
 
 /// A change that lost against another one is made again on what the other left; so often.
@@ -22,6 +24,8 @@ pub struct State {
     pub entropy: Arc<dyn Entropy>,
     /// Which addresses endpoints may have: the guard that requests pass when they leave.
     pub guard: Arc<Guard>,
+    /// What became of messages; none: it is not kept, or not read here.
+    pub history: Option<History>,
 }
 
 impl State {
@@ -68,6 +72,7 @@ pub fn routes() -> Routes<State> {
         .merge(endpoint_headers::routes())
         .merge(endpoint_secret::routes())
         .merge(event_type::routes())
+        .merge(history::routes())
         .merge(portal::routes())
         .merge(precheck::routes())
 }

@@ -85,6 +85,18 @@ pub const AUDIT_RUN_OFFSETS: u64 = 256;
 /// Commands of which it is known that they were refused: the last of them.
 pub const REFUSALS_REMEMBERED: usize = 1 << 16;
 
+// History.
+/// A list goes back so far where nothing else is said.
+pub const HISTORY_WINDOW: Duration = Duration::from_hours(90 * 24);
+/// The longest range that statistics are made of.
+pub const STATS_RANGE: Duration = Duration::from_hours(28 * 24);
+/// Payloads of one page; it ends early when they would be more, but never before the first.
+pub const PAGE_PAYLOAD_BYTES: usize = 2 << 20;
+/// One read of payloads that stand near each other in the log.
+pub const PAYLOAD_RUN_BYTES: usize = 256 << 10;
+/// Of an attempt's answer this much is shown.
+pub const RESPONSE_SHOWN_BYTES: usize = 20_000;
+
 // Ingest.
 /// Arrays and objects within one another in a payload: what parsers of JSON commonly bear.
 pub const PAYLOAD_DEPTH: usize = 128;

@@ -63,7 +63,8 @@ impl Default for Memory {
 }
 
 impl MemoryPermit {
-    fn shrink_to(&mut self, bytes: usize) {
+    /// Gives back what is not needed after all.
+    pub fn shrink_to(&mut self, bytes: usize) {
         let kept = bytes.saturating_add(REQUEST_OVERHEAD_BYTES);
         let surplus = self.0.num_permits().saturating_sub(kept);
         drop(self.0.split(surplus));
