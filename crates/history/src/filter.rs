@@ -38,7 +38,8 @@ pub struct DeliveryFilter {
 pub struct AttemptFilter {
     /// Its times are not of acceptance here: [`Self::before`] and [`Self::after`] count.
     pub message: MessageFilter,
-    pub status: Option<AttemptStatus>,
+    /// One of these; empty: any.
+    pub statuses: Vec<AttemptStatus>,
     pub class: Option<StatusClass>,
     /// Where the list is of a message.
     pub endpoint: Option<EndpointNumber>,

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use fanfare_core::{ApplicationId, AttemptId, Clock, EndpointNumber, InstallationId, MessageId, Partition, Timestamp};
+use fanfare_core::{ApplicationId, AttemptId, Clock, EndpointNumber, InstallationId, MessageEndpointId, MessageId, Partition, Timestamp};
 use fanfare_log::Log;
 
 use crate::{
@@ -77,6 +77,11 @@ impl History {
         todo!()
     }
 
+    /// Of the first of them: as many as stay within `max_bytes` together, one at least.
+    pub async fn payloads(&self, messages: &[&MessageRow], max_bytes: usize) -> Result<Vec<Payload>, QueryError> {
+        todo!()
+    }
+
     /// In order of their ids.
     pub async fn messages(&self, application: ApplicationId, filter: &MessageFilter, window: &Window) -> Result<Page<MessageRow>, QueryError> {
         todo!()
@@ -99,6 +104,11 @@ impl History {
 
     /// The delivery of a message to an endpoint: of several, the one that counts.
     pub async fn delivery(&self, message: &MessageRow, endpoint: EndpointAt) -> Result<Option<DeliveryRow>, QueryError> {
+        todo!()
+    }
+
+    /// Whose it is, the caller finds out by its endpoint.
+    pub async fn delivery_by_id(&self, id: MessageEndpointId) -> Result<Option<DeliveryRow>, QueryError> {
         todo!()
     }
 

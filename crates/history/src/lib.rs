@@ -18,6 +18,7 @@ mod filter;
 mod history;
 mod keys;
 mod page;
+mod payloads;
 mod queries;
 mod rows;
 mod store;

@@ -15,6 +15,15 @@ pub enum Payload {
     Gone,
 }
 
+impl Payload {
+    pub fn size_bytes(&self) -> usize {
+        match self {
+            Self::Here(bytes) => bytes.len(),
+            Self::Gone => 0,
+        }
+    }
+}
+
 /// Deliveries of an endpoint by how they stand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
