@@ -7,6 +7,10 @@ use fanfare_core::Timestamp;
 use fanfare_http::{ApiError, FieldError, Fields, Query};
 use http::request::Parts;
 
+/// 2015 and 2140.
+const EARLIEST: Timestamp = Timestamp::from_secs(1_420_070_400);
+const LATEST: Timestamp = Timestamp::from_secs(5_364_662_400);
+
 /// The parameters as they were given, and what was found wrong with them so far. What nobody asks for is passed over.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
@@ -54,8 +58,10 @@ impl Asked {
         self.parsed(name, "must be true or false", |text| text.parse().ok())
     }
 
+    /// As far as ids can tell times apart: what lies beyond is as early, or as late, as can be.
     pub(crate) fn time(&mut self, name: &str) -> Option<Timestamp> {
-        self.parsed(name, "must be a time such as 2026-01-31T12:00:00Z", time)
+        let at = self.parsed(name, "must be a time such as 2026-01-31T12:00:00Z", time)?;
+        Some(at.clamp(EARLIEST, LATEST))
     }
 
     /// One of these words.

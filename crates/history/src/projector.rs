@@ -27,6 +27,7 @@ use crate::{
     keys::MessageKey,
     load, retention,
     shared::Shared,
+    store::Store,
 };
 
 /// Records gather for so long, unless somebody waits for them or there are many.
@@ -44,6 +45,7 @@ type Gate = fn(Partition, &Record) -> Option<(Place, Offset)>;
 /// One run over all partitions, from where the tables are.
 pub(crate) struct Session<'a> {
     shared: &'a Shared,
+    store: &'a dyn Store,
     fold: Fold,
     feeds: BTreeMap<Place, Feed>,
     arrived: Arc<Notify>,
@@ -62,9 +64,13 @@ pub(crate) struct Session<'a> {
 
 /// Projects until `stop`; an error says that the tables could not be read or written. What was not written is done
 /// again by the next session.
-pub(crate) async fn run(shared: &Shared, stop: &CancellationToken) -> Result<(), QueryError> {
+pub(crate) async fn run(
+    shared: &Shared,
+    store: &dyn Store,
+    stop: &CancellationToken,
+) -> Result<(), QueryError> {
     let mut fold = Fold::default();
-    load::restore(&*shared.store, &mut fold).await?;
+    load::restore(store, &mut fold).await?;
     let arrived = Arc::new(Notify::new());
     let mut feeds = BTreeMap::new();
     for (source, partition) in shared.places() {
@@ -76,6 +82,7 @@ pub(crate) async fn run(shared: &Shared, stop: &CancellationToken) -> Result<(),
     let now = Instant::now();
     let mut session = Session {
         shared,
+        store,
         fold,
         feeds,
         arrived,
@@ -107,7 +114,7 @@ impl Session<'_> {
                 self.lag_due = Instant::now() + LAG_EVERY;
             }
             if Instant::now() >= self.retention_due {
-                retention::run(self.shared, &mut self.fold).await?;
+                retention::run(self.shared, self.store, &mut self.fold).await?;
                 self.retention_due = Instant::now() + retention::EVERY;
             }
         }
@@ -159,7 +166,7 @@ impl Session<'_> {
         }
         let begun = Instant::now();
         let statements = self.fold.take().into_statements();
-        self.shared.store.write(statements).await?;
+        self.store.write(statements).await?;
         self.shared.meters.written(BATCH_RECORDS - self.room, begun.elapsed());
         self.shared.publish(&self.fold);
         Ok(true)
@@ -195,7 +202,7 @@ impl Session<'_> {
         }
         let injected: BTreeSet<MessageKey> = taken.iter().filter_map(|(.., record)| injected(record)).collect();
         if !injected.is_empty() {
-            load::groups(&*self.shared.store, &mut self.fold, &injected).await?;
+            load::groups(self.store, &mut self.fold, &injected).await?;
         }
         for (partition, offset, record) in taken {
             match record {
@@ -216,11 +223,11 @@ impl Session<'_> {
         let facts = || taken.iter().filter_map(|(.., record)| facts_of(record));
         let unknown: BTreeSet<_> =
             facts().flat_map(named_deliveries).filter(|key| !self.fold.is_tracked(key)).collect();
-        for (key, state) in load::deliveries(&*self.shared.store, unknown).await? {
+        for (key, state) in load::deliveries(self.store, unknown).await? {
             self.fold.track(key, state);
         }
         let groups = self.fold.in_groups(facts().flat_map(named_deliveries));
-        load::groups(&*self.shared.store, &mut self.fold, &groups).await?;
+        load::groups(self.store, &mut self.fold, &groups).await?;
 
         let mut stopped = BTreeSet::new();
         // Behind a range facts wait for the next batch.
@@ -250,13 +257,13 @@ impl Session<'_> {
 
     /// Settles some of a range's deliveries. All rows of earlier batches are written.
     async fn range_step(&mut self, partition: Partition, range: &Range) -> Result<(), QueryError> {
-        let (rows, until) = load::range_step(&*self.shared.store, range).await?;
+        let (rows, until) = load::range_step(self.store, range).await?;
         let keys: Vec<_> = rows.iter().map(|(key, _)| *key).collect();
         for (key, state) in rows {
             self.fold.track(key, state);
         }
         let groups = self.fold.in_groups(keys.iter().copied());
-        load::groups(&*self.shared.store, &mut self.fold, &groups).await?;
+        load::groups(self.store, &mut self.fold, &groups).await?;
         self.fold.range_step(partition, range, &keys, until);
         Ok(())
     }

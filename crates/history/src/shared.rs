@@ -21,6 +21,7 @@ pub(crate) type Positions = BTreeMap<(Source, Partition), Offset>;
 
 pub(crate) struct Shared {
     pub(crate) log: Arc<dyn Log>,
+    /// For reading.
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) retention: Duration,
@@ -109,9 +110,9 @@ impl Shared {
     }
 
     /// Another process projects: learns from the tables how far it is.
-    pub(crate) async fn follow(&self) -> Result<(), crate::error::QueryError> {
+    pub(crate) async fn follow(&self, store: &dyn Store) -> Result<(), crate::error::QueryError> {
         let mut fold = Fold::default();
-        load::restore(&*self.store, &mut fold).await?;
+        load::restore(store, &mut fold).await?;
         self.publish(&fold);
         Ok(())
     }

@@ -140,13 +140,13 @@ impl ReconciliationOut {
             iterator: found.next,
             counts: Counts {
                 accepted: found.accepted,
-                delivered: found.delivered,
-                pending: found.pending,
-                retrying: found.retrying,
-                dead_lettered: found.dead_letters.values().sum(),
-                cancelled: found.cancelled,
+                delivered: found.stats.delivered,
+                pending: found.stats.pending,
+                retrying: found.stats.retrying,
+                dead_lettered: found.stats.dead(),
+                cancelled: found.stats.cancelled,
                 missing: found.not_in_history,
-                dead_letters: found.dead_letters,
+                dead_letters: found.stats.dead_letters,
             },
         }
     }

@@ -47,7 +47,7 @@ impl StatsOut {
             success: stats.delivered,
             pending: stats.pending,
             sending: stats.retrying,
-            fail: stats.dead_letters.values().sum(),
+            fail: stats.dead(),
             canceled: stats.cancelled,
             dead_letters: stats.dead_letters,
         }
