@@ -6,9 +6,9 @@ mod malformed;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Client, Engine, Installation, Recorder, Server,
+    Answer, Client, Engine, Installation, Recorder, Reply, Server,
     installation::{fanfare, finish},
-    on_every_engine,
+    on_every_engine, wait,
 };
 use examples::{EXAMPLES, Example, example};
 
@@ -18,6 +18,8 @@ on_every_engine! {
     what_was_taken_back_stays_so_over_a_kill,
 }
 
+/// Where the recorder takes nothing.
+const REFUSES: &str = "/refuses";
 /// Another organization's, of this installation.
 const FOREIGN: &str = "org_29HHYvqxq1Dw9rT7hHS0tl5tE22";
 
@@ -60,12 +62,15 @@ async fn routes() -> Vec<Route> {
 }
 
 /// Things that exist, for paths to name.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Things {
     application: String,
     endpoint: String,
     event_type: String,
     key: String,
+    message: String,
+    attempt: String,
+    dead_letter: String,
 }
 
 impl Things {
@@ -76,6 +81,9 @@ impl Things {
             .replace("{endpoint_id}", &self.endpoint)
             .replace("{name}", &self.event_type)
             .replace("{id}", &self.key)
+            .replace("{msg_id}", &self.message)
+            .replace("{attempt_id}", &self.attempt)
+            .replace("{dead_letter_id}", &self.dead_letter)
     }
 }
 
@@ -93,13 +101,11 @@ impl World {
         let installation = Installation::on(engine);
         let server = installation.start().await;
         let client = installation.client().await;
-        let recorder = Recorder::start().await;
-        let things = Things {
-            application: String::new(),
-            endpoint: String::new(),
-            event_type: String::new(),
-            key: String::new(),
-        };
+        let recorder = Recorder::behaving(|receipt| {
+            Reply::Status(if receipt.path == REFUSES { 500 } else { 204 })
+        })
+        .await;
+        let things = Things::default();
         let made = std::cell::Cell::new(0);
         let mut world = Self { installation, client, recorder, things, made, _server: server };
         world.things = world.make().await;
@@ -121,7 +127,21 @@ impl World {
         let endpoint = self.client.endpoint(&application, &self.recorder.url("/hook"), &json!({})).await;
         let body = json!({ "name": format!("key {number}") });
         let key = self.client.post("/api/v1/auth/api-key", &body).await.id(201);
-        Things { application, endpoint, event_type, key }
+        // Given up at the first failure.
+        let options = json!({ "ordering": "unordered", "retrySchedule": [], "eventTypes": [event_type] });
+        self.client.endpoint(&application, &self.recorder.url(REFUSES), &options).await;
+        let body = json!({ "eventType": event_type, "payload": {} }).to_string();
+        let message = self.client.publish(&application, &[], &body).await.id(202);
+        let first = async |path: String| {
+            wait::until("it became something", wait::PATIENCE, async || {
+                let list = self.client.get(&path).await.json(200);
+                Some(list["data"][0]["id"].as_str()?.to_owned())
+            })
+            .await
+        };
+        let dead_letter = first(format!("/api/v1/app/{application}/dead-letter")).await;
+        let attempt = first(format!("/api/v1/app/{application}/attempt/msg/{message}")).await;
+        Things { application, endpoint, event_type, key, message, attempt, dead_letter }
     }
 
     fn body(&self, example: &Example, things: &Things) -> String {
@@ -222,7 +242,7 @@ async fn every_route_opens_to_whom_it_should_and_to_nobody_else(engine: Engine) 
 async fn foreigners_find_nothing_of_ours(world: &World, routes: &[Route]) {
     let before = world.seen().await;
     let ours =
-        [&world.things.application, &world.things.endpoint, &world.things.event_type, &world.things.key];
+        [&world.things.application, &world.things.endpoint, &world.things.event_type, &world.things.key, &world.things.message];
     for route in routes.iter().filter(|route| route.who != "anyone") {
         let token = world.token(&["--org", FOREIGN]).await;
         let answer = world.call(route, &world.things, Some(&token)).await;
