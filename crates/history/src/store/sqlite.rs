@@ -3,7 +3,11 @@
 //! One connection writes, a few read: with a write-ahead log of the database they are not in each other's way. A power
 //! cut may take back the last transactions, whole: rows and positions together.
 
-use std::{path::Path, time::Duration};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use fanfare_log::BoxFuture;
@@ -35,6 +39,9 @@ pub(crate) struct Sqlite {
     readers: SqlitePool,
     writer: Mutex<Option<SqliteConnection>>,
     options: SqliteConnectOptions,
+    lock_path: PathBuf,
+    /// Held from the first [`Store::lead`] on: one at a time writes.
+    lock: parking_lot::Mutex<Option<File>>,
 }
 
 impl Sqlite {
@@ -51,7 +58,13 @@ impl Sqlite {
             .disable_statement_logging();
         let reading = options.clone().pragma("cache_size", READER_CACHE).pragma("query_only", "on");
         let readers = SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(reading);
-        Self { readers, writer: Mutex::new(None), options: options.pragma("cache_size", WRITER_CACHE) }
+        Self {
+            readers,
+            writer: Mutex::new(None),
+            options: options.pragma("cache_size", WRITER_CACHE),
+            lock_path: path.with_extension("lock"),
+            lock: parking_lot::Mutex::new(None),
+        }
     }
 
     async fn transact(connection: &mut SqliteConnection, statements: Vec<Statement>) -> Result<(), StoreError> {
@@ -101,9 +114,19 @@ impl Store for Sqlite {
         })
     }
 
-    /// The file is in the data directory, which one process has.
+    /// A server, or `fanfare history rebuild`.
     fn lead(&self) -> BoxFuture<'_, Result<bool, StoreError>> {
-        Box::pin(std::future::ready(Ok(true)))
+        let mut held = self.lock.lock();
+        if held.is_none() {
+            match lock(&self.lock_path) {
+                Ok(file) => *held = file,
+                Err(error) => {
+                    let text = format!("{}: {error}", self.lock_path.display());
+                    return Box::pin(std::future::ready(Err(StoreError::Unavailable(text))));
+                }
+            }
+        }
+        Box::pin(std::future::ready(Ok(held.is_some())))
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -112,7 +135,18 @@ impl Store for Sqlite {
             if let Some(connection) = self.writer.lock().await.take() {
                 drop(connection.close().await);
             }
+            self.lock.lock().take();
         })
+    }
+}
+
+/// The locked file; nothing while somebody else has the lock.
+fn lock(path: &Path) -> std::io::Result<Option<File>> {
+    let file = File::options().create(true).truncate(false).write(true).open(path)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
