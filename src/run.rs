@@ -127,8 +127,8 @@ async fn start(mut settings: Settings) -> anyhow::Result<Running> {
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
     });
-    let (_history, projecting) = history(&settings, &log, &control, &clock).await?.unzip();
-    let routes = routes(&settings, gate, &entropy, ingest.clone(), scaling);
+    let (history, projecting) = history(&settings, &log, &control, &clock).await?.unzip();
+    let routes = routes(&settings, gate, &entropy, (ingest.clone(), history), scaling);
 
     let roles = settings.roles;
     let idle = stop.child_token();
@@ -277,7 +277,7 @@ fn routes(
     settings: &Settings,
     gate: Gate,
     entropy: &Arc<dyn Entropy>,
-    ingest: fanfare_ingest::Ingest,
+    (ingest, history): (fanfare_ingest::Ingest, Option<fanfare_history::History>),
     scaling: scaling::Scaling,
 ) -> Routes {
     let shared = scaling::Shared { gate: gate.clone(), scaling };
@@ -291,6 +291,7 @@ fn routes(
             gate,
             entropy: Arc::clone(entropy),
             guard: Arc::new(Guard::new(settings.allow_networks.clone(), settings.dev)),
+            history,
         }));
     }
     let all = all_routes();

@@ -22,7 +22,7 @@ impl State {
             return Err(ApiError::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "history_off",
-                "this process keeps no history; start it with one (`--history`) or ask a process that has it",
+                "this process keeps no history, because it was started with `--history off`",
             ));
         };
         let passed = history.passed(reach).await;
