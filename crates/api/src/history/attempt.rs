@@ -2,7 +2,7 @@
 
 use axum::extract::State as Shared;
 use fanfare_control::View;
-use fanfare_core::{AttemptId, MessageId, Trigger, limits};
+use fanfare_core::{AttemptError, AttemptId, EndpointNumber, MessageId, Trigger, limits};
 use fanfare_history::{AttemptFilter, AttemptRow, AttemptStatus, Page as Rows, Reach, StatusClass, Window};
 use fanfare_http::{ApiError, Authenticated, List, Order, Page, Path, Routes, Who};
 use serde::Serialize;
@@ -89,7 +89,7 @@ impl AttemptOut {
             endpoint_id,
             timestamp: shown(row.at),
             attempt_number: row.number,
-            error: row.error.map(fanfare_core::AttemptError::as_str),
+            error: row.error.map(AttemptError::as_str),
             next_attempt: row.due.map(shown),
             msg: with_msg.then(|| MessageOut::of(row.message, None)),
         }
@@ -97,7 +97,7 @@ impl AttemptOut {
 }
 
 /// Empty for one that is forgotten.
-pub(crate) fn former_id(view: &View, number: fanfare_core::EndpointNumber) -> String {
+pub(crate) fn former_id(view: &View, number: EndpointNumber) -> String {
     view.former_endpoint(number).map(|former| former.id.to_string()).unwrap_or_default()
 }
 

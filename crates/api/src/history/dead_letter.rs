@@ -2,7 +2,7 @@
 
 use axum::extract::State as Shared;
 use fanfare_control::Application;
-use fanfare_core::{EndpointNumber, MessageEndpointId, MessageId, Settlement};
+use fanfare_core::{EndpointNumber, MessageEndpointId, MessageId, Settlement, limits};
 use fanfare_history::{
     AttemptFilter, AttemptRow, DeadLetterFilter, DeliveryRow, EndpointAt, MessageFilter, MessageRow, Payload,
     Reach, Twin, Window,
@@ -17,11 +17,12 @@ use super::{
     message::one,
     message_out::MessageOut,
     reading::{Reading, at, refused},
+    status::standing_word,
 };
 use crate::{State, application::shown, asked::Asked, endpoint::find};
 
 /// Attempts that are shown of one dead letter: the last of them.
-const ATTEMPTS: usize = fanfare_core::limits::PAGE_MAX;
+const ATTEMPTS: usize = limits::PAGE_MAX;
 
 pub(crate) fn routes() -> Routes<State> {
     let (all, one) = ("/api/v1/app/{app_id}/dead-letter", "/api/v1/app/{app_id}/dead-letter/{dead_letter_id}");
@@ -56,10 +57,6 @@ struct InspectedOut {
 
 impl DeadLetterOut {
     fn of(state: &State, row: DeliveryRow, payload: Option<Payload>) -> Self {
-        let reason = match row.standing {
-            fanfare_history::Standing::Settled(settlement) => settlement.as_str(),
-            other => super::status::standing_word(other),
-        };
         let endpoint_id = {
             let view = state.control().view();
             let present = view.endpoint_by_number(row.endpoint).map(|endpoint| endpoint.id.to_string());
@@ -67,7 +64,7 @@ impl DeadLetterOut {
         };
         Self {
             id: row.id.to_string(),
-            reason,
+            reason: standing_word(row.standing),
             endpoint_id: Some(endpoint_id),
             attempt_count: row.attempts,
             first_attempt_at: row.first_attempt_at.map(shown),
@@ -147,12 +144,12 @@ fn endpoints_of(state: &State, application: &Application) -> Vec<EndpointAt> {
 }
 
 fn reasons(asked: &mut Asked) -> Vec<Settlement> {
-    let is_known = |name: &str| {
+    let named = |name: &str| {
         let mut reasons = Settlement::ALL.into_iter().filter(|settlement| settlement.is_dead_letter());
         reasons.find(|reason| reason.as_str() == name)
     };
     let names = asked.all("reason");
-    let reasons: Vec<Settlement> = names.iter().filter_map(|name| is_known(name)).collect();
+    let reasons: Vec<Settlement> = names.iter().filter_map(|name| named(name)).collect();
     if reasons.len() < names.len() {
         asked.wrong("reason", "must be one or more of exhausted, rejected, expired, idempotency_conflict");
     }

@@ -1,14 +1,14 @@
 //! `GET /api/v1/app/{app_id}/msg` and one of them.
 
 use axum::extract::State as Shared;
-use fanfare_history::{DeliveryFilter, DeliveryRow, MessageRow, Reach};
-use fanfare_http::{ApiError, Authenticated, List, Order, Page, Path, Routes, Who};
+use fanfare_history::{DeliveryFilter, DeliveryRow, MessageRow, Page as Rows, Payload, Reach};
+use fanfare_http::{ApiError, Authenticated, List, MemoryPermit, Order, Page, Path, Routes, Who};
 
 use super::{
     answer::{HasMessage, Shown, list, with_payloads},
     filter::{Times, message_filter, window},
     message_out::MessageOut,
-    reading::{at, refused},
+    reading::{Reading, at, refused},
     status::{STATUSES, Status},
 };
 use crate::{State, asked::Asked, endpoint::find};
@@ -79,11 +79,11 @@ async fn read(
 /// A single one with its payload.
 pub(crate) async fn one(
     state: &State,
-    reading: &super::reading::Reading,
+    reading: &Reading,
     row: MessageRow,
     with_content: bool,
-) -> Result<(MessageRow, Option<fanfare_history::Payload>, Option<fanfare_http::MemoryPermit>), ApiError> {
-    let page = fanfare_history::Page { items: vec![row], iterator: None, prev_iterator: None, done: true };
+) -> Result<(MessageRow, Option<Payload>, Option<MemoryPermit>), ApiError> {
+    let page = Rows { items: vec![row], iterator: None, prev_iterator: None, done: true };
     let (mut page, room) = with_payloads(state, reading, page, with_content, false).await?;
     let (row, payload) = page.items.pop().expect("a page is not cut before its first row");
     Ok((row, payload, room))

@@ -1,7 +1,7 @@
 //! `GET …/msg/{msg_id}/endpoint`: the endpoints of a message, and how it stands at each.
 
 use axum::extract::State as Shared;
-use fanfare_control::{FormerEndpoint, View};
+use fanfare_control::View;
 use fanfare_core::EndpointId;
 use fanfare_history::{DeliveryFilter, DeliveryRow, EndpointAt, Reach};
 use fanfare_http::{ApiError, Authenticated, List, Order, Page, Path, Routes, Who};
@@ -48,8 +48,8 @@ struct FormerOut {
     version: u16,
     disabled: bool,
     deleted: bool,
-    created_at: Option<String>,
-    updated_at: Option<String>,
+    created_at: String,
+    updated_at: String,
 }
 
 impl Described {
@@ -57,7 +57,7 @@ impl Described {
         if let Some(endpoint) = view.endpoint_by_number(row.endpoint) {
             return Self::Present(Box::new(EndpointOut::of(&endpoint)));
         }
-        let former: Option<FormerEndpoint> = view.former_endpoint(row.endpoint);
+        let former = view.former_endpoint(row.endpoint);
         // Of one that is forgotten clients want to parse times all the same.
         let created_at = former.map_or(row.message.accepted_at, |former| former.created_at);
         let updated_at = former.map_or(row.message.accepted_at, |former| former.updated_at);
@@ -68,8 +68,8 @@ impl Described {
             version: 1,
             disabled: true,
             deleted: true,
-            created_at: Some(shown(created_at)),
-            updated_at: Some(shown(updated_at)),
+            created_at: shown(created_at),
+            updated_at: shown(updated_at),
         })
     }
 }
