@@ -15,6 +15,8 @@ pub enum OpenError {
     /// Made by a newer program.
     #[error("history: the tables have version {found}, and this program knows {known}; rebuild them with `fanfare history rebuild`")]
     Newer { found: i64, known: i64 },
+    #[error("history: there are no tables yet")]
+    None,
     /// Somebody else projects into them.
     #[error("history: a server keeps these tables; stop it first")]
     Kept,

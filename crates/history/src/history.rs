@@ -26,6 +26,12 @@ pub enum Place {
     Postgres(String),
 }
 
+impl Place {
+    pub(crate) fn is_beside_log(&self) -> bool {
+        matches!(self, Self::Sqlite(_))
+    }
+}
+
 impl std::fmt::Debug for Place {
     /// Without the password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -52,15 +58,18 @@ pub struct Options {
 /// tried again by [`Service::start`], before which nothing is projected.
 pub async fn open(options: Options) -> Result<(History, Service), OpenError> {
     let Options { log, clock, place, installation, retention } = options;
-    let store = store::open(&place)?;
-    match service::prepare(&*store, installation).await {
+    let preparing = store::open(&place)?;
+    match service::prepare(&*preparing, installation).await {
         Ok(()) => {}
         Err(OpenError::Store(StoreError::Unavailable(cause))) => {
             tracing::warn!("history: {cause}; it is tried again");
         }
         Err(error) => return Err(error),
     }
-    let shared = Arc::new(Shared::new(log, store, clock, retention));
+    // Whoever projects may lead now.
+    preparing.close().await;
+    let store = store::open(&place)?;
+    let shared = Arc::new(Shared::new(log, store, clock, retention, place.is_beside_log()));
     Ok((History { shared: Arc::clone(&shared) }, Service { shared, place, installation }))
 }
 

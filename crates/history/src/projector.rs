@@ -12,10 +12,10 @@ use std::{
 };
 
 use fanfare_core::{AttemptRecord, Delivery, Offset, Partition};
-use fanfare_log::{Log, ReadError};
+use fanfare_log::{ReadError, Topic};
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +36,8 @@ const LINGER: Duration = Duration::from_millis(200);
 const BATCH_RECORDS: usize = 8_192;
 /// Where records wait for those of another topic, that is looked at again after this.
 const BLOCKED: Duration = Duration::from_millis(20);
+/// While the disk is full, room is looked for so often.
+const NO_ROOM: Duration = Duration::from_secs(1);
 const LAG_EVERY: Duration = Duration::from_secs(2);
 
 type Place = (Source, Partition);
@@ -114,8 +116,8 @@ impl Session<'_> {
                 self.lag_due = Instant::now() + LAG_EVERY;
             }
             if Instant::now() >= self.retention_due {
-                retention::run(self.shared, self.store, &mut self.fold).await?;
-                self.retention_due = Instant::now() + retention::EVERY;
+                let more = retention::run(self.shared, self.store, &mut self.fold).await?;
+                self.retention_due = Instant::now() + if more { retention::AGAIN } else { retention::EVERY };
             }
         }
     }
@@ -164,12 +166,24 @@ impl Session<'_> {
         if !self.fold.is_changed() {
             return Ok(false);
         }
+        self.wait_for_room().await;
         let begun = Instant::now();
         let statements = self.fold.take().into_statements();
         self.store.write(statements).await?;
         self.shared.meters.written(BATCH_RECORDS - self.room, begun.elapsed());
         self.shared.publish(&self.fold);
         Ok(true)
+    }
+
+    /// A disk that takes no messages is for what happens to those that it took.
+    async fn wait_for_room(&self) {
+        let mut told = false;
+        while self.shared.is_beside_log && !self.shared.log.has_room(Topic::Messages) {
+            if !std::mem::replace(&mut told, true) {
+                tracing::warn!("history waits: there is no room left on the device");
+            }
+            sleep(NO_ROOM).await;
+        }
     }
 
     /// What every topic may have.

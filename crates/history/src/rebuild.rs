@@ -23,7 +23,7 @@ pub async fn rebuild(options: Options, mut told: impl FnMut(u64, u64)) -> Result
         return Err(OpenError::Kept);
     }
     store.write(service::fresh(&*store, installation)).await?;
-    let shared = Shared::new(log, Arc::clone(&store), clock, retention);
+    let shared = Shared::new(log, Arc::clone(&store), clock, retention, place.is_beside_log());
     let (mut ends, mut starts) = (Positions::new(), 0);
     for (source, partition) in shared.places() {
         let bounds = shared.log.bounds(Source::topic(source), partition).await?;
@@ -60,7 +60,9 @@ pub async fn rebuild(options: Options, mut told: impl FnMut(u64, u64)) -> Result
 /// What each table says.
 pub async fn digest(place: &Place, installation: InstallationId) -> Result<Vec<TableDigest>, OpenError> {
     let store = store::open(place)?;
-    service::prepare(&*store, installation).await?;
+    if !service::check(&*store, installation).await? {
+        return Err(OpenError::None);
+    }
     let tables = queries::digest(&*store).await?;
     store.close().await;
     Ok(tables)

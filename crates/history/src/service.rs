@@ -96,29 +96,33 @@ impl Trouble {
 
 /// Makes the tables where there are none, or those of an older program, and looks whose they are.
 pub(crate) async fn prepare(store: &dyn Store, installation: InstallationId) -> Result<(), OpenError> {
-    if store.has_tables().await? {
-        let about = store.rows("SELECT name, value FROM about", Vec::new()).await?;
-        let find = |wanted: &str| {
-            about.iter().find(|row| row.text(0) == Ok(Some(wanted))).and_then(|row| row.text(1).ok().flatten())
-        };
-        let theirs = find("installation").unwrap_or("none").to_owned();
-        let ours = installation.to_string();
-        if theirs != ours {
-            return Err(OpenError::Foreign { theirs, ours });
-        }
-        let found = find("version").and_then(|text| text.parse().ok()).unwrap_or(0);
-        if found == SCHEMA_VERSION {
-            return Ok(());
-        }
-        if found > SCHEMA_VERSION {
-            return Err(OpenError::Newer { found, known: SCHEMA_VERSION });
-        }
-        tracing::info!(found, "the tables of history are of an older version: they are made again from the log");
-    }
-    if store.lead().await? {
+    if !check(store, installation).await? && store.lead().await? {
         store.write(fresh(store, installation)).await?;
     }
     Ok(())
+}
+
+/// Whether there are tables that this program understands.
+pub(crate) async fn check(store: &dyn Store, installation: InstallationId) -> Result<bool, OpenError> {
+    if !store.has_tables().await? {
+        return Ok(false);
+    }
+    let about = store.rows("SELECT name, value FROM about", Vec::new()).await?;
+    let find =
+        |wanted: &str| about.iter().find(|row| row.text(0) == Ok(Some(wanted))).and_then(|row| row.text(1).ok().flatten());
+    let theirs = find("installation").unwrap_or("none").to_owned();
+    let ours = installation.to_string();
+    if theirs != ours {
+        return Err(OpenError::Foreign { theirs, ours });
+    }
+    let found = find("version").and_then(|text| text.parse().ok()).unwrap_or(0);
+    if found > SCHEMA_VERSION {
+        return Err(OpenError::Newer { found, known: SCHEMA_VERSION });
+    }
+    if found < SCHEMA_VERSION {
+        tracing::info!(found, "the tables of history are of an older version: they are made again from the log");
+    }
+    Ok(found == SCHEMA_VERSION)
 }
 
 /// Statements that leave nothing but empty tables.

@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) retention: Duration,
+    /// The tables are on the disk that the log is on.
+    pub(crate) is_beside_log: bool,
     pub(crate) meters: Meters,
     /// How far the tables are.
     pub(crate) positions: watch::Sender<Positions>,
@@ -46,8 +48,10 @@ impl Shared {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         retention: Duration,
+        is_beside_log: bool,
     ) -> Self {
         Self {
+            is_beside_log,
             log,
             store,
             clock,
