@@ -229,3 +229,29 @@ impl From<sqlx::Error> for StoreError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_a_store() {
+        let directory = tempfile::tempdir().unwrap();
+        super::super::conformance::check(Arc::new(Sqlite::open(&directory.path().join("history.sqlite")))).await;
+    }
+
+    #[tokio::test]
+    async fn one_at_a_time_writes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("history.sqlite");
+        let (one, other) = (Sqlite::open(&path), Sqlite::open(&path));
+        assert!(one.lead().await.unwrap() && one.lead().await.unwrap());
+        assert!(!other.lead().await.unwrap());
+        one.close().await;
+        assert!(other.lead().await.unwrap());
+    }
+}
