@@ -81,10 +81,16 @@ struct Trouble {
 impl Trouble {
     fn tell(&mut self, error: &OpenError) {
         let text = error.to_string();
-        if self.told.as_ref() != Some(&text) {
-            tracing::error!("{text}; deliveries go on, and history will catch up");
-            self.told = Some(text);
+        if self.told.as_ref() == Some(&text) {
+            return;
         }
+        match error {
+            OpenError::Store(StoreError::Unavailable(_)) => {
+                tracing::warn!("{text}; deliveries go on, and history will catch up");
+            }
+            _ => tracing::error!("{text}; deliveries go on without history"),
+        }
+        self.told = Some(text);
     }
 
     fn over(&mut self) {
