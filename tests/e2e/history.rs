@@ -5,12 +5,13 @@ use std::{
     hash::{BuildHasher as _, RandomState},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::support::{
     Client, Engine, Installation, Recorder, Reply, on_every_engine, random::Random,
@@ -19,6 +20,8 @@ use crate::support::{
 
 const KILLS: usize = 3;
 const PUBLISHERS: usize = 4;
+const UNTIL_GONE: usize = 60;
+const CALM: Duration = Duration::from_secs(5);
 
 on_every_engine!(tables_after_kills_are_those_of_a_rebuild);
 
@@ -29,15 +32,19 @@ async fn tables_after_kills_are_those_of_a_rebuild(engine: Engine) {
     let installation = Installation::on(&engine);
     let mut server = installation.start().await;
     let client = installation.client().await;
-    // One takes everything, one refuses every third request, one refuses all: attempts, retries, dead letters.
-    let recorder = Recorder::behaving(|receipt| match receipt.path.as_str() {
-        "/refuses" => Reply::Status(500),
-        "/moody" if receipt.body.len() % 3 == 0 => Reply::Status(503),
+    // One takes everything, one refuses some for ever, one goes away for good: attempts, retries, dead letters, a range.
+    let left = AtomicUsize::new(UNTIL_GONE);
+    let recorder = Recorder::behaving(move |receipt| match receipt.path.as_str() {
+        "/moody" if receipt.body.len() % 7 == 0 => Reply::Status(422),
+        "/gone" => {
+            let left = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(1)));
+            Reply::Status(if left == Ok(0) { 410 } else { 200 })
+        }
         _ => Reply::Status(200),
     })
     .await;
     let application = client.application("history").await;
-    for (path, ordering) in [("/takes", "strict"), ("/moody", "unordered"), ("/refuses", "keyed")] {
+    for (path, ordering) in [("/takes", "strict"), ("/moody", "unordered"), ("/gone", "keyed")] {
         let options = json!({ "ordering": ordering, "retrySchedule": [1, 1], "parkAfterSecs": 1 });
         client.endpoint(&application, &recorder.url(path), &options).await;
     }
@@ -62,17 +69,21 @@ async fn tables_after_kills_are_those_of_a_rebuild(engine: Engine) {
     assert_eq!(digest(&installation).await, running);
     let rows = |table: &str| running[table]["rows"].as_u64().unwrap();
     assert!(rows("messages") >= accepted as u64, "{running}");
-    // Each message is for all three, and each of those was tried.
-    assert!(rows("deliveries") == 3 * rows("routes").max(rows("messages")) || engine.is_kafka(), "{running}");
-    assert!(rows("attempts") > rows("deliveries"), "{running}");
+    assert!(rows("deliveries") >= 2 * rows("messages"), "{running}");
+    assert!(rows("attempts") > 2 * rows("messages"), "some were tried again: {running}");
 }
 
-/// Nothing is pending, and history has it all.
+/// Nothing is pending, and history has it all, for longer than figures are old.
 async fn everything_is_settled(client: &Client) {
+    let mut calm_since = None;
     wait::until("history has all that happened", PATIENCE * 4, async || {
-        let backlog = client.metric("fanfare_delivery_backlog_messages").await;
-        let lag = client.metric("fanfare_history_lag_records").await;
-        (backlog == 0.0 && lag == 0.0).then_some(())
+        let backlog = client.metric("fanfare_delivery_backlog_messages", "").await;
+        let lag = client.metric("fanfare_history_lag_records", "").await;
+        if backlog > 0 || lag > 0 || client.metric("fanfare_history_records_total", "").await == 0 {
+            calm_since = None;
+            return None;
+        }
+        (calm_since.get_or_insert_with(Instant::now).elapsed() > CALM).then_some(())
     })
     .await;
 }
@@ -108,9 +119,9 @@ impl Load {
                     let path = format!("/api/v1/app/{application}/msg");
                     match client.try_send("POST", &path, &[], &body.to_string()).await {
                         Ok(answer) if answer.status == 202 => accepted += 1,
-                        _ => sleep(std::time::Duration::from_millis(20)).await,
+                        _ => sleep(Duration::from_millis(20)).await,
                     }
-                    sleep(std::time::Duration::from_millis(5)).await;
+                    sleep(Duration::from_millis(5)).await;
                 }
                 accepted
             })
