@@ -9,7 +9,7 @@
 //!   end: so tables that are made again are the same.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
