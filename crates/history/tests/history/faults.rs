@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use fanfare_core::{AttemptRecord, Fact, Offset, Settlement};
 use fanfare_history::{MessageFilter, Reach};
-use fanfare_log::{NewRecord, Topic};
+use fanfare_log::{Log as _, NewRecord, Topic};
 
 use crate::world::{INSTALLATION, Publish, World, application, at, attempt, endpoint, window};
 
@@ -14,7 +14,7 @@ async fn some_load(world: &mut World, from: i64) {
         let time = at(number * 100 + 50);
         world.facts(vec![attempt(1, published.delivery, 1, status, time), attempt(2, published.delivery, 1, 200, time)]).await;
     }
-    let to = Offset(u64::MAX >> 20);
+    let to = world.log.bounds(Topic::Deliveries, endpoint(3).partition).await.unwrap().end;
     let range =
         Fact::SettledRange { endpoint: endpoint(3).number, from: Offset::ZERO, to, reason: Settlement::Cancelled, at: at(9) };
     world.facts(vec![range]).await;
