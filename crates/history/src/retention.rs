@@ -75,7 +75,7 @@ async fn what_is_old(shared: &Shared, store: &dyn Store) -> Result<Vec<Old>, Que
         all.push(Old {
             table: "deliveries",
             key: "endpoint, delivery",
-            from: "endpoints e JOIN deliveries x ON x.endpoint = e.endpoint WHERE e.part = $1 AND x.delivery < $2"
+            from: "endpoints e CROSS JOIN deliveries x WHERE e.part = $1 AND x.endpoint = e.endpoint AND x.delivery < $2"
                 .to_owned(),
             values: vec![Value::Int(partition.0.into()), Value::offset(below)],
         });
@@ -83,15 +83,15 @@ async fn what_is_old(shared: &Shared, store: &dyn Store) -> Result<Vec<Old>, Que
     all.push(Old {
         table: "attempts",
         key: "endpoint, answer, tick, delivery, number",
-        from: "endpoints e JOIN attempts x ON x.endpoint = e.endpoint AND x.answer IN (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, \
-               10, 11) WHERE x.tick < $1"
+        from: "endpoints e CROSS JOIN attempts x WHERE x.endpoint = e.endpoint \
+               AND x.answer IN (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11) AND x.tick < $1"
             .to_owned(),
         values: vec![Value::Int(Tick::of(cutoff).0)],
     });
     all.push(Old {
         table: "tallies",
         key: "endpoint, hour, what",
-        from: "endpoints e JOIN tallies x ON x.endpoint = e.endpoint WHERE x.hour < $1".to_owned(),
+        from: "endpoints e CROSS JOIN tallies x WHERE x.endpoint = e.endpoint AND x.hour < $1".to_owned(),
         values: vec![Value::Int(hour_of(cutoff))],
     });
     // Last: they say where the others end.

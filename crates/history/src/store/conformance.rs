@@ -89,7 +89,8 @@ async fn values_come_back(store: &dyn Store) {
 async fn rows_are_merged(store: &dyn Store) {
     store.write(vec![tally(&[[1, 5, 0, 10], [2, 5, 0, 20]]), tally(&[[1, 5, 0, -3], [3, 5, 0, 1]])]).await.unwrap();
     assert_eq!(amounts(store).await, [[1, 7], [2, 20], [3, 1]]);
-    let sql = "SELECT endpoint FROM tallies WHERE (endpoint, hour) IN (VALUES ($1, $2), ($3, $4)) ORDER BY endpoint DESC";
+    let sql = "WITH k(a, b) AS (VALUES ($1, $2), ($3, $4)) SELECT t.endpoint FROM k CROSS JOIN tallies t \
+               WHERE t.endpoint = k.a AND t.hour = k.b ORDER BY t.endpoint DESC";
     let rows = store.rows(sql, ints(&[1, 5, 3, 5])).await.unwrap();
     assert_eq!(rows.iter().map(|row| row.int(0).unwrap()).collect::<Vec<_>>(), [3, 1]);
     let sql = "SELECT * FROM (SELECT * FROM (SELECT endpoint, amount FROM tallies WHERE endpoint < $1 ORDER BY endpoint \
