@@ -11,8 +11,8 @@ use std::{
     time::Duration,
 };
 
-use fanfare_core::{AttemptRecord, Delivery, Offset, Partition};
-use fanfare_log::{ReadError, Topic};
+use fanfare_core::{AttemptRecord, Delivery, Offset, Partition, WorkerCheckpoint};
+use fanfare_log::{ReadError, Table, Topic};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, sleep_until, timeout},
@@ -79,6 +79,9 @@ pub(crate) async fn run(
 ) -> Result<(), QueryError> {
     let mut fold = Fold::default();
     load::restore(store, &mut fold).await?;
+    for partition in (0..shared.log.partitions(Topic::Deliveries)).map(Partition) {
+        begin(shared, &mut fold, partition).await?;
+    }
     let arrived = Arc::new(Notify::new());
     let mut feeds = BTreeMap::new();
     for (source, partition) in shared.places() {
@@ -107,6 +110,23 @@ pub(crate) async fn run(
         () = stop.cancelled() => Ok(()),
         ended = session.project() => ended,
     }
+}
+
+/// Where nothing of a partition was folded and its beginning left the log, its worker knows what it refused.
+async fn begin(shared: &Shared, fold: &mut Fold, partition: Partition) -> Result<(), QueryError> {
+    if fold.position(Source::Deliveries, partition) > Offset::ZERO
+        || shared.log.bounds(Topic::Deliveries, partition).await?.start == Offset::ZERO
+    {
+        return Ok(());
+    }
+    let entries = shared.log.scan(Table::Lanes, partition).await?;
+    // `epoch (8 bytes) · endpoint (4 bytes)`, the highest endpoint for the checkpoint of the epoch.
+    let checkpoints = entries.iter().filter(|(key, _)| key.len() == 12 && key.ends_with(&u32::MAX.to_be_bytes()));
+    let newest = checkpoints.max_by(|(one, _), (other, _)| one.cmp(other));
+    if let Some(checkpoint) = newest.and_then(|(_, value)| WorkerCheckpoint::decode(value).ok()) {
+        fold.begin_behind(partition, checkpoint);
+    }
+    Ok(())
 }
 
 impl Session<'_> {

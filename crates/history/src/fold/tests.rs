@@ -193,6 +193,29 @@ fn repeats_and_gaps_are_refused_as_by_the_worker() {
 }
 
 #[test]
+fn where_the_log_begins_in_the_middle_the_workers_decisions_count() {
+    // The worker saw offsets 0 to 3, and of those the repeats at 1 and 3.
+    let all = [routed(0, &[0]), routed(0, &[0]), routed(1, &[0]), routed(0, &[0]), routed(1, &[0]), routed(2, &[0])];
+    let mut rule = IntakeRule::default();
+    for (offset, delivery) in all.iter().enumerate().take(4) {
+        rule.decide(Offset(offset as u64), delivery);
+    }
+    let mut checkpoint = WorkerCheckpoint { deliveries: Offset(4), ..WorkerCheckpoint::default() };
+    rule.save(&mut checkpoint);
+
+    let mut fold = Fold::default();
+    fold.begin_behind(PART, checkpoint);
+    let mut tables = Tables::default();
+    for (offset, delivery) in all.iter().enumerate().skip(1) {
+        fold.delivery(PART, Offset(offset as u64), delivery);
+        tables.write(fold.take());
+        fold = tables.restore();
+    }
+    let offsets: Vec<u64> = tables.deliveries.keys().map(|(_, offset)| offset.0).collect();
+    assert_eq!(offsets, [2, 5]);
+}
+
+#[test]
 fn of_several_deliveries_one_counts() {
     let deliveries = [routed(0, &[0]), routed(1, &[0]), injected(0, 1, &[0]), injected(1, 2, &[0])];
     let tables = fold_all(
