@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use fanfare_log::BoxFuture;
 use sqlx::{
-    Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _, Decode as _, Row as _, TypeInfo as _,
+    Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _, Decode, Row as _, Sqlite as SqliteDb, TypeInfo as _,
     ValueRef as _,
     sqlite::{
         SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
@@ -220,9 +220,9 @@ fn row(row: &SqliteRow) -> Result<Row, StoreError> {
         }
         let kind = raw.type_info().name().to_owned();
         let value = match kind.as_str() {
-            "TEXT" => String::decode(raw).map(Value::Text),
-            "BLOB" => Vec::<u8>::decode(raw).map(|bytes| Value::Bytes(Bytes::from(bytes))),
-            _ => i64::decode(raw).map(Value::Int),
+            "TEXT" => <String as Decode<'_, SqliteDb>>::decode(raw).map(Value::Text),
+            "BLOB" => <Vec<u8> as Decode<'_, SqliteDb>>::decode(raw).map(|bytes| Value::Bytes(Bytes::from(bytes))),
+            _ => <i64 as Decode<'_, SqliteDb>>::decode(raw).map(Value::Int),
         };
         value.map_err(|error| StoreError::Refused(error.to_string()))
     };
