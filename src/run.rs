@@ -62,6 +62,7 @@ struct Running {
 
 /// The thread that keeps history, and how it is told to end.
 struct Projecting {
+    history: fanfare_history::History,
     stop: CancellationToken,
     thread: std::thread::JoinHandle<()>,
 }
@@ -194,13 +195,15 @@ impl Running {
 }
 
 impl Projecting {
-    /// Lets it finish what it is writing. What it does not write now, the next start does.
+    /// Lets it write down what happened last. What it does not write now, the next start does.
     async fn end(self) {
+        drop(timeout(HISTORY_DRAIN, self.history.passed(fanfare_history::Reach::Everything)).await);
         self.stop.cancel();
         let deadline = Instant::now() + HISTORY_DRAIN;
         while !self.thread.is_finished() && Instant::now() < deadline {
             sleep(Duration::from_millis(5)).await;
         }
+        self.history.close().await;
     }
 }
 
@@ -224,7 +227,7 @@ async fn history(
     // On its own: it goes on while what is on its way is written down.
     let stop = CancellationToken::new();
     let thread = service.start(stop.clone())?;
-    Ok(Some((history, Projecting { stop, thread })))
+    Ok(Some((history.clone(), Projecting { history, stop, thread })))
 }
 
 fn delivery(

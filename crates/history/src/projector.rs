@@ -11,8 +11,8 @@ use std::{
     time::Duration,
 };
 
-use fanfare_core::{AttemptRecord, Delivery, Offset, Partition};
-use fanfare_log::{ReadError, Topic};
+use fanfare_core::{AttemptRecord, Delivery, Offset, Partition, WorkerCheckpoint};
+use fanfare_log::{ReadError, Table, Topic};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, sleep_until, timeout},
@@ -44,6 +44,12 @@ type Place = (Source, Partition);
 /// What has to be folded before a record of a partition.
 type Gate = fn(Partition, &Record) -> Option<(Place, Offset)>;
 
+/// A record before which another has to be folded.
+struct Blocked {
+    record: (Place, Offset),
+    by: (Place, Offset),
+}
+
 /// One run over all partitions, from where the tables are.
 pub(crate) struct Session<'a> {
     shared: &'a Shared,
@@ -53,10 +59,10 @@ pub(crate) struct Session<'a> {
     arrived: Arc<Notify>,
     /// Facts that wait for their rows.
     ranges: BTreeMap<Partition, Range>,
-    /// Gates that are open up to here, since what they waited for is not in the log.
-    waived: BTreeMap<Place, Offset>,
-    /// What this batch waits for.
-    blocked: BTreeMap<Place, Offset>,
+    /// Records that wait for nothing more: what they speak of is not in the log.
+    waived: BTreeSet<(Place, Offset)>,
+    /// Records that wait, and for what.
+    blocked: Vec<Blocked>,
     room: usize,
     /// The last batch had nothing that could be folded.
     stuck: bool,
@@ -73,6 +79,9 @@ pub(crate) async fn run(
 ) -> Result<(), QueryError> {
     let mut fold = Fold::default();
     load::restore(store, &mut fold).await?;
+    for partition in (0..shared.log.partitions(Topic::Deliveries)).map(Partition) {
+        begin(shared, &mut fold, partition).await?;
+    }
     let arrived = Arc::new(Notify::new());
     let mut feeds = BTreeMap::new();
     for (source, partition) in shared.places() {
@@ -89,8 +98,8 @@ pub(crate) async fn run(
         feeds,
         arrived,
         ranges: BTreeMap::new(),
-        waived: BTreeMap::new(),
-        blocked: BTreeMap::new(),
+        waived: BTreeSet::new(),
+        blocked: Vec::new(),
         room: 0,
         stuck: false,
         lag_due: now,
@@ -101,6 +110,23 @@ pub(crate) async fn run(
         () = stop.cancelled() => Ok(()),
         ended = session.project() => ended,
     }
+}
+
+/// Where nothing of a partition was folded and its beginning left the log, its worker knows what it refused.
+async fn begin(shared: &Shared, fold: &mut Fold, partition: Partition) -> Result<(), QueryError> {
+    if fold.position(Source::Deliveries, partition) > Offset::ZERO
+        || shared.log.bounds(Topic::Deliveries, partition).await?.start == Offset::ZERO
+    {
+        return Ok(());
+    }
+    let entries = shared.log.scan(Table::Lanes, partition).await?;
+    // `epoch (8 bytes) · endpoint (4 bytes)`, the highest endpoint for the checkpoint of the epoch.
+    let checkpoints = entries.iter().filter(|(key, _)| key.len() == 12 && key.ends_with(&u32::MAX.to_be_bytes()));
+    let newest = checkpoints.max_by(|(one, _), (other, _)| one.cmp(other));
+    if let Some(checkpoint) = newest.and_then(|(_, value)| WorkerCheckpoint::decode(value).ok()) {
+        fold.begin_behind(partition, checkpoint);
+    }
+    Ok(())
 }
 
 impl Session<'_> {
@@ -288,30 +314,30 @@ impl Session<'_> {
 
     /// The next record of a partition, unless the batch is full or the gate that it needs is closed.
     fn next(&mut self, place: Place, needed: Gate) -> Option<(Offset, Record)> {
-        let (_, record) = self.feeds.get(&place)?.queue.front()?;
+        let (offset, record) = self.feeds.get(&place)?.queue.front()?;
+        let at = (place, *offset);
         if self.room == 0 {
             return None;
         }
-        if let Some((other, offset)) = needed(place.1, record)
-            && !self.is_open(other, offset)
+        if let Some(by) = needed(place.1, record)
+            && !self.is_folded(by)
+            && !self.waived.remove(&at)
         {
-            self.blocked.insert(other, offset);
+            self.blocked.push(Blocked { record: at, by });
             return None;
         }
         self.room -= 1;
         self.feeds.get_mut(&place)?.queue.pop_front()
     }
 
-    /// Whether the record at `offset` was folded, or never will be.
-    fn is_open(&self, place: Place, offset: Offset) -> bool {
-        let position = self.fold.position(place.0, place.1);
-        let waived = self.waived.get(&place).copied().unwrap_or_default();
-        offset < position.max(waived) || self.feeds.get(&place).is_none_or(Feed::stands)
+    /// Whether the record there was folded, or its partition stands.
+    fn is_folded(&self, (place, offset): (Place, Offset)) -> bool {
+        offset < self.fold.position(place.0, place.1) || self.feeds.get(&place).is_none_or(Feed::stands)
     }
 
     /// What was read to its end without the record that is waited for does not have it.
     async fn open_gates(&mut self) -> Result<(), QueryError> {
-        for (place, offset) in self.blocked.clone() {
+        for Blocked { record, by: (place, offset) } in std::mem::take(&mut self.blocked) {
             let bounds = match self.shared.log.bounds(place.0.topic(), place.1).await {
                 Ok(bounds) => bounds,
                 Err(ReadError::Unavailable(_)) => continue,
@@ -320,7 +346,7 @@ impl Session<'_> {
             if self.fold.position(place.0, place.1) >= bounds.high_watermark {
                 tracing::warn!(topic = place.0.topic().as_str(), partition = %place.1, %offset,
                     "a record that others speak of is not in the log; history goes on without it");
-                self.waived.insert(place, offset.next());
+                self.waived.insert(record);
             }
         }
         Ok(())

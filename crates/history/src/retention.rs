@@ -75,7 +75,7 @@ async fn what_is_old(shared: &Shared, store: &dyn Store) -> Result<Vec<Old>, Que
         all.push(Old {
             table: "deliveries",
             key: "endpoint, delivery",
-            from: "endpoints e JOIN deliveries x ON x.endpoint = e.endpoint WHERE e.part = $1 AND x.delivery < $2"
+            from: "endpoints e CROSS JOIN deliveries x WHERE e.part = $1 AND x.endpoint = e.endpoint AND x.delivery < $2"
                 .to_owned(),
             values: vec![Value::Int(partition.0.into()), Value::offset(below)],
         });
@@ -83,15 +83,15 @@ async fn what_is_old(shared: &Shared, store: &dyn Store) -> Result<Vec<Old>, Que
     all.push(Old {
         table: "attempts",
         key: "endpoint, answer, tick, delivery, number",
-        from: "endpoints e JOIN attempts x ON x.endpoint = e.endpoint AND x.answer IN (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, \
-               10, 11) WHERE x.tick < $1"
+        from: "endpoints e CROSS JOIN attempts x WHERE x.endpoint = e.endpoint \
+               AND x.answer IN (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11) AND x.tick < $1"
             .to_owned(),
         values: vec![Value::Int(Tick::of(cutoff).0)],
     });
     all.push(Old {
         table: "tallies",
         key: "endpoint, hour, what",
-        from: "endpoints e JOIN tallies x ON x.endpoint = e.endpoint WHERE x.hour < $1".to_owned(),
+        from: "endpoints e CROSS JOIN tallies x WHERE x.endpoint = e.endpoint AND x.hour < $1".to_owned(),
         values: vec![Value::Int(hour_of(cutoff))],
     });
     // Last: they say where the others end.
@@ -134,4 +134,73 @@ fn delete(old: &Old) -> Statement {
     let columns = columns.join(", ");
     let sql = format!("DELETE FROM {table} WHERE ({key}) IN (SELECT {columns} FROM {from} LIMIT {STEP_ROWS})");
     Statement::Run { sql, values: values.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::sync::Arc;
+
+    use fanfare_core::{Clock, InstallationId, Timestamp};
+    use fanfare_log::sim::{SimCluster, SimOptions};
+
+    use super::*;
+    use crate::{
+        fold::tests::{PART, at, attempt, facts, message_at, routed_at},
+        service,
+        store::sqlite::Sqlite,
+    };
+
+    const MESSAGES: u64 = 12_000;
+    /// Between two messages: 100 come in a minute.
+    const PACE_MICROS: i64 = 600_000;
+
+    struct Now(Timestamp);
+
+    impl Clock for Now {
+        fn now(&self) -> Timestamp {
+            self.0
+        }
+    }
+
+    async fn rows(store: &dyn Store, table: &str) -> i64 {
+        store.rows(&format!("SELECT COUNT(*) FROM {table}"), Vec::new()).await.unwrap()[0].int(0).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_leaves_in_steps_and_nothing_else_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(Sqlite::open(&directory.path().join("history.sqlite")));
+        service::prepare(&*store, InstallationId::from_bytes([1; 20])).await.unwrap();
+        let mut fold = Fold::default();
+        let micros = |offset: u64| i64::try_from(offset).unwrap() * PACE_MICROS;
+        for offset in 0..MESSAGES {
+            let time = at(micros(offset));
+            fold.message(PART, Offset(offset), message_at(offset, time));
+            fold.delivery(PART, Offset(offset), &routed_at(offset, time, &[1, 2]));
+            let fact = attempt(1, offset, 1, 200, micros(offset) + 1_000);
+            fold.record(PART, Offset(offset), &facts(0, vec![fact]));
+        }
+        store.write(fold.take().into_statements()).await.unwrap();
+
+        let retention = Duration::from_hours(1);
+        let log = SimCluster::new(SimOptions::new(1, 1, 1)).join();
+        let clock = Arc::new(Now(at(micros(MESSAGES / 2)) + retention));
+        let shared = Shared::new(log, Arc::clone(&store), clock, retention, false);
+        let mut runs = 1;
+        while run(&shared, &*store, &mut fold).await.unwrap() {
+            runs += 1;
+        }
+        assert_eq!(runs, 2, "30,000 rows go by 5,000 each");
+        let half = i64::try_from(MESSAGES / 2).unwrap();
+        for (table, per_message) in [("messages", 1), ("routes", 1), ("deliveries", 2), ("attempts", 1)] {
+            let left = rows(&*store, table).await;
+            let expected = half * per_message;
+            // A minute goes when all of it is too old.
+            assert!((expected..expected + 100 * per_message).contains(&left), "{table}: {left}, not {expected}");
+        }
+        assert!(rows(&*store, "moments").await > 0 && rows(&*store, "tallies").await > 0);
+        assert!(!run(&shared, &*store, &mut fold).await.unwrap());
+    }
 }

@@ -81,10 +81,16 @@ struct Trouble {
 impl Trouble {
     fn tell(&mut self, error: &OpenError) {
         let text = error.to_string();
-        if self.told.as_ref() != Some(&text) {
-            tracing::error!("{text}; deliveries go on, and history will catch up");
-            self.told = Some(text);
+        if self.told.as_ref() == Some(&text) {
+            return;
         }
+        match error {
+            OpenError::Store(StoreError::Unavailable(_)) => {
+                tracing::warn!("{text}; deliveries go on, and history will catch up");
+            }
+            _ => tracing::error!("{text}; deliveries go on without history"),
+        }
+        self.told = Some(text);
     }
 
     fn over(&mut self) {
@@ -130,7 +136,11 @@ pub(crate) fn fresh(store: &dyn Store, installation: InstallationId) -> Vec<Stat
     let plain = |sql: String| Statement::Run { sql, values: Vec::new() };
     let mut all: Vec<_> = TABLES.iter().map(|table| plain(format!("DROP TABLE IF EXISTS {table}"))).collect();
     let schema = store.schema();
-    all.extend(schema.split(";\n").map(str::trim).filter(|sql| sql.contains("CREATE")).map(|sql| plain(sql.to_owned())));
+    // A comment may hold what ends a statement.
+    let lines: Vec<&str> = schema.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+    let statements = lines.join("\n");
+    let statements = statements.split(';').map(str::trim).filter(|sql| !sql.is_empty());
+    all.extend(statements.map(|sql| plain(sql.to_owned())));
     for (name, value) in [("installation", installation.to_string()), ("version", SCHEMA_VERSION.to_string())] {
         all.push(Statement::Run {
             sql: "INSERT INTO about (name, value) VALUES ($1, $2)".to_owned(),

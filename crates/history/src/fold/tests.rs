@@ -13,20 +13,27 @@ use proptest::prelude::*;
 use self::tables::Tables;
 use super::*;
 
-const PART: Partition = Partition(0);
+pub(crate) const PART: Partition = Partition(0);
 const ENDPOINTS: u32 = 3;
 
-fn at(micros: i64) -> Timestamp {
+pub(crate) fn at(micros: i64) -> Timestamp {
     Timestamp::from_secs(1_700_000_000) + Duration::from_micros(micros.cast_unsigned())
 }
 
-fn message_id(offset: u64) -> MessageId {
-    MessageId::mint(at(i64::try_from(offset).unwrap() * 5_000), [offset as u8; 15])
+/// When the message at this offset was accepted.
+fn accepted_at(offset: u64) -> Timestamp {
+    at(i64::try_from(offset).unwrap() * 5_000)
 }
 
-pub(super) fn message(offset: u64) -> Box<Message> {
+fn message_id(offset: u64, time: Timestamp) -> MessageId {
+    let mut random = [0; 15];
+    random[..8].copy_from_slice(&offset.to_be_bytes());
+    MessageId::mint(time, random)
+}
+
+pub(crate) fn message_at(offset: u64, time: Timestamp) -> Box<Message> {
     Box::new(Message {
-        id: message_id(offset),
+        id: message_id(offset, time),
         organization: OrganizationId::from_bytes([1; 20]),
         application: ApplicationId::from_bytes([2; 20]),
         event_type: "invoice.paid".to_owned(),
@@ -34,7 +41,7 @@ pub(super) fn message(offset: u64) -> Box<Message> {
         channels: vec!["a".to_owned()],
         ordering_key: None,
         tags: Vec::new(),
-        accepted_at: at(i64::try_from(offset).unwrap() * 5_000),
+        accepted_at: time,
         deliver_at: None,
         payload_expires_at: None,
         traceparent: None,
@@ -44,7 +51,7 @@ pub(super) fn message(offset: u64) -> Box<Message> {
 }
 
 /// The message at the same offset of `messages`, for these endpoints.
-fn routed(offset: u64, endpoints: &[u32]) -> Delivery {
+pub(crate) fn routed_at(offset: u64, time: Timestamp, endpoints: &[u32]) -> Delivery {
     Delivery::Routed {
         source: DeliverySource {
             partition: PART,
@@ -53,19 +60,27 @@ fn routed(offset: u64, endpoints: &[u32]) -> Delivery {
             previous: offset.checked_sub(1).map(Offset),
             control: Offset::ZERO,
         },
-        id: message_id(offset),
-        accepted_at: at(0),
+        id: message_id(offset, time),
+        accepted_at: time,
         ordering_key: 0,
         endpoints: endpoints.iter().copied().map(EndpointNumber).collect(),
         content: Content::Reference,
     }
 }
 
+fn message(offset: u64) -> Box<Message> {
+    message_at(offset, accepted_at(offset))
+}
+
+fn routed(offset: u64, endpoints: &[u32]) -> Delivery {
+    routed_at(offset, accepted_at(offset), endpoints)
+}
+
 fn injected(of: u64, sequence: u64, endpoints: &[u32]) -> Delivery {
     Delivery::Injected {
         job: 9,
         sequence,
-        id: message_id(of),
+        id: message_id(of, accepted_at(of)),
         partition: PART,
         offset: Offset(of),
         ordering_key: 0,
@@ -73,7 +88,7 @@ fn injected(of: u64, sequence: u64, endpoints: &[u32]) -> Delivery {
     }
 }
 
-fn attempt(endpoint: u32, offset: u64, number: u32, status: u16, time: i64) -> Fact {
+pub(crate) fn attempt(endpoint: u32, offset: u64, number: u32, status: u16, time: i64) -> Fact {
     let delivered = (200..300).contains(&status);
     Fact::Attempted(Attempt {
         endpoint: EndpointNumber(endpoint),
@@ -125,7 +140,7 @@ fn fold_all(deliveries: &[Delivery], attempts: &[AttemptRecord]) -> Tables {
     tables
 }
 
-fn facts(epoch: u64, facts: Vec<Fact>) -> AttemptRecord {
+pub(crate) fn facts(epoch: u64, facts: Vec<Fact>) -> AttemptRecord {
     AttemptRecord::Facts { epoch: Offset(epoch), facts }
 }
 
@@ -175,6 +190,29 @@ fn what_an_endpoint_received_it_received() {
 fn repeats_and_gaps_are_refused_as_by_the_worker() {
     let tables = fold_all(&[routed(0, &[0]), routed(0, &[0]), routed(2, &[0])], &[]);
     assert_eq!(tables.deliveries.len(), 1);
+}
+
+#[test]
+fn where_the_log_begins_in_the_middle_the_workers_decisions_count() {
+    // The worker saw offsets 0 to 3, and of those the repeats at 1 and 3.
+    let all = [routed(0, &[0]), routed(0, &[0]), routed(1, &[0]), routed(0, &[0]), routed(1, &[0]), routed(2, &[0])];
+    let mut rule = IntakeRule::default();
+    for (offset, delivery) in all.iter().enumerate().take(4) {
+        rule.decide(Offset(offset as u64), delivery);
+    }
+    let mut checkpoint = WorkerCheckpoint { deliveries: Offset(4), ..WorkerCheckpoint::default() };
+    rule.save(&mut checkpoint);
+
+    let mut fold = Fold::default();
+    fold.begin_behind(PART, checkpoint);
+    let mut tables = Tables::default();
+    for (offset, delivery) in all.iter().enumerate().skip(1) {
+        fold.delivery(PART, Offset(offset as u64), delivery);
+        tables.write(fold.take());
+        fold = tables.restore();
+    }
+    let offsets: Vec<u64> = tables.deliveries.keys().map(|(_, offset)| offset.0).collect();
+    assert_eq!(offsets, [2, 5]);
 }
 
 #[test]

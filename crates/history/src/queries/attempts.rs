@@ -14,6 +14,7 @@ use crate::{
     AttemptFilter, AttemptRow, AttemptStatus, EndpointAt, History, MessageRow, Page, QueryError, StatusClass, Window,
     changes::{DeliveryKey, answer},
     keys::{AttemptKey, Tick},
+    load,
     store::{Row, Value},
 };
 
@@ -88,31 +89,29 @@ impl History {
     /// All attempts of these deliveries: the first of each by its time, the others by their own index.
     async fn attempts_of(&self, keys: &[(DeliveryKey, Option<Tick>)]) -> Result<Vec<Row>, QueryError> {
         let mut found = Vec::new();
-        let first: Vec<[i64; 3]> = keys
-            .iter()
-            .filter_map(|((endpoint, offset), tick)| Some([endpoint.0.into(), tick.as_ref()?.0, offset.0.cast_signed()]))
-            .collect();
+        let first: Vec<(DeliveryKey, Tick)> = keys.iter().filter_map(|(key, tick)| Some((*key, (*tick)?))).collect();
         if first.is_empty() {
             return Ok(found);
         }
-        let mut tuples = Vec::with_capacity(first.len() * 12);
-        let mut values = Vec::with_capacity(first.len() * 3);
-        for (index, ints) in first.iter().enumerate() {
-            let at = 3 * index;
-            tuples.extend((0..CLASSES * 2).map(|answer| format!("(${}, {answer}, ${}, ${})", at + 1, at + 2, at + 3)));
-            values.extend(ints.iter().copied().map(Value::Int));
-        }
+        let places = (0..first.len()).map(|index| format!("(${}, ${}, ${})", 3 * index + 1, 3 * index + 2, 3 * index + 3));
+        let places: Vec<String> = places.collect();
+        let values = first.iter().flat_map(|((endpoint, offset), tick)| {
+            [Value::Int(endpoint.0.into()), Value::Int(tick.0), Value::offset(*offset)]
+        });
         let sql = format!(
-            "SELECT {ATTEMPT} FROM attempts a WHERE (a.endpoint, a.answer, a.tick, a.delivery) IN (VALUES {})",
-            tuples.join(", ")
+            "WITH k(endpoint, tick, delivery) AS (VALUES {}) SELECT {ATTEMPT} FROM k CROSS JOIN attempts a \
+             WHERE a.endpoint = k.endpoint AND a.answer IN ({}) AND a.tick = k.tick AND a.delivery = k.delivery",
+            places.join(", "),
+            all_answers()
         );
-        found.extend(self.store().rows(&sql, values).await?);
-        let sql = format!(
-            "SELECT {ATTEMPT} FROM attempts a WHERE a.again <> 0 AND (a.endpoint, a.delivery) IN (VALUES {})",
-            crate::load::pairs(first.len())
-        );
-        let values = first.iter().flat_map(|ints| [Value::Int(ints[0]), Value::Int(ints[2])]);
         found.extend(self.store().rows(&sql, values.collect()).await?);
+        let keys: Vec<DeliveryKey> = first.into_iter().map(|(key, _)| key).collect();
+        let sql = format!(
+            "{} SELECT {ATTEMPT} FROM k CROSS JOIN attempts a \
+             WHERE a.again <> 0 AND a.endpoint = k.endpoint AND a.delivery = k.delivery",
+            load::with_keys(keys.len())
+        );
+        found.extend(self.store().rows(&sql, load::key_values(&keys)).await?);
         Ok(found)
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     DeadLetterFilter, DeliveryFilter, DeliveryRow, EndpointAt, History, MessageRow, Page, QueryError, Standing, Window,
     changes::{DeliveryKey, Shadow, Source, decode_endpoints},
     keys::{Tick, delivery_id_at, delivery_of},
-    load,
+    load::{self, KEYED_DELIVERIES},
     rows::time,
     store::{Row, Value},
 };
@@ -45,12 +45,8 @@ pub(super) async fn rows_of_message(history: &History, message: &MessageRow) -> 
     let keys: Vec<DeliveryKey> = keys.into_iter().collect();
     let mut found = Vec::with_capacity(keys.len());
     for keys in keys.chunks(KEYS) {
-        let sql = format!(
-            "SELECT {DELIVERY} FROM deliveries d WHERE (d.endpoint, d.delivery) IN (VALUES {})",
-            load::pairs(keys.len())
-        );
-        let values = keys.iter().flat_map(|(endpoint, at)| [Value::Int(endpoint.0.into()), Value::offset(*at)]);
-        for row in history.store().rows(&sql, values.collect()).await? {
+        let sql = format!("{} SELECT {DELIVERY} FROM {KEYED_DELIVERIES}", load::with_keys(keys.len()));
+        for row in history.store().rows(&sql, load::key_values(keys)).await? {
             let counts = counts(&row)?;
             let row = rows::delivery(&row, message.clone())?;
             let key = (row.endpoint, row.offset);
@@ -140,8 +136,8 @@ impl History {
             return Ok(Some((Offset::ZERO, Offset(i64::MAX.cast_unsigned()))));
         }
         let minute = |at: Timestamp| at.as_secs().div_euclid(60);
-        let sql = "SELECT MIN(low), MAX(high) FROM moments WHERE topic = $1 AND part = $2 AND minute >= $3 \
-                   AND minute <= $4";
+        let sql = "SELECT MIN(low), MAX(high) FROM moments WHERE topic = $1 AND part = $2 \
+                   AND injected IN (0, 1) AND minute >= $3 AND minute <= $4";
         let values = vec![
             Value::Int(Source::Deliveries.code()),
             Value::Int(endpoint.partition.0.into()),

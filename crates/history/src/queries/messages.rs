@@ -48,13 +48,15 @@ impl History {
                 _ => Ok(Some(found)),
             };
         }
-        // Of several, since the window is over by then, the last.
-        let sql = format!(
-            "SELECT {MESSAGE} FROM messages m WHERE m.application = $1 AND m.event_id = $2 AND m.kind = 0 \
-             ORDER BY m.id DESC LIMIT 1"
-        );
+        let sql =
+            format!("SELECT {MESSAGE} FROM messages m WHERE m.application = $1 AND m.event_id = $2 AND m.kind = 0");
         let values = vec![Value::Int(application_key(application)), Value::Text(id_or_event_id.to_owned())];
-        self.one_message(&sql, values).await
+        // Of several, one for each time that the window was over, the last.
+        let mut last: Option<MessageRow> = None;
+        for row in &self.store().rows(&sql, values).await? {
+            last = rows::message(row, 0)?.into_iter().chain(last).max_by_key(|message| message.id);
+        }
+        Ok(last)
     }
 
     async fn message_by_id(
