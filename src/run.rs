@@ -82,13 +82,8 @@ async fn start(mut settings: Settings) -> anyhow::Result<Running> {
     let mut retry = Retry::within(settings.kafka.as_ref().map_or(Duration::ZERO, |kafka| kafka.wait));
     let engine = Engine::open(&settings, &mut retry).await?;
     let log = engine.log();
-    if engine.body_bytes() < settings.body_bytes {
-        settings.body_bytes = engine.body_bytes();
-        tracing::warn!(
-            body_bytes = settings.body_bytes,
-            "larger bodies are refused: the log does not take them"
-        );
-    }
+    // Where the log takes less than was configured, opening it has said so.
+    settings.body_bytes = settings.body_bytes.min(engine.body_bytes());
     let main_secret = match &settings.main_secret_file {
         Some(path) => MainSecret::from_file(path)?,
         None => MainSecret::load_or_create(&settings::main_secret_path(&settings.data_dir), &*entropy)?,
