@@ -101,10 +101,9 @@ impl World {
         let installation = Installation::on(engine);
         let server = installation.start().await;
         let client = installation.client().await;
-        let recorder = Recorder::behaving(|receipt| {
-            Reply::Status(if receipt.path == REFUSES { 500 } else { 204 })
-        })
-        .await;
+        let recorder =
+            Recorder::behaving(|receipt| Reply::Status(if receipt.path == REFUSES { 500 } else { 204 }))
+                .await;
         let things = Things::default();
         let made = std::cell::Cell::new(0);
         let mut world = Self { installation, client, recorder, things, made, _server: server };
@@ -241,8 +240,13 @@ async fn every_route_opens_to_whom_it_should_and_to_nobody_else(engine: Engine) 
 /// Another organization's token does its own things where no thing is named, and finds none that is.
 async fn foreigners_find_nothing_of_ours(world: &World, routes: &[Route]) {
     let before = world.seen().await;
-    let ours =
-        [&world.things.application, &world.things.endpoint, &world.things.event_type, &world.things.key, &world.things.message];
+    let ours = [
+        &world.things.application,
+        &world.things.endpoint,
+        &world.things.event_type,
+        &world.things.key,
+        &world.things.message,
+    ];
     for route in routes.iter().filter(|route| route.who != "anyone") {
         let token = world.token(&["--org", FOREIGN]).await;
         let answer = world.call(route, &world.things, Some(&token)).await;

@@ -180,7 +180,10 @@ async fn tell(world: &World, takes: &str, chooses: &str) -> Seen {
 
     let dead = world.get("dead-letter?limit=250").await;
     let dead = dead["data"].as_array().unwrap();
-    assert!(dead.iter().all(|dead| dead["endpointId"] == chooses && dead["reason"] == "exhausted"), "{dead:?}");
+    assert!(
+        dead.iter().all(|dead| dead["endpointId"] == chooses && dead["reason"] == "exhausted"),
+        "{dead:?}"
+    );
     let of: BTreeSet<&str> = dead.iter().map(|dead| dead["message"]["id"].as_str().unwrap()).collect();
     assert_eq!(of, refused.iter().map(String::as_str).collect());
     let id = dead[0]["id"].as_str().unwrap();
@@ -244,7 +247,10 @@ async fn counts_add_up_at_any_moment_under_load(engine: Engine) {
         let mut looks = 0_u32;
         loop {
             let (accepted, delivered, missing, named) = reconcile(&asking, &takes, "undelivered").await;
-            assert!(missing == 0 && delivered + named.len() as u64 == accepted, "{accepted} {delivered} {missing}");
+            assert!(
+                missing == 0 && delivered + named.len() as u64 == accepted,
+                "{accepted} {delivered} {missing}"
+            );
             reconcile(&asking, &chooses, "dead_letter").await;
             looks += 1;
             if delivered == MESSAGES as u64 {

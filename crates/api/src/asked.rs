@@ -42,7 +42,8 @@ impl Asked {
     /// as clients do.
     pub(crate) fn all(&self, name: &str) -> Vec<String> {
         let is_it = |key: &str| {
-            key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || (rest.starts_with('[') && rest.ends_with(']')))
+            key.strip_prefix(name)
+                .is_some_and(|rest| rest.is_empty() || (rest.starts_with('[') && rest.ends_with(']')))
         };
         let values = self.pairs.iter().filter(|(key, _)| is_it(key));
         let mut all: Vec<String> = Vec::new();
@@ -68,7 +69,9 @@ impl Asked {
     pub(crate) fn word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Option<T> {
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let message = format!("must be one of {}", names.join(", "));
-        self.parsed(name, message, |text| words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value))
+        self.parsed(name, message, |text| {
+            words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
+        })
     }
 
     /// Notes what is wrong with a parameter.

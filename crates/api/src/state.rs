@@ -9,8 +9,8 @@ use fanfare_history::History;
 use fanfare_http::{ApiError, Authenticated, Gate, Routes};
 
 use crate::{
-    api_key, application, audit_log, auth, endpoint, endpoint_headers, endpoint_secret, event_type, history, portal,
-    precheck,
+    api_key, application, audit_log, auth, endpoint, endpoint_headers, endpoint_secret, event_type, history,
+    portal, precheck,
 };
 
 /// A change that lost against another one is made again on what the other left; so often.

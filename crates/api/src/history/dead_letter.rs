@@ -25,7 +25,8 @@ use crate::{State, application::shown, asked::Asked, endpoint::find};
 const ATTEMPTS: usize = limits::PAGE_MAX;
 
 pub(crate) fn routes() -> Routes<State> {
-    let (all, one) = ("/api/v1/app/{app_id}/dead-letter", "/api/v1/app/{app_id}/dead-letter/{dead_letter_id}");
+    let (all, one) =
+        ("/api/v1/app/{app_id}/dead-letter", "/api/v1/app/{app_id}/dead-letter/{dead_letter_id}");
     Routes::new().get(all, Who::Application, list_all).get(one, Who::Application, read)
 }
 
@@ -193,11 +194,7 @@ fn belongs(state: &State, number: EndpointNumber, application: &Application) -> 
     present.or_else(former) == Some(application.id)
 }
 
-async fn attempts(
-    state: &State,
-    reading: &Reading,
-    row: &DeliveryRow,
-) -> Result<Vec<AttemptOut>, ApiError> {
+async fn attempts(state: &State, reading: &Reading, row: &DeliveryRow) -> Result<Vec<AttemptOut>, ApiError> {
     let filter = AttemptFilter { endpoint: Some(row.endpoint), ..AttemptFilter::default() };
     let window = Window::new(ATTEMPTS, None, true);
     let attempts = reading.history.attempts_of_message(&row.message, &filter, &window).await;

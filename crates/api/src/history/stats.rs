@@ -22,9 +22,11 @@ use crate::{
 const HOUR: Duration = Duration::from_hours(1);
 
 pub(crate) fn routes() -> Routes<State> {
-    Routes::new()
-        .get("/api/v1/app/{app_id}/endpoint/{endpoint_id}/stats", Who::Application, deliveries)
-        .get("/api/v1/app/{app_id}/endpoint/{endpoint_id}/attempt-stats", Who::Application, attempts)
+    Routes::new().get("/api/v1/app/{app_id}/endpoint/{endpoint_id}/stats", Who::Application, deliveries).get(
+        "/api/v1/app/{app_id}/endpoint/{endpoint_id}/attempt-stats",
+        Who::Application,
+        attempts,
+    )
 }
 
 /// Deliveries by how they stand now.

@@ -43,7 +43,11 @@ impl Scene {
     }
 
     async fn codes(&self, query: &str) -> Vec<u64> {
-        self.of_endpoint(query).await.iter().map(|attempt| attempt["responseStatusCode"].as_u64().unwrap()).collect()
+        self.of_endpoint(query)
+            .await
+            .iter()
+            .map(|attempt| attempt["responseStatusCode"].as_u64().unwrap())
+            .collect()
     }
 }
 
@@ -73,7 +77,10 @@ async fn an_attempt_has_every_field_that_clients_read() {
     assert_eq!(failed, &expected);
     assert!(failed["nextAttempt"].as_str().unwrap() > failed["timestamp"].as_str().unwrap());
     let whose = &failed["msg"];
-    assert_eq!((&whose["id"], &whose["payload"], &whose["tags"]), (&json!(message), &json!({}), &json!(["gold"])));
+    assert_eq!(
+        (&whose["id"], &whose["payload"], &whose["tags"]),
+        (&json!(message), &json!({}), &json!(["gold"]))
+    );
 
     let one = scene.told.get(&format!("{}/msg/{message}/attempt/{}", scene.shop.path, attempts[1])).await;
     assert_eq!((&one["status"], &one["statusText"]), (&json!(0), &json!("success")));
@@ -90,7 +97,9 @@ async fn lists_are_filtered() {
     assert_eq!(scene.codes("status=0").await, [200]);
     assert_eq!(scene.codes("status=2&expanded_statuses=true").await, [0, 404, 503]);
     assert_eq!(scene.codes("status=2&limit=1").await, [0]);
-    for nothing in ["status=1", "status=3", "status=4", "channel=us", "tag=silver", "status=0&status_code_class=400"] {
+    for nothing in
+        ["status=1", "status=3", "status=4", "channel=us", "tag=silver", "status=0&status_code_class=400"]
+    {
         assert_eq!(scene.codes(nothing).await, [], "{nothing}");
     }
     assert_eq!(scene.codes("status_code_class=400").await, [404]);
@@ -122,7 +131,8 @@ async fn of_a_message_at_one_endpoint_or_at_all() {
         all["data"].as_array().unwrap().iter().map(|attempt| &attempt["responseStatusCode"]).collect();
     assert_eq!(codes, [200, 204, 503]);
     assert_eq!(told.get(&format!("{}/msg/{message}/attempt", scene.shop.path)).await, all);
-    let there = told.ids(&format!("{}/msg/{message}/endpoint/{}/attempt", scene.shop.path, scene.another.id)).await;
+    let there =
+        told.ids(&format!("{}/msg/{message}/endpoint/{}/attempt", scene.shop.path, scene.another.id)).await;
     assert_eq!(there.len(), 1);
     let one = async |message: &str, attempt: &str| {
         told.process.get(&format!("{}/msg/{message}/attempt/{attempt}", scene.shop.path)).await.status

@@ -32,16 +32,25 @@ async fn a_dead_letter_is_listed_and_looked_at() {
     assert_eq!(shown, expected.map(|(sent, reason)| (json!(sent.message.id.to_string()), json!(reason))));
     let all = ids(&listed);
     assert_eq!(told.all_ids(&path, 2).await, all);
-    assert_eq!(told.ids(&format!("{path}?endpoint={}", first.id)).await, [&all[0], &all[2]].map(String::clone));
+    assert_eq!(
+        told.ids(&format!("{path}?endpoint={}", first.id)).await,
+        [&all[0], &all[2]].map(String::clone)
+    );
     assert_eq!(told.ids(&format!("{path}?reason=rejected,expired")).await, all[..2]);
-    assert_eq!(told.ids(&format!("{path}?reason=exhausted&endpoint={}", second.id)).await, Vec::<String>::new());
+    assert_eq!(
+        told.ids(&format!("{path}?reason=exhausted&endpoint={}", second.id)).await,
+        Vec::<String>::new()
+    );
     let since = listed["data"][1]["deadSince"].as_str().unwrap();
     assert_eq!(told.ids(&format!("{path}?after={since}")).await, all[..2]);
     assert_eq!(told.ids(&format!("{path}?before={since}")).await, all[2..]);
     assert_eq!(listed["data"][2]["message"]["payload"], json!({}), "a list brings no payloads");
 
     let one = told.get(&format!("{path}/{}", all[2])).await;
-    assert_eq!((&one["id"], &one["reason"], &one["attemptCount"]), (&json!(all[2]), &json!("exhausted"), &json!(2)));
+    assert_eq!(
+        (&one["id"], &one["reason"], &one["attemptCount"]),
+        (&json!(all[2]), &json!("exhausted"), &json!(2))
+    );
     assert_eq!((&one["endpointId"], &one["message"]["payload"]), (&json!(first.id), &json!({ "a": 1 })));
     let answers: Vec<(&Value, &Value)> = one["attempts"]
         .as_array()
@@ -81,7 +90,8 @@ async fn a_message_in_conflict_is_a_dead_letter_of_nobody() {
     let path = format!("{}/dead-letter", shop.path);
     let first = told.message(&shop, Draft { event_id: Some("order-17"), ..Draft::default() }).await;
     let payload = r#"{"another":true}"#.to_owned();
-    let conflict = told.message(&shop, Draft { event_id: Some("order-17"), payload, ..Draft::default() }).await;
+    let conflict =
+        told.message(&shop, Draft { event_id: Some("order-17"), payload, ..Draft::default() }).await;
     told.twin(conflict, first, false).await;
 
     assert_eq!(told.ids(&path).await, Vec::<String>::new());
@@ -97,7 +107,9 @@ async fn a_message_in_conflict_is_a_dead_letter_of_nobody() {
     for gone in [format!("{path}/{}", first.id), format!("{}/dead-letter/{}", other.path, conflict.id)] {
         assert_eq!(told.process.get(&gone).await.status, 404, "{gone}");
     }
-    for wrong in ["reason=idempotency_conflict,rejected", "reason=idempotency_conflict&endpoint=e", "reason=delivered"] {
+    for wrong in
+        ["reason=idempotency_conflict,rejected", "reason=idempotency_conflict&endpoint=e", "reason=delivered"]
+    {
         let refused = told.process.get(&format!("{path}?{wrong}")).await.is(422);
         assert_eq!(refused["detail"][0]["loc"], json!(["query", "reason"]), "{wrong}");
     }

@@ -24,7 +24,9 @@ async fn messages_of_an_endpoint_with_how_they_stand() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|message| (message["status"].clone(), message["statusText"].clone(), message["standing"].clone()))
+        .map(|message| {
+            (message["status"].clone(), message["statusText"].clone(), message["standing"].clone())
+        })
         .collect();
     let expected = [
         (1, "pending", "pending"),
@@ -42,10 +44,13 @@ async fn messages_of_an_endpoint_with_how_they_stand() {
     assert!(data[3]["settledAt"].is_string());
 
     // Clients that never heard of cancelled deliveries are told what Svix tells them.
-    let cancelled_as = async |query: &str| told.get(&format!("{path}?{query}")).await["data"][2]["statusText"].clone();
+    let cancelled_as =
+        async |query: &str| told.get(&format!("{path}?{query}")).await["data"][2]["statusText"].clone();
     assert_eq!(cancelled_as("").await, "success");
     assert_eq!(cancelled_as("expanded_statuses=false").await, "success");
-    for (status, sent) in [("0", delivered), ("1", pending), ("2", dead), ("3", sending), ("canceled", cancelled)] {
+    for (status, sent) in
+        [("0", delivered), ("1", pending), ("2", dead), ("3", sending), ("canceled", cancelled)]
+    {
         assert_eq!(told.ids(&format!("{path}?status={status}")).await, named(&[sent.message]), "{status}");
     }
     // An iterator that is a message's id.
@@ -74,7 +79,8 @@ async fn endpoints_of_a_message_deleted_ones_too() {
     let ids: Vec<String> = endpoints.iter().map(|endpoint| endpoint.id.clone()).collect();
     assert_eq!(told.all_ids(&path, 2).await, ids);
     let listed = told.get(&path).await;
-    let texts: Vec<&Value> = listed["data"].as_array().unwrap().iter().map(|shown| &shown["statusText"]).collect();
+    let texts: Vec<&Value> =
+        listed["data"].as_array().unwrap().iter().map(|shown| &shown["statusText"]).collect();
     assert_eq!(texts, ["success", "sending", "pending"]);
     let first = &listed["data"][0];
     assert_eq!((&first["url"], &first["version"]), (&json!("http://127.0.0.1:9/hook"), &json!(1)));
@@ -85,10 +91,14 @@ async fn endpoints_of_a_message_deleted_ones_too() {
     assert_eq!(crate::told::ids(&listed), ids);
     let deleted = &listed["data"][1];
     assert_eq!((&deleted["deleted"], &deleted["url"]), (&json!(true), &json!("")));
-    assert!(deleted["createdAt"].is_string() && deleted["updatedAt"].is_string() && deleted["description"] == "");
+    assert!(
+        deleted["createdAt"].is_string() && deleted["updatedAt"].is_string() && deleted["description"] == ""
+    );
     // Its attempts still say whose they are.
     let attempts = told.get(&format!("{}/attempt/msg/{}", shop.path, message.id)).await;
-    assert!(attempts["data"].as_array().unwrap().iter().any(|attempt| attempt["endpointId"] == json!(ids[1])));
+    assert!(
+        attempts["data"].as_array().unwrap().iter().any(|attempt| attempt["endpointId"] == json!(ids[1]))
+    );
     // Iterators that are ids of endpoints.
     assert_eq!(told.ids(&format!("{path}?iterator={}", ids[0])).await, ids[1..]);
     assert_eq!(told.ids(&format!("{path}?limit=1&iterator=-{}", ids[2])).await, ids[1..2]);
@@ -119,8 +129,7 @@ async fn numbers_of_an_endpoint() {
     });
     assert_eq!(stats, expected);
     let attempts = told.get(&format!("{}/attempt-stats", endpoint.path)).await;
-    let expected =
-        json!({ "success": 3, "fail": 3, "canceled": 0, "byStatusCodeClass": { "0": 1, "200": 3, "500": 2 } });
+    let expected = json!({ "success": 3, "fail": 3, "canceled": 0, "byStatusCodeClass": { "0": 1, "200": 3, "500": 2 } });
     assert_eq!(attempts, expected);
     let long_ago = "since=2020-01-01T00:00:00Z&until=2020-01-02T00:00:00Z";
     assert_eq!(told.get(&format!("{}/stats?{long_ago}", endpoint.path)).await["success"], 0);

@@ -12,7 +12,10 @@ async fn a_list_is_filtered_and_read_page_by_page() {
     let told = Told::new().await;
     let (shop, other) = (told.application().await, told.application().await);
     let path = format!("{}/msg", shop.path);
-    assert_eq!(told.get(&path).await, json!({ "data": [], "iterator": null, "prevIterator": null, "done": true }));
+    assert_eq!(
+        told.get(&path).await,
+        json!({ "data": [], "iterator": null, "prevIterator": null, "done": true })
+    );
 
     let mut messages = Vec::new();
     for number in 0..12 {
@@ -79,7 +82,10 @@ async fn what_is_asked_wrongly_is_refused_by_name() {
     refused("pointer=/a", "value").await;
     refused("value=1", "pointer").await;
     refused("pointer=a&value=1", "pointer").await;
-    for times in ["after=2026-01-02T00:00:00Z&before=2026-01-01T00:00:00Z", "after=2026-01-01T00:00:00Z&before=2026-01-01T00:00:00Z"] {
+    for times in [
+        "after=2026-01-02T00:00:00Z&before=2026-01-01T00:00:00Z",
+        "after=2026-01-01T00:00:00Z&before=2026-01-01T00:00:00Z",
+    ] {
         let body = told.process.get(&format!("{path}?{times}")).await.is(400);
         assert_eq!(body["code"], "invalid_range");
     }

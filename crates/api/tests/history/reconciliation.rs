@@ -9,7 +9,11 @@ use sqlx::{Connection as _, SqliteConnection};
 use crate::told::{End, Named, Told};
 
 /// All pages of it: (sums of the counts, (message, what, standing) of each).
-async fn reconciled(told: &Told, endpoint: &Named, what: &str) -> (Value, BTreeSet<(String, String, String)>) {
+async fn reconciled(
+    told: &Told,
+    endpoint: &Named,
+    what: &str,
+) -> (Value, BTreeSet<(String, String, String)>) {
     let range = "since=2020-01-01T00:00:00Z&until=2100-01-01T00:00:00Z";
     let mut sums = json!({});
     let (mut listed, mut iterator) = (BTreeSet::new(), String::new());

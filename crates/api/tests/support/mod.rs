@@ -89,12 +89,7 @@ impl Process {
         Self::on(SimCluster::new(SimOptions::new(1, 4, 4)).join(), None, false, false).await
     }
 
-    async fn on(
-        log: Arc<dyn Log>,
-        directory: Option<Arc<TempDir>>,
-        dev: bool,
-        remembering: bool,
-    ) -> Self {
+    async fn on(log: Arc<dyn Log>, directory: Option<Arc<TempDir>>, dev: bool, remembering: bool) -> Self {
         let clock = Arc::new(SetClock::default());
         let options = Options {
             clock: Arc::clone(&clock) as _,
