@@ -30,7 +30,8 @@ impl Service {
     /// Begins, until `stop`. The thread ends soon after; nobody has to wait for it, since what it had not written is
     /// projected by the next start.
     pub fn start(self, stop: CancellationToken) -> Result<JoinHandle<()>, OpenError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(OpenError::Thread)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(OpenError::Thread)?;
         let run = move || {
             // Of this thread, and of those that the database driver starts from it.
             if let Err(error) = rustix::process::nice(NICE) {
@@ -114,8 +115,9 @@ pub(crate) async fn check(store: &dyn Store, installation: InstallationId) -> Re
         return Ok(false);
     }
     let about = store.rows("SELECT name, value FROM about", Vec::new()).await?;
-    let find =
-        |wanted: &str| about.iter().find(|row| row.text(0) == Ok(Some(wanted))).and_then(|row| row.text(1).ok().flatten());
+    let find = |wanted: &str| {
+        about.iter().find(|row| row.text(0) == Ok(Some(wanted))).and_then(|row| row.text(1).ok().flatten())
+    };
     let theirs = find("installation").unwrap_or("none").to_owned();
     let ours = installation.to_string();
     if theirs != ours {
@@ -126,7 +128,10 @@ pub(crate) async fn check(store: &dyn Store, installation: InstallationId) -> Re
         return Err(OpenError::Newer { found, known: SCHEMA_VERSION });
     }
     if found < SCHEMA_VERSION {
-        tracing::info!(found, "the tables of history are of an older version: they are made again from the log");
+        tracing::info!(
+            found,
+            "the tables of history are of an older version: they are made again from the log"
+        );
     }
     Ok(found == SCHEMA_VERSION)
 }
@@ -141,7 +146,8 @@ pub(crate) fn fresh(store: &dyn Store, installation: InstallationId) -> Vec<Stat
     let statements = lines.join("\n");
     let statements = statements.split(';').map(str::trim).filter(|sql| !sql.is_empty());
     all.extend(statements.map(|sql| plain(sql.to_owned())));
-    for (name, value) in [("installation", installation.to_string()), ("version", SCHEMA_VERSION.to_string())] {
+    for (name, value) in [("installation", installation.to_string()), ("version", SCHEMA_VERSION.to_string())]
+    {
         all.push(Statement::Run {
             sql: "INSERT INTO about (name, value) VALUES ($1, $2)".to_owned(),
             values: vec![Value::Text(name.to_owned()), Value::Text(value)],
