@@ -1,0 +1,1 @@
+//! Rows and changes of a batch, as the fold made them.

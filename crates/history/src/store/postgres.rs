@@ -1,0 +1,1 @@
+//! PostgreSQL: a database that processes may share.
