@@ -44,3 +44,9 @@ pub enum QueryError {
     #[error("the tables hold what cannot be understood: {0}")]
     Row(&'static str),
 }
+
+impl From<&'static str> for QueryError {
+    fn from(what: &'static str) -> Self {
+        Self::Row(what)
+    }
+}

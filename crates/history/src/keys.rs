@@ -13,6 +13,8 @@ use fanfare_core::{
     ApplicationId, AttemptId, EndpointNumber, Fingerprint, MessageEndpointId, MessageId, Offset, Partition, Timestamp,
 };
 
+/// Where ticks begin.
+const EPOCH_SECS: i64 = 1_400_000_000;
 const OFFSET_BITS: u32 = 48;
 const OFFSET_MASK: u64 = (1 << OFFSET_BITS) - 1;
 
@@ -60,6 +62,10 @@ impl Tick {
     pub(crate) fn of(at: Timestamp) -> Self {
         let id = MessageId::mint(at, [0; 15]);
         Self::of_id(id.as_bytes())
+    }
+
+    pub(crate) fn time(self) -> Timestamp {
+        Timestamp::from_millis(((self.0 >> 8) + EPOCH_SECS) * 1_000 + (self.0 & 0xff) * 4)
     }
 
     pub(crate) fn of_id(bytes: &[u8; 20]) -> Self {

@@ -128,3 +128,7 @@ pub struct AttemptRow {
     /// The beginning of the answer's body.
     pub response: Bytes,
 }
+
+pub(crate) fn time(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros)
+}

@@ -3,7 +3,7 @@
 --
 -- message   partition of `messages` << 48 | offset
 -- delivery  offset in `deliveries`; its partition is the endpoint's
--- times     microseconds since 1970; a tick has 4 ms, as in ids
+-- times     microseconds since 1970, but for `accepted`, `settled_at` and `tick`: steps of 4 ms, as in ids
 
 CREATE TABLE about (
     name TEXT NOT NULL PRIMARY KEY,
@@ -50,11 +50,16 @@ CREATE TABLE routes (
     PRIMARY KEY (message, part, delivery)
 ) WITHOUT ROWID;
 
+-- On which partition of `deliveries` an endpoint is.
+CREATE TABLE endpoints (
+    endpoint INTEGER NOT NULL PRIMARY KEY,
+    part INTEGER NOT NULL
+);
+
 CREATE TABLE deliveries (
     endpoint INTEGER NOT NULL,
     delivery INTEGER NOT NULL,
     message INTEGER NOT NULL,
-    -- When its message was accepted: a tick.
     accepted INTEGER NOT NULL,
     -- 0 pending, 1 to be tried again, 10 delivered, 11 acknowledged, 20 to 23 dead letters, 30 cancelled
     standing INTEGER NOT NULL,
@@ -65,8 +70,8 @@ CREATE TABLE deliveries (
     due INTEGER,
     -- Of an injected one.
     job INTEGER,
-    -- 1: another delivery of the same message to the same endpoint is the one that counts.
-    shadowed INTEGER NOT NULL,
+    -- 0 alone; of several deliveries of one message to one endpoint: 1 another one counts, 2 this one does
+    shadow INTEGER NOT NULL,
     PRIMARY KEY (endpoint, delivery)
 ) WITHOUT ROWID;
 CREATE INDEX deliveries_not_delivered ON deliveries (endpoint, standing, delivery) WHERE standing <> 10;

@@ -6,17 +6,20 @@
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use fanfare_log::BoxFuture;
 
+use crate::Place;
 pub(crate) use crate::error::StoreError;
 
 /// The tables, as SQLite reads them.
 pub(crate) const SCHEMA: &str = include_str!("schema.sql");
 /// Rises with [`SCHEMA`]. Tables of an older version are dropped and made again from the log.
 pub(crate) const SCHEMA_VERSION: i64 = 1;
-pub(crate) const TABLES: [&str; 8] =
-    ["about", "positions", "messages", "routes", "deliveries", "attempts", "tallies", "moments"];
+pub(crate) const TABLES: [&str; 9] =
+    ["about", "positions", "messages", "routes", "endpoints", "deliveries", "attempts", "tallies", "moments"];
 
 /// What is stored, and what is asked with.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,16 +59,22 @@ pub(crate) enum Statement {
     Run { sql: String, values: Vec<Value> },
 }
 
-/// A database. One conformance suite (`store/conformance.rs`) holds every implementation to this:
+/// A database, as one thread uses it: the projector opens one and so do the readers, each on its own runtime. One
+/// conformance suite (`store/conformance.rs`) holds every implementation to this:
 ///
-/// - `migrate` makes the tables of [`SCHEMA`] where there are none, in one transaction. It touches no others.
 /// - `rows` gives all rows of one statement, which changes nothing. Any number of calls may be under way at once.
 /// - `write` does all statements in order in one transaction, or none of them; when it returns without an error they
-///   survive the end of the process. It is never called while another is under way.
-/// - `lead` says whether this process is the one that may write. Where processes share a database, one is, until it
-///   ends or its connection does: a `write` after that fails and changes nothing, and `lead` is asked again.
+///   survive the end of the process. Tables may be made and dropped by it. It is never called while another is under
+///   way, and by the projector alone.
+/// - After an error every call is welcome again: connections that broke are made anew.
+/// - `lead` says whether this is the one that may write. Where processes share a database, one is, until it ends or its
+///   connection does: a `write` after that fails and changes nothing, and `lead` is asked again.
 pub(crate) trait Store: Send + Sync + 'static {
-    fn migrate(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Whether there are tables of [`SCHEMA`] (or of an older one).
+    fn has_tables(&self) -> BoxFuture<'_, Result<bool, StoreError>>;
+
+    /// [`SCHEMA`] as this database reads it.
+    fn schema(&self) -> String;
 
     fn rows<'a>(&'a self, sql: &'a str, values: Vec<Value>) -> BoxFuture<'a, Result<Vec<Row>, StoreError>>;
 
@@ -73,8 +82,52 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     fn lead(&self) -> BoxFuture<'_, Result<bool, StoreError>>;
 
-    /// Whether others may write to it, so that what is known of its positions is no more than a beginning.
-    fn is_shared(&self) -> bool;
-
     fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// A store for one thread. Connections are made when they are needed.
+pub(crate) fn open(place: &Place) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match place {
+        Place::Sqlite(path) => Arc::new(sqlite::Sqlite::open(path)),
+        Place::Postgres(url) => Arc::new(postgres::Postgres::open(url)?),
+    })
+}
+
+impl Value {
+    pub(crate) fn offset(offset: fanfare_core::Offset) -> Self {
+        Self::Int(offset.0.cast_signed())
+    }
+}
+
+/// A row that is not what its table says.
+pub(crate) type Unreadable = &'static str;
+
+impl Row {
+    pub(crate) fn int(&self, column: usize) -> Result<i64, Unreadable> {
+        self.opt_int(column)?.ok_or("an integer is missing")
+    }
+
+    pub(crate) fn opt_int(&self, column: usize) -> Result<Option<i64>, Unreadable> {
+        match self.0.get(column) {
+            Some(Value::Int(value)) => Ok(Some(*value)),
+            Some(Value::Null(_)) => Ok(None),
+            _ => Err("a column is no integer"),
+        }
+    }
+
+    pub(crate) fn text(&self, column: usize) -> Result<Option<&str>, Unreadable> {
+        match self.0.get(column) {
+            Some(Value::Text(value)) => Ok(Some(value)),
+            Some(Value::Null(_)) => Ok(None),
+            _ => Err("a column is no text"),
+        }
+    }
+
+    pub(crate) fn bytes(&self, column: usize) -> Result<Option<&Bytes>, Unreadable> {
+        match self.0.get(column) {
+            Some(Value::Bytes(value)) => Ok(Some(value)),
+            Some(Value::Null(_)) => Ok(None),
+            _ => Err("a column is no bytes"),
+        }
+    }
 }

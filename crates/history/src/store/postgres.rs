@@ -6,7 +6,6 @@
 //!   transaction another connection (PgBouncer) does no harm.
 //! - A read that gets no connection or no answer in time fails; nobody waits for a database that is gone. A connection
 //!   on which something was broken off is closed, never used again.
-//! - Connections belong to the runtime that opened them, so the projector's thread has some of its own.
 
 mod columns;
 mod errors;
@@ -15,7 +14,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
-use std::{str::FromStr, sync::OnceLock, time::Duration};
+use std::{str::FromStr, time::Duration};
 
 use fanfare_core::limits;
 use fanfare_log::BoxFuture;
@@ -24,7 +23,7 @@ use sqlx::{
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::{runtime, time::timeout};
+use tokio::time::timeout;
 
 use self::{errors::told, lease::Lease};
 use super::{Row, Statement, Store, StoreError, Value};
@@ -33,14 +32,12 @@ use super::{Row, Statement, Store, StoreError, Value};
 pub(crate) struct Postgres {
     reading: PgPool,
     writing: PgPool,
-    /// Where the projector runs, as soon as it has asked to lead.
-    projector: OnceLock<runtime::Id>,
     lease: Lease,
 }
 
 impl Postgres {
     /// Connects to nothing yet. Where the address is wrong, the error does not repeat it: there is a password in it.
-    pub(crate) fn new(url: &str) -> Result<Self, StoreError> {
+    pub(crate) fn open(url: &str) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(url).map_err(|_| {
             StoreError::Refused("the address is to be postgres://user:password@host:port/database".to_owned())
         })?;
@@ -55,28 +52,15 @@ impl Postgres {
         Ok(Self {
             reading: pool(limits::HISTORY_READERS, limits::HISTORY_CONNECT).connect_lazy_with(reading),
             writing: pool(limits::HISTORY_WRITERS, limits::HISTORY_CONNECT).connect_lazy_with(writing),
-            projector: OnceLock::new(),
             lease: Lease::default(),
         })
     }
 
-    async fn make(&self) -> Result<(), StoreError> {
-        let mut borrowed = Borrowed::of(&self.reading).await?;
-        within(limits::HISTORY_WRITE, schema::make(borrowed.connection())).await??;
-        borrowed.give_back();
-        Ok(())
-    }
-
     async fn ask(&self, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
-        let is_projector = self.projector.get() == Some(&runtime::Handle::current().id());
-        let (pool, limit) = if is_projector {
-            (&self.writing, limits::HISTORY_WRITE)
-        } else {
-            // The server is to say itself that it took too long.
-            (&self.reading, limits::HISTORY_READ + Duration::from_secs(1))
-        };
-        let mut borrowed = Borrowed::of(pool).await?;
+        let mut borrowed = Borrowed::of(&self.reading).await?;
         let query = columns::bind(sqlx::query(AssertSqlSafe(sql)), values);
+        // The server is to say itself that it took too long.
+        let limit = limits::HISTORY_READ + Duration::from_secs(1);
         let answer = within(limit, query.fetch_all(borrowed.connection())).await?;
         if errors::left_intact(&answer) {
             borrowed.give_back();
@@ -104,18 +88,32 @@ async fn transact(
         return Err(lease::lost());
     }
     for statement in statements {
-        let query = match statement {
-            Statement::Insert { into, values } => columns::insert(into, values),
-            Statement::Run { sql, values } => columns::bind(sqlx::query(AssertSqlSafe(sql)), values),
+        let done = match statement {
+            Statement::Insert { into, values } => {
+                columns::insert(into, values).execute(&mut *transaction).await
+            }
+            // Without values it may be several, such as those that make the tables.
+            Statement::Run { sql, values } if values.is_empty() => {
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await
+            }
+            Statement::Run { sql, values } => {
+                columns::bind(sqlx::query(AssertSqlSafe(sql)), values).execute(&mut *transaction).await
+            }
         };
-        query.execute(&mut *transaction).await.map_err(told)?;
+        done.map_err(told)?;
     }
     transaction.commit().await.map_err(told)
 }
 
 impl Store for Postgres {
-    fn migrate(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.make())
+    fn has_tables(&self) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(async {
+            Ok(!self.ask("SELECT 1 WHERE to_regclass('about') IS NOT NULL", vec![]).await?.is_empty())
+        })
+    }
+
+    fn schema(&self) -> String {
+        schema::text()
     }
 
     fn rows<'a>(&'a self, sql: &'a str, values: Vec<Value>) -> BoxFuture<'a, Result<Vec<Row>, StoreError>> {
@@ -127,12 +125,7 @@ impl Store for Postgres {
     }
 
     fn lead(&self) -> BoxFuture<'_, Result<bool, StoreError>> {
-        self.projector.get_or_init(|| runtime::Handle::current().id());
         Box::pin(self.lease.take(&self.writing))
-    }
-
-    fn is_shared(&self) -> bool {
-        true
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -6,14 +6,14 @@
 
 use fanfare_core::limits;
 use parking_lot::Mutex;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Borrowed, StoreError, told, within};
 
-/// Part of what `migrate` makes.
-pub(super) const TABLE: &str = "
+/// Made by whoever finds it missing.
+const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS leader (
     one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
     epoch BIGINT NOT NULL,
@@ -21,6 +21,8 @@ CREATE TABLE IF NOT EXISTS leader (
 );
 INSERT INTO leader (one, epoch, until) VALUES (1, 0, '-infinity') ON CONFLICT DO NOTHING;
 ";
+/// Held while it is made: two processes may start at once.
+const MAKING: i64 = 0x66_61_6e_66_61_72_65;
 const TAKE: &str = "UPDATE leader SET epoch = epoch + 1, until = clock_timestamp() + make_interval(secs => $1) \
                     WHERE until < clock_timestamp() RETURNING epoch";
 const RENEW: &str =
@@ -48,6 +50,9 @@ impl Lease {
             && renewed(pool, epoch).await?
         {
             return Ok(true);
+        }
+        if !is_made(pool).await? {
+            make(pool).await?;
         }
         let taken = taken(pool).await?;
         *self.0.lock() = taken.map(|epoch| {
@@ -84,6 +89,35 @@ pub(super) fn lost() -> StoreError {
 pub(super) async fn renew(connection: &mut PgConnection, epoch: i64) -> Result<bool, StoreError> {
     let query = sqlx::query(RENEW).bind(limits::HISTORY_LEASE.as_secs_f64()).bind(epoch);
     Ok(query.execute(connection).await.map_err(told)?.rows_affected() == 1)
+}
+
+async fn is_made(pool: &PgPool) -> Result<bool, StoreError> {
+    let mut borrowed = Borrowed::of(pool).await?;
+    let query = sqlx::query_scalar("SELECT to_regclass('leader') IS NOT NULL");
+    let is_made =
+        within(limits::HISTORY_LEASE, query.fetch_one(borrowed.connection())).await?.map_err(told)?;
+    borrowed.give_back();
+    Ok(is_made)
+}
+
+async fn make(pool: &PgPool) -> Result<(), StoreError> {
+    let mut borrowed = Borrowed::of(pool).await?;
+    within(limits::HISTORY_LEASE, make_on(borrowed.connection())).await??;
+    borrowed.give_back();
+    Ok(())
+}
+
+async fn make_on(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let encoding: String =
+        sqlx::query_scalar("SHOW server_encoding").fetch_one(&mut *connection).await.map_err(told)?;
+    if encoding != "UTF8" {
+        return Err(StoreError::Refused(format!("its encoding is to be UTF8, and it is {encoding}")));
+    }
+    let mut transaction = connection.begin().await.map_err(told)?;
+    let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(MAKING);
+    lock.execute(&mut *transaction).await.map_err(told)?;
+    sqlx::raw_sql(TABLE).execute(&mut *transaction).await.map_err(told)?;
+    transaction.commit().await.map_err(told)
 }
 
 async fn renewed(pool: &PgPool, epoch: i64) -> Result<bool, StoreError> {

@@ -28,12 +28,18 @@ async fn read(store: &Postgres, name: &str) -> Result<Option<String>, StoreError
     }))
 }
 
+async fn make(store: &Postgres) {
+    assert!(!store.has_tables().await.unwrap());
+    assert!(store.lead().await.unwrap());
+    store.write(vec![Statement::Run { sql: store.schema(), values: vec![] }]).await.unwrap();
+    assert!(store.has_tables().await.unwrap());
+}
+
 /// A fresh database, and a store that leads in it.
 async fn leader() -> (Database, Postgres) {
     let database = spawn_blocking(postgres::database).await.unwrap();
-    let store = Postgres::new(&database.url()).unwrap();
-    store.migrate().await.unwrap();
-    assert!(store.lead().await.unwrap());
+    let store = Postgres::open(&database.url()).unwrap();
+    make(&store).await;
     (database, store)
 }
 
@@ -44,8 +50,7 @@ fn is_passing(answer: &Result<impl Sized, StoreError>) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_processes_one_writes_and_the_other_follows_it() {
     let (database, first) = leader().await;
-    let second = Postgres::new(&database.url()).unwrap();
-    second.migrate().await.unwrap();
+    let second = Postgres::open(&database.url()).unwrap();
     assert!(!second.lead().await.unwrap());
     assert!(is_passing(&second.write(said("by", "second")).await));
     first.write(said("by", "first")).await.unwrap();
@@ -60,7 +65,7 @@ async fn of_two_processes_one_writes_and_the_other_follows_it() {
 async fn one_that_lost_the_lease_without_knowing_changes_nothing() {
     let (database, first) = leader().await;
     first.write(said("by", "first")).await.unwrap();
-    let second = Postgres::new(&database.url()).unwrap();
+    let second = Postgres::open(&database.url()).unwrap();
     // As if the first had stood still for long.
     database.run("UPDATE leader SET until = '-infinity'");
     assert!(second.lead().await.unwrap());
@@ -75,7 +80,7 @@ async fn one_that_lost_the_lease_without_knowing_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_is_renewed_while_nothing_is_written() {
     let (database, first) = leader().await;
-    let second = Postgres::new(&database.url()).unwrap();
+    let second = Postgres::open(&database.url()).unwrap();
     let until = || database.run("SELECT until FROM leader");
     let begun = until();
     while until() == begun {
@@ -89,9 +94,8 @@ async fn a_lease_is_renewed_while_nothing_is_written() {
 async fn a_server_that_is_killed_costs_what_was_not_committed() {
     let server = spawn_blocking(|| Server::start(&Settings::default()).unwrap()).await.unwrap();
     let server = Arc::new(server);
-    let store = Postgres::new(&server.url("postgres")).unwrap();
-    store.migrate().await.unwrap();
-    assert!(store.lead().await.unwrap());
+    let store = Postgres::open(&server.url("postgres")).unwrap();
+    make(&store).await;
     store.write(said("before", "yes")).await.unwrap();
 
     let it = Arc::clone(&server);
@@ -113,8 +117,8 @@ async fn a_server_that_is_killed_costs_what_was_not_committed() {
 async fn a_server_that_does_not_answer_keeps_no_read_waiting() {
     let server = spawn_blocking(|| Server::start(&Settings::default()).unwrap()).await.unwrap();
     let server = Arc::new(server);
-    let store = Arc::new(Postgres::new(&server.url("postgres")).unwrap());
-    store.migrate().await.unwrap();
+    let store = Arc::new(Postgres::open(&server.url("postgres")).unwrap());
+    make(&store).await;
     assert_eq!(read(&store, "n").await.unwrap(), None);
 
     let it = Arc::clone(&server);
@@ -136,7 +140,7 @@ async fn a_server_that_does_not_answer_keeps_no_read_waiting() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_reader_gave_up_is_not_the_answer_of_the_next() {
     let (database, store) = leader().await;
-    let reader = Arc::new(Postgres::new(&database.url()).unwrap());
+    let reader = Arc::new(Postgres::open(&database.url()).unwrap());
     store.write(said("n", "1")).await.unwrap();
     for _ in 0..limits::HISTORY_READERS * 2 {
         let given_up = reader.rows("SELECT 'slow', pg_sleep(60) IS NULL", vec![]);
@@ -157,7 +161,7 @@ async fn a_text_with_nul_is_found_again() {
 async fn a_wrong_address_is_refused_without_the_password() {
     let wrong = ["mysql://u:secret@h/d", "postgres://u:secret@h:port/d", "no address, secret"];
     for url in wrong {
-        match Postgres::new(url).err() {
+        match Postgres::open(url).err() {
             Some(StoreError::Refused(text)) => assert!(!text.contains("secret"), "{text}"),
             other => panic!("{url}: {other:?}"),
         }
@@ -168,8 +172,8 @@ async fn a_wrong_address_is_refused_without_the_password() {
 async fn who_is_not_let_in_is_told_so() {
     let database = spawn_blocking(postgres::database).await.unwrap();
     let url = database.url().replace("only-for-tests", "a-guess");
-    let store = Postgres::new(&url).unwrap();
-    match store.migrate().await {
+    let store = Postgres::open(&url).unwrap();
+    match store.has_tables().await {
         Err(StoreError::Refused(text)) => assert!(!text.contains("a-guess"), "{text}"),
         other => panic!("{other:?}"),
     }
