@@ -5,8 +5,9 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fanfare_core::{
-    ApplicationId, Attempt, AttemptError, AttemptRecord, Content, Delivery, EndpointNumber, Fact, Fingerprint, Identity,
-    Message, MessageId, Offset, OrganizationId, Outcome, Partition, Settlement, Source, Timestamp, Trigger,
+    ApplicationId, Attempt, AttemptError, AttemptRecord, Content, Delivery, EndpointNumber, Fact,
+    Fingerprint, Identity, Message, MessageId, Offset, OrganizationId, Outcome, Partition, Settlement,
+    Source, Timestamp, Trigger,
 };
 use fanfare_history::EndpointAt;
 use fanfare_log::{
@@ -84,7 +85,8 @@ impl Teller {
         let owner = if chance.is_multiple_of(2) { 0 } else { chance / 2 % APPLICATIONS };
         // The last kind is one of a thousand.
         let event_type = if chance / 64 % 1_000 == 0 { 4 } else { (chance / 64 % 4) as usize };
-        let channels = (chance / 4_096 % 4).checked_sub(1).map(|channel| CHANNELS[channel as usize].to_owned());
+        let channels =
+            (chance / 4_096 % 4).checked_sub(1).map(|channel| CHANNELS[channel as usize].to_owned());
         let print = |kind: u8| Fingerprint::of(&[&[kind], &n.to_be_bytes()]);
         let message = Message {
             id: self.id(n),
@@ -104,7 +106,8 @@ impl Teller {
         };
         // The first endpoint of an application wants everything, the others one of five each.
         let wants = |at: &EndpointAt| {
-            at.number.0.is_multiple_of(ENDPOINTS) || mix(4, n ^ u64::from(at.number.0) << 40).is_multiple_of(5)
+            at.number.0.is_multiple_of(ENDPOINTS)
+                || mix(4, n ^ u64::from(at.number.0) << 40).is_multiple_of(5)
         };
         Told { application: owner, message, endpoints: endpoints(owner).filter(wants).collect() }
     }
@@ -122,7 +125,10 @@ impl Teller {
             41..=60 => Fate { failures: vec![], end: End::Pending },
             61..=80 => Fate { failures: vec![429; 2], end: End::Pending },
             81..=90 => Fate { failures: vec![0], end: End::Cancelled },
-            91..=600 => Fate { failures: vec![[500, 503, 429, 0][(chance % 4) as usize]; 1 + (chance % 3) as usize], end: End::Delivered },
+            91..=600 => Fate {
+                failures: vec![[500, 503, 429, 0][(chance % 4) as usize]; 1 + (chance % 3) as usize],
+                end: End::Delivered,
+            },
             _ => Fate { failures: vec![], end: End::Delivered },
         }
     }
@@ -161,8 +167,16 @@ impl Fate {
                 duration: Duration::from_millis(12),
                 outcome: if is_delivered { Outcome::Delivered } else { Outcome::Failed },
                 status,
-                error: (!is_delivered).then_some(if status == 0 { AttemptError::Timeout } else { AttemptError::Status }),
-                response: if is_delivered { Bytes::new() } else { Bytes::from_static(b"{\"error\":\"try again later\"}") },
+                error: (!is_delivered).then_some(if status == 0 {
+                    AttemptError::Timeout
+                } else {
+                    AttemptError::Status
+                }),
+                response: if is_delivered {
+                    Bytes::new()
+                } else {
+                    Bytes::from_static(b"{\"error\":\"try again later\"}")
+                },
                 due,
                 deadline_used: Duration::ZERO,
             })
@@ -177,8 +191,12 @@ impl Fate {
         match self.end {
             End::Pending => {}
             End::Delivered => facts.push(attempt(self.failures.len(), at, 200, None)),
-            End::Exhausted => facts.push(Fact::Settled { endpoint, offset, reason: Settlement::Exhausted, at }),
-            End::Cancelled => facts.push(Fact::Settled { endpoint, offset, reason: Settlement::Cancelled, at }),
+            End::Exhausted => {
+                facts.push(Fact::Settled { endpoint, offset, reason: Settlement::Exhausted, at })
+            }
+            End::Cancelled => {
+                facts.push(Fact::Settled { endpoint, offset, reason: Settlement::Cancelled, at })
+            }
         }
         facts
     }
