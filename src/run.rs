@@ -8,7 +8,10 @@ use fanfare_core::{Clock, Entropy, KnownClaims, SystemClock, SystemEntropy, guar
 use fanfare_delivery::load::Board;
 use fanfare_http::{Gate, Listener, Memory, Probes, Route, Routes, Surface};
 use fanfare_log::{Log, Topic};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -26,6 +29,9 @@ const HTTP_DRAIN: Duration = Duration::from_secs(5);
 /// What was on its way may become durable for so long when the process stops. Where the log does not answer, the next
 /// start finds what a crash would have left.
 const WRITE_DOWN: Duration = Duration::from_secs(5);
+
+/// History may finish its transaction for so long when the process stops.
+const HISTORY_DRAIN: Duration = Duration::from_secs(1);
 
 /// Runs the roles of the process until it is asked to stop.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
@@ -51,6 +57,14 @@ struct Running {
     delivery: Option<JoinHandle<()>>,
     from_topic: Option<JoinHandle<()>>,
     http: JoinHandle<()>,
+    history: Option<Projecting>,
+}
+
+/// The thread that keeps history, and how it is told to end.
+struct Projecting {
+    history: fanfare_history::History,
+    stop: CancellationToken,
+    thread: std::thread::JoinHandle<()>,
 }
 
 async fn start(mut settings: Settings) -> anyhow::Result<Running> {
@@ -68,13 +82,8 @@ async fn start(mut settings: Settings) -> anyhow::Result<Running> {
     let mut retry = Retry::within(settings.kafka.as_ref().map_or(Duration::ZERO, |kafka| kafka.wait));
     let engine = Engine::open(&settings, &mut retry).await?;
     let log = engine.log();
-    if engine.body_bytes() < settings.body_bytes {
-        settings.body_bytes = engine.body_bytes();
-        tracing::warn!(
-            body_bytes = settings.body_bytes,
-            "larger bodies are refused: the log does not take them"
-        );
-    }
+    // Where the log takes less than was configured, opening it has said so.
+    settings.body_bytes = settings.body_bytes.min(engine.body_bytes());
     let main_secret = match &settings.main_secret_file {
         Some(path) => MainSecret::from_file(path)?,
         None => MainSecret::load_or_create(&settings::main_secret_path(&settings.data_dir), &*entropy)?,
@@ -114,6 +123,7 @@ async fn start(mut settings: Settings) -> anyhow::Result<Running> {
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
     });
+    let (_history, projecting) = history(&settings, &log, &control, &clock).await?.unzip();
     let routes = routes(&settings, gate, &entropy, ingest.clone(), scaling);
 
     let roles = settings.roles;
@@ -130,7 +140,7 @@ async fn start(mut settings: Settings) -> anyhow::Result<Running> {
     let from_topic = start_from_topic(&settings, &engine, control.clone(), ingest, http_stop.clone()).await?;
     surface.begin(routes, Probes { ready: ready(&engine, &control, roles), metrics });
     announce(&settings, address, &control, &*clock);
-    Ok(Running { engine, stop, http_stop, router, delivery, from_topic, http })
+    Ok(Running { engine, stop, http_stop, router, delivery, from_topic, http, history: projecting })
 }
 
 impl Running {
@@ -165,6 +175,9 @@ impl Running {
                 "the log does not answer; what was on its way is not written down, and may be sent once more"
             );
         }
+        if let Some(history) = self.history {
+            history.end().await;
+        }
         self.engine.close().await;
         if let Some(cause) = broken {
             bail!(cause);
@@ -174,6 +187,42 @@ impl Running {
             None => Ok(()),
         }
     }
+}
+
+impl Projecting {
+    /// Lets it write down what happened last. What it does not write now, the next start does.
+    async fn end(self) {
+        drop(timeout(HISTORY_DRAIN, self.history.passed(fanfare_history::Reach::Everything)).await);
+        self.stop.cancel();
+        let deadline = Instant::now() + HISTORY_DRAIN;
+        while !self.thread.is_finished() && Instant::now() < deadline {
+            sleep(Duration::from_millis(5)).await;
+        }
+        self.history.close().await;
+    }
+}
+
+/// Where the process answers for it, what is in the log can be looked up.
+async fn history(
+    settings: &Settings,
+    log: &Arc<dyn Log>,
+    control: &Control,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Option<(fanfare_history::History, Projecting)>> {
+    let Some(place) = settings.history.clone().filter(|_| settings.roles.api) else { return Ok(None) };
+    let installation = control.view().installation().context("control has no first record")?.id;
+    let (history, service) = fanfare_history::open(fanfare_history::Options {
+        log: Arc::clone(log),
+        clock: Arc::clone(clock),
+        place,
+        installation,
+        retention: settings.retention,
+    })
+    .await?;
+    // On its own: it goes on while what is on its way is written down.
+    let stop = CancellationToken::new();
+    let thread = service.start(stop.clone())?;
+    Ok(Some((history.clone(), Projecting { history, stop, thread })))
 }
 
 fn delivery(

@@ -13,6 +13,7 @@ mod engines;
 mod first_message;
 mod from_topic;
 mod full_disk;
+mod history;
 mod image;
 mod keys;
 mod kill;

@@ -87,6 +87,10 @@ impl Server {
         fanfare_loadtest::process::usage(self.process()).expect("the process runs").resident_bytes
     }
 
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
     /// Asks it to stop, and waits until it has, as it should.
     pub(crate) async fn terminate(mut self) {
         self.process.signal(Signal::TERM);

@@ -15,6 +15,11 @@ pub enum OpenError {
     /// Made by a newer program.
     #[error("history: the tables have version {found}, and this program knows {known}; rebuild them with `fanfare history rebuild`")]
     Newer { found: i64, known: i64 },
+    #[error("history: there are no tables yet")]
+    None,
+    /// Somebody else projects into them.
+    #[error("history: a server keeps these tables; stop it first")]
+    Kept,
     #[error("history: its thread does not start: {0}")]
     Thread(std::io::Error),
 }

@@ -9,7 +9,7 @@
 //!   end: so tables that are made again are the same.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -36,6 +36,8 @@ const TRACKED: usize = 200_000;
 #[derive(Debug, Default)]
 pub(crate) struct Fold {
     rules: BTreeMap<Partition, IntakeRule>,
+    /// What a worker had decided, where the log begins in the middle.
+    decided: BTreeMap<Partition, Decided>,
     facts: BTreeMap<Partition, FactsState>,
     positions: BTreeMap<(Source, Partition), Offset>,
     /// Rows of `deliveries` as they are once [`Self::take`]n changes are written.
@@ -47,6 +49,13 @@ pub(crate) struct Fold {
     moved: BTreeSet<(Source, Partition)>,
     changes: Changes,
     newest: Option<Timestamp>,
+}
+
+/// Of records below `checkpoint.deliveries` a worker decided when their predecessors were still in the log.
+#[derive(Debug)]
+struct Decided {
+    checkpoint: WorkerCheckpoint,
+    rule: IntakeRule,
 }
 
 /// What is to be remembered of a partition of `attempts`.
@@ -90,14 +99,25 @@ impl Fold {
         match source {
             Source::Messages => {}
             Source::Deliveries => {
-                let rule = IntakeRule::restore(&WorkerCheckpoint::decode(state)?);
-                self.rules.insert(partition, rule);
+                let checkpoint = WorkerCheckpoint::decode(state)?;
+                if checkpoint.deliveries > next {
+                    self.begin_behind(partition, checkpoint);
+                } else {
+                    self.rules.insert(partition, IntakeRule::restore(&checkpoint));
+                }
             }
             Source::Attempts => {
                 self.facts.insert(partition, FactsState::decode(state)?);
             }
         }
         Ok(())
+    }
+
+    /// The log of a partition of `deliveries` begins in the middle, and this is what its worker knows: below its position
+    /// its decisions count, and from there on the rule goes on as it does for the worker.
+    pub(crate) fn begin_behind(&mut self, partition: Partition, checkpoint: WorkerCheckpoint) {
+        let rule = IntakeRule::restore(&checkpoint);
+        self.decided.insert(partition, Decided { checkpoint, rule });
     }
 
     pub(crate) fn position(&self, source: Source, partition: Partition) -> Offset {
@@ -115,6 +135,7 @@ impl Fold {
     pub(crate) fn lose(&mut self, source: Source, partition: Partition, start: Offset) {
         match source {
             Source::Messages => {}
+            Source::Deliveries if self.decided.contains_key(&partition) => {}
             Source::Deliveries => self.rules.entry(partition).or_default().resume_after_loss(),
             Source::Attempts => {
                 let facts = self.facts.entry(partition).or_default();
@@ -153,8 +174,7 @@ impl Fold {
 
     pub(crate) fn delivery(&mut self, partition: Partition, offset: Offset, delivery: &Delivery) {
         self.pass(Source::Deliveries, partition, offset.next());
-        let intake = self.rules.entry(partition).or_default().decide(offset, delivery);
-        if !matches!(intake, Intake::Take | Intake::TakeAfterLoss) {
+        if !self.takes(partition, offset, delivery) {
             return;
         }
         match delivery {
@@ -173,6 +193,19 @@ impl Fold {
                 self.twin(source.partition, source.offset, MessageKind::Conflict, *first);
             }
         }
+    }
+
+    fn takes(&mut self, partition: Partition, offset: Offset, delivery: &Delivery) -> bool {
+        if let Some(decided) = self.decided.get(&partition) {
+            if offset < decided.checkpoint.deliveries {
+                return !decided.rule.refused(offset);
+            }
+            if let Some(decided) = self.decided.remove(&partition) {
+                self.rules.insert(partition, decided.rule);
+            }
+        }
+        let intake = self.rules.entry(partition).or_default().decide(offset, delivery);
+        matches!(intake, Intake::Take | Intake::TakeAfterLoss)
     }
 
     fn twin(&mut self, partition: Partition, offset: Offset, kind: MessageKind, first: MessageId) {
@@ -396,6 +429,9 @@ impl Fold {
         for (source, partition) in std::mem::take(&mut self.moved) {
             let state = match source {
                 Source::Messages => Bytes::new(),
+                Source::Deliveries if self.decided.contains_key(&partition) => {
+                    self.decided[&partition].checkpoint.encode()
+                }
                 Source::Deliveries => {
                     let mut checkpoint = WorkerCheckpoint::default();
                     self.rules.entry(partition).or_default().save(&mut checkpoint);
@@ -415,17 +451,6 @@ impl Fold {
 
     pub(crate) fn is_changed(&self) -> bool {
         !self.moved.is_empty()
-    }
-
-    /// Forgets rows: somebody else may have changed them.
-    pub(crate) fn forget(&mut self) {
-        self.tracked.clear();
-        self.endpoints.clear();
-    }
-
-    /// Whether the tail of `deliveries` refused this record.
-    pub(crate) fn rule(&self, partition: Partition) -> Option<&IntakeRule> {
-        self.rules.get(&partition)
     }
 
     /// Below `start` nothing is kept.

@@ -72,6 +72,13 @@ impl Tick {
         Self(bytes[..5].iter().fold(0, |tick, byte| tick << 8 | i64::from(*byte)))
     }
 
+    /// Below every id of this tick, and above every one of those before.
+    pub(crate) fn lowest_id(self) -> [u8; 20] {
+        let mut bytes = [0; 20];
+        self.write(&mut bytes);
+        bytes
+    }
+
     fn write(self, bytes: &mut [u8; 20]) {
         bytes[..5].copy_from_slice(&self.0.to_be_bytes()[3..]);
     }

@@ -14,18 +14,31 @@
 
 mod changes;
 mod error;
+mod feed;
 mod filter;
+mod fold;
 mod history;
 mod keys;
+mod load;
+mod meters;
 mod page;
+mod projector;
 mod queries;
+mod rebuild;
+mod retention;
 mod rows;
+mod service;
+mod shared;
 mod store;
 
 pub use error::{OpenError, QueryError, StoreError};
-pub use filter::{AttemptFilter, AttemptStatus, DeadLetterFilter, DeliveryFilter, MessageFilter, Pointer, StatusClass};
-pub use history::{History, Options, Place, Reach, Service, open};
+pub use filter::{
+    AttemptFilter, AttemptStatus, DeadLetterFilter, DeliveryFilter, MessageFilter, Pointer, StatusClass,
+};
+pub use history::{History, Options, Place, Reach, open};
 pub use keys::{EndpointAt, MessageKey, attempt_id, delivery_id};
 pub use page::{Page, Window};
-pub use queries::{AttemptHour, Missing, Payload, Reconciliation, Stats, Why};
+pub use queries::{AttemptHour, Missing, Payload, Reconciliation, Stats, TableDigest, Why};
+pub use rebuild::{digest, rebuild};
 pub use rows::{AttemptRow, DeliveryRow, MessageRow, Standing, Twin};
+pub use service::Service;

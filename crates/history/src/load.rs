@@ -18,8 +18,9 @@ const KEYS: usize = 256;
 /// Rows of a range settled in one step.
 pub(crate) const RANGE_STEP: usize = 4_096;
 
-const COLUMNS: &str =
-    "endpoint, delivery, message, accepted, standing, attempts, first_at, last_at, settled_at, due, job, shadow";
+/// Of `deliveries d`.
+const COLUMNS: &str = "d.endpoint, d.delivery, d.message, d.accepted, d.standing, d.attempts, d.first_at, d.last_at, \
+    d.settled_at, d.due, d.job, d.shadow";
 
 /// Puts a fold to where the tables are.
 pub(crate) async fn restore(store: &dyn Store, fold: &mut Fold) -> Result<(), QueryError> {
@@ -40,10 +41,8 @@ pub(crate) async fn deliveries(
     let keys: Vec<DeliveryKey> = keys.into_iter().collect();
     let mut found = Vec::with_capacity(keys.len());
     for keys in keys.chunks(KEYS) {
-        let sql =
-            format!("SELECT {COLUMNS} FROM deliveries WHERE (endpoint, delivery) IN (VALUES {})", pairs(keys.len()));
-        let values = keys.iter().flat_map(|(endpoint, at)| [Value::Int(endpoint.0.into()), Value::offset(*at)]);
-        for row in store.rows(&sql, values.collect()).await? {
+        let sql = format!("{} SELECT {COLUMNS} FROM {KEYED_DELIVERIES}", with_keys(keys.len()));
+        for row in store.rows(&sql, key_values(keys)).await? {
             found.push(state(&row)?);
         }
     }
@@ -78,8 +77,8 @@ pub(crate) async fn range_step(
 ) -> Result<(Vec<(DeliveryKey, State)>, Offset), QueryError> {
     // Each standing apart: the index has them one behind the other.
     let sql = format!(
-        "SELECT {COLUMNS} FROM deliveries WHERE endpoint = $1 AND standing = $2 AND delivery >= $3 AND delivery < $4 \
-         ORDER BY delivery LIMIT {RANGE_STEP}"
+        "SELECT {COLUMNS} FROM deliveries d WHERE d.endpoint = $1 AND d.standing = $2 AND d.standing <> 10 \
+         AND d.delivery >= $3 AND d.delivery < $4 ORDER BY d.delivery LIMIT {RANGE_STEP}"
     );
     let mut found = Vec::new();
     let mut until = range.to;
@@ -125,8 +124,16 @@ pub(crate) fn offset(value: i64) -> Offset {
     Offset(value.cast_unsigned())
 }
 
-/// `($1, $2), ($3, $4), …`
-pub(crate) fn pairs(count: usize) -> String {
-    let pairs: Vec<String> = (0..count).map(|index| format!("(${}, ${})", 2 * index + 1, 2 * index + 2)).collect();
-    pairs.join(", ")
+/// The keys of so many deliveries as a table `k`. What is joined to it with CROSS is looked up key by key, in both
+/// databases: for `IN (VALUES …)` SQLite reads everything.
+pub(crate) fn with_keys(count: usize) -> String {
+    let keys: Vec<String> = (0..count).map(|index| format!("(${}, ${})", 2 * index + 1, 2 * index + 2)).collect();
+    format!("WITH k(endpoint, delivery) AS (VALUES {})", keys.join(", "))
+}
+
+pub(crate) const KEYED_DELIVERIES: &str =
+    "k CROSS JOIN deliveries d WHERE d.endpoint = k.endpoint AND d.delivery = k.delivery";
+
+pub(crate) fn key_values(keys: &[DeliveryKey]) -> Vec<Value> {
+    keys.iter().flat_map(|(endpoint, at)| [Value::Int(endpoint.0.into()), Value::offset(*at)]).collect()
 }

@@ -11,11 +11,11 @@ use std::{
     time::Duration,
 };
 
-use fanfare_core::{AttemptRecord, Delivery, Offset, Partition};
-use fanfare_log::{Log, ReadError};
+use fanfare_core::{AttemptRecord, Delivery, Offset, Partition, WorkerCheckpoint};
+use fanfare_log::{ReadError, Table, Topic};
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +27,7 @@ use crate::{
     keys::MessageKey,
     load, retention,
     shared::Shared,
+    store::Store,
 };
 
 /// Records gather for so long, unless somebody waits for them or there are many.
@@ -35,24 +36,33 @@ const LINGER: Duration = Duration::from_millis(200);
 const BATCH_RECORDS: usize = 8_192;
 /// Where records wait for those of another topic, that is looked at again after this.
 const BLOCKED: Duration = Duration::from_millis(20);
+/// While the disk is full, room is looked for so often.
+const NO_ROOM: Duration = Duration::from_secs(1);
 const LAG_EVERY: Duration = Duration::from_secs(2);
 
 type Place = (Source, Partition);
 /// What has to be folded before a record of a partition.
 type Gate = fn(Partition, &Record) -> Option<(Place, Offset)>;
 
+/// A record before which another has to be folded.
+struct Blocked {
+    record: (Place, Offset),
+    by: (Place, Offset),
+}
+
 /// One run over all partitions, from where the tables are.
 pub(crate) struct Session<'a> {
     shared: &'a Shared,
+    store: &'a dyn Store,
     fold: Fold,
     feeds: BTreeMap<Place, Feed>,
     arrived: Arc<Notify>,
     /// Facts that wait for their rows.
     ranges: BTreeMap<Partition, Range>,
-    /// Gates that are open up to here, since what they waited for is not in the log.
-    waived: BTreeMap<Place, Offset>,
-    /// What this batch waits for.
-    blocked: BTreeMap<Place, Offset>,
+    /// Records that wait for nothing more: what they speak of is not in the log.
+    waived: BTreeSet<(Place, Offset)>,
+    /// Records that wait, and for what.
+    blocked: Vec<Blocked>,
     room: usize,
     /// The last batch had nothing that could be folded.
     stuck: bool,
@@ -62,9 +72,16 @@ pub(crate) struct Session<'a> {
 
 /// Projects until `stop`; an error says that the tables could not be read or written. What was not written is done
 /// again by the next session.
-pub(crate) async fn run(shared: &Shared, stop: &CancellationToken) -> Result<(), QueryError> {
+pub(crate) async fn run(
+    shared: &Shared,
+    store: &dyn Store,
+    stop: &CancellationToken,
+) -> Result<(), QueryError> {
     let mut fold = Fold::default();
-    load::restore(&*shared.store, &mut fold).await?;
+    load::restore(store, &mut fold).await?;
+    for partition in (0..shared.log.partitions(Topic::Deliveries)).map(Partition) {
+        begin(shared, &mut fold, partition).await?;
+    }
     let arrived = Arc::new(Notify::new());
     let mut feeds = BTreeMap::new();
     for (source, partition) in shared.places() {
@@ -76,12 +93,13 @@ pub(crate) async fn run(shared: &Shared, stop: &CancellationToken) -> Result<(),
     let now = Instant::now();
     let mut session = Session {
         shared,
+        store,
         fold,
         feeds,
         arrived,
         ranges: BTreeMap::new(),
-        waived: BTreeMap::new(),
-        blocked: BTreeMap::new(),
+        waived: BTreeSet::new(),
+        blocked: Vec::new(),
         room: 0,
         stuck: false,
         lag_due: now,
@@ -92,6 +110,23 @@ pub(crate) async fn run(shared: &Shared, stop: &CancellationToken) -> Result<(),
         () = stop.cancelled() => Ok(()),
         ended = session.project() => ended,
     }
+}
+
+/// Where nothing of a partition was folded and its beginning left the log, its worker knows what it refused.
+async fn begin(shared: &Shared, fold: &mut Fold, partition: Partition) -> Result<(), QueryError> {
+    if fold.position(Source::Deliveries, partition) > Offset::ZERO
+        || shared.log.bounds(Topic::Deliveries, partition).await?.start == Offset::ZERO
+    {
+        return Ok(());
+    }
+    let entries = shared.log.scan(Table::Lanes, partition).await?;
+    // `epoch (8 bytes) · endpoint (4 bytes)`, the highest endpoint for the checkpoint of the epoch.
+    let checkpoints = entries.iter().filter(|(key, _)| key.len() == 12 && key.ends_with(&u32::MAX.to_be_bytes()));
+    let newest = checkpoints.max_by(|(one, _), (other, _)| one.cmp(other));
+    if let Some(checkpoint) = newest.and_then(|(_, value)| WorkerCheckpoint::decode(value).ok()) {
+        fold.begin_behind(partition, checkpoint);
+    }
+    Ok(())
 }
 
 impl Session<'_> {
@@ -107,8 +142,8 @@ impl Session<'_> {
                 self.lag_due = Instant::now() + LAG_EVERY;
             }
             if Instant::now() >= self.retention_due {
-                retention::run(self.shared, &mut self.fold).await?;
-                self.retention_due = Instant::now() + retention::EVERY;
+                let more = retention::run(self.shared, self.store, &mut self.fold).await?;
+                self.retention_due = Instant::now() + if more { retention::AGAIN } else { retention::EVERY };
             }
         }
     }
@@ -157,12 +192,24 @@ impl Session<'_> {
         if !self.fold.is_changed() {
             return Ok(false);
         }
+        self.wait_for_room().await;
         let begun = Instant::now();
         let statements = self.fold.take().into_statements();
-        self.shared.store.write(statements).await?;
+        self.store.write(statements).await?;
         self.shared.meters.written(BATCH_RECORDS - self.room, begun.elapsed());
         self.shared.publish(&self.fold);
         Ok(true)
+    }
+
+    /// A disk that takes no messages is for what happens to those that it took.
+    async fn wait_for_room(&self) {
+        let mut told = false;
+        while self.shared.is_beside_log && !self.shared.log.has_room(Topic::Messages) {
+            if !std::mem::replace(&mut told, true) {
+                tracing::warn!("history waits: there is no room left on the device");
+            }
+            sleep(NO_ROOM).await;
+        }
     }
 
     /// What every topic may have.
@@ -195,7 +242,7 @@ impl Session<'_> {
         }
         let injected: BTreeSet<MessageKey> = taken.iter().filter_map(|(.., record)| injected(record)).collect();
         if !injected.is_empty() {
-            load::groups(&*self.shared.store, &mut self.fold, &injected).await?;
+            load::groups(self.store, &mut self.fold, &injected).await?;
         }
         for (partition, offset, record) in taken {
             match record {
@@ -216,11 +263,11 @@ impl Session<'_> {
         let facts = || taken.iter().filter_map(|(.., record)| facts_of(record));
         let unknown: BTreeSet<_> =
             facts().flat_map(named_deliveries).filter(|key| !self.fold.is_tracked(key)).collect();
-        for (key, state) in load::deliveries(&*self.shared.store, unknown).await? {
+        for (key, state) in load::deliveries(self.store, unknown).await? {
             self.fold.track(key, state);
         }
         let groups = self.fold.in_groups(facts().flat_map(named_deliveries));
-        load::groups(&*self.shared.store, &mut self.fold, &groups).await?;
+        load::groups(self.store, &mut self.fold, &groups).await?;
 
         let mut stopped = BTreeSet::new();
         // Behind a range facts wait for the next batch.
@@ -250,13 +297,13 @@ impl Session<'_> {
 
     /// Settles some of a range's deliveries. All rows of earlier batches are written.
     async fn range_step(&mut self, partition: Partition, range: &Range) -> Result<(), QueryError> {
-        let (rows, until) = load::range_step(&*self.shared.store, range).await?;
+        let (rows, until) = load::range_step(self.store, range).await?;
         let keys: Vec<_> = rows.iter().map(|(key, _)| *key).collect();
         for (key, state) in rows {
             self.fold.track(key, state);
         }
         let groups = self.fold.in_groups(keys.iter().copied());
-        load::groups(&*self.shared.store, &mut self.fold, &groups).await?;
+        load::groups(self.store, &mut self.fold, &groups).await?;
         self.fold.range_step(partition, range, &keys, until);
         Ok(())
     }
@@ -267,30 +314,30 @@ impl Session<'_> {
 
     /// The next record of a partition, unless the batch is full or the gate that it needs is closed.
     fn next(&mut self, place: Place, needed: Gate) -> Option<(Offset, Record)> {
-        let (_, record) = self.feeds.get(&place)?.queue.front()?;
+        let (offset, record) = self.feeds.get(&place)?.queue.front()?;
+        let at = (place, *offset);
         if self.room == 0 {
             return None;
         }
-        if let Some((other, offset)) = needed(place.1, record)
-            && !self.is_open(other, offset)
+        if let Some(by) = needed(place.1, record)
+            && !self.is_folded(by)
+            && !self.waived.remove(&at)
         {
-            self.blocked.insert(other, offset);
+            self.blocked.push(Blocked { record: at, by });
             return None;
         }
         self.room -= 1;
         self.feeds.get_mut(&place)?.queue.pop_front()
     }
 
-    /// Whether the record at `offset` was folded, or never will be.
-    fn is_open(&self, place: Place, offset: Offset) -> bool {
-        let position = self.fold.position(place.0, place.1);
-        let waived = self.waived.get(&place).copied().unwrap_or_default();
-        offset < position.max(waived) || self.feeds.get(&place).is_none_or(Feed::stands)
+    /// Whether the record there was folded, or its partition stands.
+    fn is_folded(&self, (place, offset): (Place, Offset)) -> bool {
+        offset < self.fold.position(place.0, place.1) || self.feeds.get(&place).is_none_or(Feed::stands)
     }
 
     /// What was read to its end without the record that is waited for does not have it.
     async fn open_gates(&mut self) -> Result<(), QueryError> {
-        for (place, offset) in self.blocked.clone() {
+        for Blocked { record, by: (place, offset) } in std::mem::take(&mut self.blocked) {
             let bounds = match self.shared.log.bounds(place.0.topic(), place.1).await {
                 Ok(bounds) => bounds,
                 Err(ReadError::Unavailable(_)) => continue,
@@ -299,7 +346,7 @@ impl Session<'_> {
             if self.fold.position(place.0, place.1) >= bounds.high_watermark {
                 tracing::warn!(topic = place.0.topic().as_str(), partition = %place.1, %offset,
                     "a record that others speak of is not in the log; history goes on without it");
-                self.waived.insert(place, offset.next());
+                self.waived.insert(record);
             }
         }
         Ok(())

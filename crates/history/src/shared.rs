@@ -21,9 +21,12 @@ pub(crate) type Positions = BTreeMap<(Source, Partition), Offset>;
 
 pub(crate) struct Shared {
     pub(crate) log: Arc<dyn Log>,
+    /// For reading.
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) retention: Duration,
+    /// The tables are on the disk that the log is on.
+    pub(crate) is_beside_log: bool,
     pub(crate) meters: Meters,
     /// How far the tables are.
     pub(crate) positions: watch::Sender<Positions>,
@@ -45,8 +48,10 @@ impl Shared {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         retention: Duration,
+        is_beside_log: bool,
     ) -> Self {
         Self {
+            is_beside_log,
             log,
             store,
             clock,
@@ -109,9 +114,9 @@ impl Shared {
     }
 
     /// Another process projects: learns from the tables how far it is.
-    pub(crate) async fn follow(&self) -> Result<(), crate::error::QueryError> {
+    pub(crate) async fn follow(&self, store: &dyn Store) -> Result<(), crate::error::QueryError> {
         let mut fold = Fold::default();
-        load::restore(&*self.store, &mut fold).await?;
+        load::restore(store, &mut fold).await?;
         self.publish(&fold);
         Ok(())
     }

@@ -3,6 +3,8 @@
 //! What both understand: placeholders `$1`, `$2`, …; `INSERT … ON CONFLICT`; row values; `CAST(… AS BIGINT)` around every
 //! `SUM`. Values are 64-bit integers, texts and bytes; nothing else is stored or asked for.
 
+#[cfg(test)]
+pub(crate) mod conformance;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 

@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{KafkaLog, limits, place::Place, topics};
+use super::{KafkaLog, OpenError, limits, place::Place, topics};
 use crate::contract::{Group, Log as _, Topic};
 
 /// Why nobody may work on the log any more, once that is so.
@@ -84,7 +84,11 @@ pub(super) async fn watch(log: Weak<KafkaLog>) {
 
 async fn changed(log: &Arc<KafkaLog>) -> Option<String> {
     match topics::changed(&log.options, log.incarnations()).await {
-        Ok(report) => report.of(topics::Level::Error).next().map(str::to_owned),
+        Ok(report) if report.is_usable() => None,
+        Ok(report) => {
+            let causes = report.of(topics::Level::Error).map(str::to_owned).collect();
+            Some(OpenError::Unusable { brokers: log.options.brokers.clone(), causes }.to_string())
+        }
         Err(error) => {
             tracing::debug!(%error, "the topics cannot be looked at now");
             None

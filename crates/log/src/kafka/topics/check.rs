@@ -5,7 +5,7 @@ use super::{
     found::{Found, FoundTopics},
     plan::wrong_partitions,
     report::{Level, Report, counted, names},
-    wanted::{COPIES_SAFE, IN_SYNC_SAFE, Keep, Wanted},
+    wanted::{BESIDE_BODY_BYTES, COPIES_SAFE, IN_SYNC_SAFE, Keep, Wanted},
 };
 
 type Pair<'a> = (&'a Wanted, &'a Found);
@@ -183,17 +183,16 @@ fn record_bytes(pairs: &[Pair<'_>], report: &mut Report) -> u64 {
     for (wanted, found) in pairs {
         let Some(limit) = found.batch_bytes() else { continue };
         let should = wanted.batch_bytes;
+        let mut refused = "larger records are refused".to_owned();
         if wanted.topic == "messages" {
             messages = limit;
+            let bodies = limit.saturating_sub(BESIDE_BODY_BYTES as u64);
+            refused = format!("bodies above {bodies} bytes are refused");
         }
         if limit < should {
-            report.say(
-                Level::Warning,
-                format!(
-                    "max.message.bytes of topic {} is {limit}, less than {should}: larger records are refused",
-                    wanted.name
-                ),
-            );
+            let name = &wanted.name;
+            let line = format!("max.message.bytes of topic {name} is {limit}, less than {should}: {refused}");
+            report.say(Level::Warning, line);
         }
     }
     messages
