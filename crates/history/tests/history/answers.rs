@@ -2,7 +2,8 @@
 
 use fanfare_core::{Delivery, Fact, Offset, Settlement};
 use fanfare_history::{
-    AttemptFilter, AttemptStatus, DeadLetterFilter, DeliveryFilter, MessageFilter, Payload, Reach, Standing, Twin, Why,
+    AttemptFilter, AttemptStatus, DeadLetterFilter, DeliveryFilter, MessageFilter, Payload, Reach, Standing,
+    Twin, Why,
 };
 use fanfare_log::{NewRecord, Topic};
 
@@ -23,13 +24,17 @@ async fn what_was_accepted_is_found_at_once() {
 
     let found = history.message(application(1), &published.id.to_string()).await.unwrap().unwrap();
     assert_eq!((found.id, found.key.offset), (published.id, published.source));
-    assert_eq!((found.event_id.as_deref(), &found.channels, &found.tags), (Some("order-17"), &publish.channels, &publish.tags));
+    assert_eq!(
+        (found.event_id.as_deref(), &found.channels, &found.tags),
+        (Some("order-17"), &publish.channels, &publish.tags)
+    );
     assert_eq!(history.message(application(1), "order-17").await.unwrap(), Some(found.clone()));
     assert_eq!(history.message(application(2), "order-17").await.unwrap(), None);
     assert_eq!(history.payload(&found).await.unwrap(), Payload::Here(publish.payload.into()));
 
     assert!(history.passed(Reach::Endpoints(endpoint(1).partition)).await);
-    let deliveries = history.deliveries_of_message(&found, &DeliveryFilter::default(), &window(10)).await.unwrap();
+    let deliveries =
+        history.deliveries_of_message(&found, &DeliveryFilter::default(), &window(10)).await.unwrap();
     assert_eq!(deliveries.items.iter().map(|row| row.endpoint.0).collect::<Vec<_>>(), [1, 2]);
     assert!(deliveries.items.iter().all(|row| row.standing == Standing::Pending) && deliveries.done);
     running.end(&world).await;
@@ -50,13 +55,20 @@ async fn attempts_and_what_became_of_it() {
     running.caught_up().await;
     let history = &running.history;
     let message = history.message(application(1), &published.id.to_string()).await.unwrap().unwrap();
-    let of_message = history.attempts_of_message(&message, &AttemptFilter::default(), &window(10)).await.unwrap();
-    let of_endpoint = history.attempts_of_endpoint(endpoint(1), &AttemptFilter::default(), &window(10)).await.unwrap();
+    let of_message =
+        history.attempts_of_message(&message, &AttemptFilter::default(), &window(10)).await.unwrap();
+    let of_endpoint =
+        history.attempts_of_endpoint(endpoint(1), &AttemptFilter::default(), &window(10)).await.unwrap();
     assert_eq!(of_message.items, of_endpoint.items);
-    let shown: Vec<_> = of_message.items.iter().map(|row| (row.number, row.http_status, row.status)).collect();
+    let shown: Vec<_> =
+        of_message.items.iter().map(|row| (row.number, row.http_status, row.status)).collect();
     assert_eq!(
         shown,
-        [(1, 503, AttemptStatus::Retrying), (2, 0, AttemptStatus::Retrying), (3, 204, AttemptStatus::Delivered)]
+        [
+            (1, 503, AttemptStatus::Retrying),
+            (2, 0, AttemptStatus::Retrying),
+            (3, 204, AttemptStatus::Delivered)
+        ]
     );
     for row in &of_message.items {
         assert_eq!(history.attempt(row.id).await.unwrap().as_ref(), Some(row));
@@ -120,7 +132,10 @@ async fn counts_add_up_and_what_is_missing_is_named() {
     let history = &running.history;
     let (since, until) = (at(0), at(1_000_000));
     let stats = history.stats(endpoint(1), since, until).await.unwrap();
-    assert_eq!((stats.delivered, stats.retrying, stats.dead(), stats.cancelled, stats.total()), (1, 1, 2, 5, 40));
+    assert_eq!(
+        (stats.delivered, stats.retrying, stats.dead(), stats.cancelled, stats.total()),
+        (1, 1, 2, 5, 40)
+    );
     // Also where whole hours are counted from tallies.
     assert_eq!(history.stats(endpoint(1), at(-10_000_000), at(10_000_000)).await.unwrap(), stats);
     assert_eq!(history.stats(endpoint(1), at(1_000), at(3_000)).await.unwrap().total(), 2);
@@ -129,8 +144,12 @@ async fn counts_add_up_and_what_is_missing_is_named() {
     assert_eq!((told.accepted, told.not_in_history, told.next.is_none()), (40, 0, true));
     assert_eq!((&told.stats, told.missing.len()), (&stats, 39));
 
-    let letters = history.dead_letters(&[endpoint(1), endpoint(2)], &DeadLetterFilter::default(), &window(10)).await;
-    assert_eq!(letters.unwrap().items.iter().map(|row| row.offset).collect::<Vec<_>>(), [offset(2), offset(3)]);
+    let letters =
+        history.dead_letters(&[endpoint(1), endpoint(2)], &DeadLetterFilter::default(), &window(10)).await;
+    assert_eq!(
+        letters.unwrap().items.iter().map(|row| row.offset).collect::<Vec<_>>(),
+        [offset(2), offset(3)]
+    );
     let hours = history.attempt_stats(endpoint(1).number, since, at(60_000)).await.unwrap();
     assert_eq!((hours[0].delivered, hours[0].failed), (1, 1));
     running.end(&world).await;
@@ -166,5 +185,9 @@ async fn remove(path: &std::path::Path, offset: Offset) {
     use sqlx::ConnectOptions as _;
     let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap();
     let offset = i64::try_from(offset.0).unwrap();
-    sqlx::query("DELETE FROM deliveries WHERE delivery = ?").bind(offset).execute(&mut connection).await.unwrap();
+    sqlx::query("DELETE FROM deliveries WHERE delivery = ?")
+        .bind(offset)
+        .execute(&mut connection)
+        .await
+        .unwrap();
 }

@@ -12,11 +12,21 @@ async fn some_load(world: &mut World, from: i64) {
         let published = world.publish(&Publish::at(number * 100, &[1, 2, 3])).await;
         let status = if number % 3 == 0 { 500 } else { 200 };
         let time = at(number * 100 + 50);
-        world.facts(vec![attempt(1, published.delivery, 1, status, time), attempt(2, published.delivery, 1, 200, time)]).await;
+        world
+            .facts(vec![
+                attempt(1, published.delivery, 1, status, time),
+                attempt(2, published.delivery, 1, 200, time),
+            ])
+            .await;
     }
     let to = world.log.bounds(Topic::Deliveries, endpoint(3).partition).await.unwrap().end;
-    let range =
-        Fact::SettledRange { endpoint: endpoint(3).number, from: Offset::ZERO, to, reason: Settlement::Cancelled, at: at(9) };
+    let range = Fact::SettledRange {
+        endpoint: endpoint(3).number,
+        from: Offset::ZERO,
+        to,
+        reason: Settlement::Cancelled,
+        at: at(9),
+    };
     world.facts(vec![range]).await;
 }
 
@@ -35,7 +45,10 @@ async fn tables_made_again_are_the_same() {
     let running = world.start().await;
     running.caught_up().await;
     let told = running.end(&world).await;
-    assert!(told.iter().map(|table| table.rows).sum::<u64>() > digest.iter().map(|table| table.rows).sum::<u64>() / 2);
+    assert!(
+        told.iter().map(|table| table.rows).sum::<u64>()
+            > digest.iter().map(|table| table.rows).sum::<u64>() / 2
+    );
     let records = fanfare_history::rebuild(world.options(world.sqlite()), |_, _| {}).await.unwrap();
     assert!(records > 0);
     assert_eq!(fanfare_history::digest(&world.sqlite(), INSTALLATION).await.unwrap(), told);

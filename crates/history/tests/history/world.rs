@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fanfare_core::{
-    ApplicationId, Attempt, AttemptError, AttemptRecord, Clock, Content, Delivery, EndpointNumber, Fact, Fingerprint,
-    Identity, InstallationId, Message, MessageId, Offset, OrganizationId, Outcome, Partition, Settlement, Source,
-    Timestamp, Trigger,
+    ApplicationId, Attempt, AttemptError, AttemptRecord, Clock, Content, Delivery, EndpointNumber, Fact,
+    Fingerprint, Identity, InstallationId, Message, MessageId, Offset, OrganizationId, Outcome, Partition,
+    Settlement, Source, Timestamp, Trigger,
 };
 use fanfare_history::{EndpointAt, History, Options, Place, Reach, TableDigest, Window};
 use fanfare_log::{
