@@ -65,15 +65,18 @@ impl Service {
         trouble: &mut Trouble,
         stop: &CancellationToken,
     ) -> Result<(), OpenError> {
-        prepare(store, self.installation).await?;
         while !store.lead().await? {
             trouble.over();
-            self.shared.follow(store).await.map_err(OpenError::from)?;
+            // It may be that the other one is just making them.
+            if check(store, self.installation).await? {
+                self.shared.follow(store).await.map_err(OpenError::from)?;
+            }
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(FOLLOW) => {}
             }
         }
+        prepare(store, self.installation).await?;
         trouble.over();
         Ok(projector::run(&self.shared, store, stop).await?)
     }

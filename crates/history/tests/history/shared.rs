@@ -1,6 +1,6 @@
 //! A database that processes share, and one that goes away under load.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use fanfare_history::{MessageFilter, Place, QueryError, Reach, StoreError, TableDigest};
 use fanfare_testkit::postgres::{Server, Settings};

@@ -48,6 +48,13 @@ fn is_passing(answer: &Result<impl Sized, StoreError>) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn it_is_a_store() {
+    let database = spawn_blocking(postgres::database).await.unwrap();
+    let store = Postgres::open(&database.url()).unwrap();
+    crate::store::conformance::check(Arc::new(store)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_processes_one_writes_and_the_other_follows_it() {
     let (database, first) = leader().await;
     let second = Postgres::open(&database.url()).unwrap();
