@@ -44,32 +44,41 @@ impl Service {
 
     async fn run(self, stop: CancellationToken) {
         let mut trouble = Trouble::default();
+        // One for all tries: who leads still leads after a failure that was short.
+        let store = match store::open(&self.place) {
+            Ok(store) => store,
+            Err(error) => return trouble.tell(&error.into()),
+        };
         while !stop.is_cancelled() {
-            let Err(error) = self.project(&mut trouble, &stop).await else { break };
+            let Err(error) = self.project(&*store, &mut trouble, &stop).await else { break };
             self.shared.meters.failures.add(1);
             trouble.tell(&error);
             drop(timeout(RETRY, stop.cancelled()).await);
         }
+        store.close().await;
     }
 
     /// Until `stop`, or something goes wrong.
-    async fn project(&self, trouble: &mut Trouble, stop: &CancellationToken) -> Result<(), OpenError> {
-        let store = store::open(&self.place)?;
-        prepare(&*store, self.installation).await?;
+    async fn project(
+        &self,
+        store: &dyn Store,
+        trouble: &mut Trouble,
+        stop: &CancellationToken,
+    ) -> Result<(), OpenError> {
         while !store.lead().await? {
             trouble.over();
-            self.shared.follow(&*store).await.map_err(OpenError::from)?;
+            // It may be that the other one is just making them.
+            if check(store, self.installation).await? {
+                self.shared.follow(store).await.map_err(OpenError::from)?;
+            }
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(FOLLOW) => {}
             }
         }
+        prepare(store, self.installation).await?;
         trouble.over();
-        let ended = projector::run(&self.shared, &*store, stop).await;
-        if ended.is_ok() {
-            store.close().await;
-        }
-        Ok(ended?)
+        Ok(projector::run(&self.shared, store, stop).await?)
     }
 }
 

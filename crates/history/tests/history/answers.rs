@@ -7,11 +7,21 @@ use fanfare_history::{
 };
 use fanfare_log::{NewRecord, Topic};
 
-use crate::world::{Publish, World, application, at, attempt, endpoint, settled, window};
+use crate::{
+    tables::{Tables, on_every_database},
+    world::{Publish, World, application, at, attempt, endpoint, settled, window},
+};
 
-#[tokio::test]
-async fn what_was_accepted_is_found_at_once() {
-    let mut world = World::new();
+on_every_database! {
+    what_was_accepted_is_found_at_once,
+    attempts_and_what_became_of_it,
+    twins_are_known,
+    counts_add_up_and_what_is_missing_is_named,
+    rows_that_somebody_removed_are_named,
+}
+
+async fn what_was_accepted_is_found_at_once(tables: Tables) {
+    let mut world = World::new(tables);
     let running = world.start().await;
     let mut publish = Publish::at(1, &[1, 2]);
     publish.event_id = Some("order-17".to_owned());
@@ -40,9 +50,8 @@ async fn what_was_accepted_is_found_at_once() {
     running.end(&world).await;
 }
 
-#[tokio::test]
-async fn attempts_and_what_became_of_it() {
-    let mut world = World::new();
+async fn attempts_and_what_became_of_it(tables: Tables) {
+    let mut world = World::new(tables);
     let running = world.start().await;
     let published = world.publish(&Publish::at(1, &[1])).await;
     world
@@ -79,9 +88,8 @@ async fn attempts_and_what_became_of_it() {
     running.end(&world).await;
 }
 
-#[tokio::test]
-async fn twins_are_known() {
-    let mut world = World::new();
+async fn twins_are_known(tables: Tables) {
+    let mut world = World::new(tables);
     let running = world.start().await;
     let first = world.publish(&Publish::at(1, &[1])).await;
     let (alias, alias_at) = world.accept(&Publish::at(2, &[])).await;
@@ -104,9 +112,8 @@ async fn twins_are_known() {
     running.end(&world).await;
 }
 
-#[tokio::test]
-async fn counts_add_up_and_what_is_missing_is_named() {
-    let mut world = World::new();
+async fn counts_add_up_and_what_is_missing_is_named(tables: Tables) {
+    let mut world = World::new(tables);
     let running = world.start().await;
     let mut all = Vec::new();
     for number in 0..40 {
@@ -155,9 +162,8 @@ async fn counts_add_up_and_what_is_missing_is_named() {
     running.end(&world).await;
 }
 
-#[tokio::test]
-async fn rows_that_somebody_removed_are_named() {
-    let mut world = World::new();
+async fn rows_that_somebody_removed_are_named(tables: Tables) {
+    let mut world = World::new(tables);
     let running = world.start().await;
     let mut all = Vec::new();
     for number in 0..20 {
@@ -167,11 +173,10 @@ async fn rows_that_somebody_removed_are_named() {
     }
     running.caught_up().await;
     running.end(&world).await;
-    let path = world.directory.path().join("history.sqlite");
     let gone = [3, 11, 12];
-    for number in gone {
-        remove(&path, all[number].delivery).await;
-    }
+    assert_eq!(gone.map(|number| all[number].delivery.0), [3, 11, 12]);
+    let remove = "DELETE FROM deliveries WHERE delivery IN (3, 11, 12)";
+    world.tables.run(world.directory.path(), remove).await;
     let running = world.start().await;
     running.caught_up().await;
     let told = running.history.reconcile(endpoint(1), at(0), at(1_000), None).await.unwrap();
@@ -179,15 +184,4 @@ async fn rows_that_somebody_removed_are_named() {
     let named: Vec<_> = told.missing.iter().map(|missing| (missing.message, missing.why)).collect();
     assert_eq!(named, gone.map(|number| (all[number].id, Why::NotInHistory)));
     running.end(&world).await;
-}
-
-async fn remove(path: &std::path::Path, offset: Offset) {
-    use sqlx::ConnectOptions as _;
-    let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap();
-    let offset = i64::try_from(offset.0).unwrap();
-    sqlx::query("DELETE FROM deliveries WHERE delivery = ?")
-        .bind(offset)
-        .execute(&mut connection)
-        .await
-        .unwrap();
 }

@@ -7,13 +7,22 @@ use fanfare_history::{
 };
 use serde_json::json;
 
-use crate::world::{Publish, Running, World, application, at, attempt, endpoint, settled};
+use crate::{
+    tables::{Tables, on_every_database},
+    world::{Publish, Running, World, application, at, attempt, endpoint, settled},
+};
+
+on_every_database! {
+    messages_are_filtered_and_paged,
+    attempts_are_filtered_and_paged,
+    deliveries_and_dead_letters_are_filtered_and_paged,
+}
 
 const MESSAGES: i64 = 60;
 
 /// Messages of two kinds; every third fails for good, every seventh succeeds at the second attempt.
-async fn filled() -> (World, Running, Vec<MessageId>) {
-    let mut world = World::new();
+async fn filled(tables: Tables) -> (World, Running, Vec<MessageId>) {
+    let mut world = World::new(tables);
     let running = world.start().await;
     let mut ids = Vec::new();
     for number in 0..MESSAGES {
@@ -80,9 +89,8 @@ async fn pages_meet<T: std::fmt::Debug + PartialEq + Clone>(
     }
 }
 
-#[tokio::test]
-async fn messages_are_filtered_and_paged() {
-    let (world, running, ids) = filled().await;
+async fn messages_are_filtered_and_paged(tables: Tables) {
+    let (world, running, ids) = filled(tables).await;
     let history = &running.history;
     let every = |step: usize| ids.iter().step_by(step).copied().collect::<Vec<_>>();
     let filters = [
@@ -116,9 +124,8 @@ async fn messages_are_filtered_and_paged() {
     running.end(&world).await;
 }
 
-#[tokio::test]
-async fn attempts_are_filtered_and_paged() {
-    let (world, running, _) = filled().await;
+async fn attempts_are_filtered_and_paged(tables: Tables) {
+    let (world, running, _) = filled(tables).await;
     let history = &running.history;
     let all = history
         .attempts_of_endpoint(endpoint(1), &AttemptFilter::default(), &Window::new(250, None, false))
@@ -165,9 +172,8 @@ async fn attempts_are_filtered_and_paged() {
     running.end(&world).await;
 }
 
-#[tokio::test]
-async fn deliveries_and_dead_letters_are_filtered_and_paged() {
-    let (world, running, ids) = filled().await;
+async fn deliveries_and_dead_letters_are_filtered_and_paged(tables: Tables) {
+    let (world, running, ids) = filled(tables).await;
     let history = &running.history;
     let rejected = Standing::Settled(Settlement::Rejected);
     let delivered = Standing::Settled(Settlement::Delivered);
