@@ -33,7 +33,13 @@ pub(crate) struct Args {
     #[arg(long, env = "FANFARE_KAFKA_PREFIX", global = true)]
     kafka_prefix: Option<String>,
     /// Settings of librdkafka as NAME=VALUE, comma separated.
-    #[arg(long, env = "FANFARE_KAFKA_PROPERTIES", value_delimiter = ',', hide_env_values = true, global = true)]
+    #[arg(
+        long,
+        env = "FANFARE_KAFKA_PROPERTIES",
+        value_delimiter = ',',
+        hide_env_values = true,
+        global = true
+    )]
     kafka_properties: Option<Vec<String>>,
     /// Where the tables are: as the server was told [default: sqlite].
     #[arg(long, env = "FANFARE_HISTORY", hide_env_values = true, global = true)]

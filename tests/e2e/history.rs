@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::support::{
-    Client, Engine, Installation, Recorder, Reply, on_every_engine, random::Random,
+    Client, Engine, Installation, Recorder, Reply, on_every_engine,
+    random::Random,
     wait::{self, PATIENCE},
 };
 
@@ -37,7 +38,8 @@ async fn tables_after_kills_are_those_of_a_rebuild(engine: Engine) {
     let recorder = Recorder::behaving(move |receipt| match receipt.path.as_str() {
         "/moody" if receipt.body.len() % 7 == 0 => Reply::Status(422),
         "/gone" => {
-            let left = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(1)));
+            let left =
+                left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(1)));
             Reply::Status(if left == Ok(0) { 410 } else { 200 })
         }
         _ => Reply::Status(200),

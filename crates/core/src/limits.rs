@@ -256,3 +256,17 @@ pub const SIGNATURE_TOLERANCE: Duration = Duration::from_mins(5);
 /// Of one request's signature header; the rest is not looked at.
 pub const SIGNATURES_CHECKED: usize = 32;
 pub const ACTIVE_SECRETS: usize = 8;
+
+// History in PostgreSQL.
+/// Connections for reads; more reads than that wait their turn.
+pub const HISTORY_READERS: u32 = 8;
+/// Connections of the projector: its transaction, the lease, a look at the tables.
+pub const HISTORY_WRITERS: u32 = 3;
+/// So long a connection is waited for.
+pub const HISTORY_CONNECT: Duration = Duration::from_secs(2);
+/// A read takes so long at most.
+pub const HISTORY_READ: Duration = Duration::from_secs(10);
+/// A transaction of the projector does. Removing what is old in one of them may take long.
+pub const HISTORY_WRITE: Duration = Duration::from_mins(5);
+/// After the end of the process that writes, another begins so much later, or at once where it could say so.
+pub const HISTORY_LEASE: Duration = Duration::from_secs(10);

@@ -14,13 +14,13 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fanfare_core::{
-    ApplicationId, Attempt, AttemptError, AttemptRecord, Content, Delivery, EndpointNumber, Fact, Fingerprint, Identity,
-    InstallationId, Message, MessageId, Offset, OrganizationId, Outcome, Partition, Settlement, Source, SystemClock,
-    Timestamp, Trigger,
+    ApplicationId, Attempt, AttemptError, AttemptRecord, Content, Delivery, EndpointNumber, Fact,
+    Fingerprint, Identity, InstallationId, Message, MessageId, Offset, OrganizationId, Outcome, Partition,
+    Settlement, Source, SystemClock, Timestamp, Trigger,
 };
 use fanfare_history::{
-    AttemptFilter, AttemptStatus, DeadLetterFilter, DeliveryFilter, EndpointAt, History, MessageFilter, Options, Place,
-    Standing, StatusClass, Window,
+    AttemptFilter, AttemptStatus, DeadLetterFilter, DeliveryFilter, EndpointAt, History, MessageFilter,
+    Options, Place, Standing, StatusClass, Window,
 };
 use fanfare_log::{
     Log, NewRecord, Sync, Topic,
@@ -38,9 +38,11 @@ const QUERIES: u64 = 400;
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     let attempts: u64 = std::env::var("FANFARE_ATTEMPTS").map_or(300_000, |text| text.parse().unwrap());
-    let directory = tempfile::tempdir_in(std::env::var("FANFARE_SCRATCH").unwrap_or_else(|_| "/var/tmp".to_owned()));
+    let directory =
+        tempfile::tempdir_in(std::env::var("FANFARE_SCRATCH").unwrap_or_else(|_| "/var/tmp".to_owned()));
     let directory = directory.unwrap();
-    let log = EmbeddedLog::open(LogOptions::new(&directory.path().join("data"), PARTITIONS, PARTITIONS)).unwrap();
+    let log =
+        EmbeddedLog::open(LogOptions::new(&directory.path().join("data"), PARTITIONS, PARTITIONS)).unwrap();
     fill(&*log, attempts).await;
 
     let place = std::env::var("FANFARE_POSTGRES")
@@ -57,7 +59,9 @@ async fn main() {
     let seconds = begun.elapsed().as_secs_f64();
     #[allow(clippy::cast_precision_loss, reason = "to be read by people")]
     let per_second = attempts as f64 / seconds;
-    println!("projected {attempts} attempts, each with its message and delivery, in {seconds:.1} s: {per_second:.0}/s");
+    println!(
+        "projected {attempts} attempts, each with its message and delivery, in {seconds:.1} s: {per_second:.0}/s"
+    );
     if matches!(place, Place::Sqlite(_)) {
         println!("tables: {} MB", size_of(&directory.path().join("history.sqlite")) >> 20);
     }
@@ -101,10 +105,14 @@ async fn fill(log: &dyn Log, attempts: u64) {
     let mut facts: Vec<Vec<Fact>> = vec![Vec::new(); PARTITIONS as usize];
     while made < attempts {
         let last = number + 4_000;
-        let (mut messages, mut deliveries) = (vec![Vec::new(); PARTITIONS as usize], vec![Vec::new(); PARTITIONS as usize]);
+        let (mut messages, mut deliveries) =
+            (vec![Vec::new(); PARTITIONS as usize], vec![Vec::new(); PARTITIONS as usize]);
         while number < last {
             let index = partition_of(number).0 as usize;
-            messages[index].push(NewRecord { head: message(number).encode(), payload: Bytes::from_static(b"{\"n\":1}") });
+            messages[index].push(NewRecord {
+                head: message(number).encode(),
+                payload: Bytes::from_static(b"{\"n\":1}"),
+            });
             deliveries[index].push(NewRecord::head(delivery(number).encode()));
             made += attempts_of(number, &mut facts[index]);
             number += 1;
@@ -120,7 +128,8 @@ async fn fill(log: &dyn Log, attempts: u64) {
             let records = facts.chunks(FACTS_PER_RECORD as usize).map(|facts| {
                 NewRecord::head(AttemptRecord::Facts { epoch: Offset::ZERO, facts: facts.to_vec() }.encode())
             });
-            pending.push(log.append(Topic::Attempts, partition, records.collect(), Sync::Lazy).await.unwrap());
+            pending
+                .push(log.append(Topic::Attempts, partition, records.collect(), Sync::Lazy).await.unwrap());
         }
         for pending in pending {
             pending.await.unwrap();
@@ -221,7 +230,11 @@ async fn ask(history: &History, attempts: u64) {
         let page = [None, Some(number), Some(0)][usize::try_from(random(3)).unwrap()];
         let descending = random(2) == 0;
         let message = MessageFilter {
-            event_types: if random(3) == 0 { vec![TYPES[usize::try_from(random(10)).unwrap()].to_owned()] } else { Vec::new() },
+            event_types: if random(3) == 0 {
+                vec![TYPES[usize::try_from(random(10)).unwrap()].to_owned()]
+            } else {
+                Vec::new()
+            },
             channel: (random(6) == 0).then(|| "rare".to_owned()),
             ..MessageFilter::default()
         };
@@ -236,9 +249,16 @@ async fn ask(history: &History, attempts: u64) {
             1 => {
                 let filter = DeliveryFilter {
                     message,
-                    standings: if random(2) == 0 { vec![Standing::Settled(Settlement::Rejected)] } else { Vec::new() },
+                    standings: if random(2) == 0 {
+                        vec![Standing::Settled(Settlement::Rejected)]
+                    } else {
+                        Vec::new()
+                    },
                 };
-                history.deliveries_of_endpoint(endpoint, &filter, &Window::new(50, None, descending)).await.unwrap();
+                history
+                    .deliveries_of_endpoint(endpoint, &filter, &Window::new(50, None, descending))
+                    .await
+                    .unwrap();
                 "deliveries"
             }
             2 => {
@@ -250,14 +270,24 @@ async fn ask(history: &History, attempts: u64) {
             3 => {
                 let id = id_of(number).to_string();
                 let found = history.message(application(), &id).await.unwrap().unwrap();
-                history.attempts_of_message(&found, &AttemptFilter::default(), &Window::new(50, None, descending)).await.unwrap();
+                history
+                    .attempts_of_message(
+                        &found,
+                        &AttemptFilter::default(),
+                        &Window::new(50, None, descending),
+                    )
+                    .await
+                    .unwrap();
                 "attempts of a message"
             }
             _ => {
-                let mark = page.map(|number| fanfare_history::attempt_id(time_of(number), endpoint.number, Offset::ZERO, 1).to_string());
+                let mark = page.map(|number| {
+                    fanfare_history::attempt_id(time_of(number), endpoint.number, Offset::ZERO, 1).to_string()
+                });
                 let filter = AttemptFilter {
                     message,
-                    status: [None, Some(AttemptStatus::Failed), Some(AttemptStatus::Retrying)][usize::try_from(random(3)).unwrap()],
+                    status: [None, Some(AttemptStatus::Failed), Some(AttemptStatus::Retrying)]
+                        [usize::try_from(random(3)).unwrap()],
                     class: if random(3) == 0 { StatusClass::new(400) } else { None },
                     ..AttemptFilter::default()
                 };

@@ -161,7 +161,6 @@ pub(crate) fn minute_of_tick(tick: Tick) -> i64 {
     tick.time().as_secs().div_euclid(MINUTE_SECS)
 }
 
-
 /// How an answer is sorted into `attempts`.
 pub(crate) fn answer_of(attempt: &Attempt) -> i64 {
     answer(crate::filter::StatusClass::of(attempt.status).code(), attempt.due.is_some())

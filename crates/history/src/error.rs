@@ -10,10 +10,14 @@ pub enum OpenError {
     #[error("history: {0}")]
     Log(#[from] ReadError),
     /// A database of somebody else.
-    #[error("history: the tables are those of installation {theirs}, and this is {ours}; give it a database of its own")]
+    #[error(
+        "history: the tables are those of installation {theirs}, and this is {ours}; give it a database of its own"
+    )]
     Foreign { theirs: String, ours: String },
     /// Made by a newer program.
-    #[error("history: the tables have version {found}, and this program knows {known}; rebuild them with `fanfare history rebuild`")]
+    #[error(
+        "history: the tables have version {found}, and this program knows {known}; rebuild them with `fanfare history rebuild`"
+    )]
     Newer { found: i64, known: i64 },
     #[error("history: there are no tables yet")]
     None,

@@ -186,7 +186,9 @@ fn understand(source: Source, batch: Batch, durable: Offset) -> Result<Chunk, St
         }
         let understood = match source {
             Source::Messages => message(&record.head),
-            Source::Deliveries => Delivery::decode(&record.head).map(|delivery| Record::Delivery(Box::new(delivery))),
+            Source::Deliveries => {
+                Delivery::decode(&record.head).map(|delivery| Record::Delivery(Box::new(delivery)))
+            }
             Source::Attempts => AttemptRecord::decode(&record.head).map(Record::Attempts),
         };
         let understood = match understood {

@@ -15,15 +15,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 use fanfare_core::{
-    Attempt, AttemptRecord, Delivery, EndpointNumber, Fact, Intake, IntakeRule, Message, MessageId, Offset, Outcome,
-    Partition, Redacted, Settlement, Timestamp, WorkerCheckpoint,
+    Attempt, AttemptRecord, Delivery, EndpointNumber, Fact, Intake, IntakeRule, Message, MessageId, Offset,
+    Outcome, Partition, Redacted, Settlement, Timestamp, WorkerCheckpoint,
     codec::{Malformed, Reader, Writer},
 };
 
 use crate::{
     changes::{
-        ATTEMPTS_BY_ANSWER, Changes, DeliveryKey, MessageKind, NewAttempt, NewMessage, Shadow, Source, State, answer_of,
-        hour_of, hour_of_tick, minute_of_tick,
+        ATTEMPTS_BY_ANSWER, Changes, DeliveryKey, MessageKind, NewAttempt, NewMessage, Shadow, Source, State,
+        answer_of, hour_of, hour_of_tick, minute_of_tick,
     },
     keys::{MessageKey, Tick},
     rows::Standing,
@@ -250,7 +250,8 @@ impl Fold {
             if job.is_some() {
                 let of_batch = (message, partition, Offset::ZERO)..=(message, partition, offset);
                 let routes = self.changes.routes.range(of_batch);
-                let offsets = routes.filter(|(_, endpoints)| endpoints.contains(&endpoint)).map(|(key, _)| key.2);
+                let offsets =
+                    routes.filter(|(_, endpoints)| endpoints.contains(&endpoint)).map(|(key, _)| key.2);
                 self.groups.entry((endpoint, message)).or_default().extend(offsets);
                 self.regroup(endpoint, message);
             }
@@ -334,7 +335,13 @@ impl Fold {
                 Fact::SettledRange { endpoint, from, to, reason, at } => {
                     let from = state.range_from.unwrap_or(*from).max(*from);
                     if from < *to {
-                        return Folded::AtRange(Range { endpoint: *endpoint, from, to: *to, reason: *reason, at: *at });
+                        return Folded::AtRange(Range {
+                            endpoint: *endpoint,
+                            from,
+                            to: *to,
+                            reason: *reason,
+                            at: *at,
+                        });
                     }
                 }
             }
@@ -345,7 +352,13 @@ impl Fold {
     }
 
     /// A step of a range: these are its unsettled deliveries below `until`, which are tracked.
-    pub(crate) fn range_step(&mut self, partition: Partition, range: &Range, keys: &[DeliveryKey], until: Offset) {
+    pub(crate) fn range_step(
+        &mut self,
+        partition: Partition,
+        range: &Range,
+        keys: &[DeliveryKey],
+        until: Offset,
+    ) {
         for &key in keys {
             self.settled(key, range.reason, range.at);
         }

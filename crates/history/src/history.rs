@@ -95,7 +95,9 @@ impl History {
     pub async fn passed(&self, reach: Reach) -> bool {
         let places = match reach {
             Reach::Messages(partition) => vec![(Source::Messages, partition)],
-            Reach::Endpoints(partition) => vec![(Source::Deliveries, partition), (Source::Attempts, partition)],
+            Reach::Endpoints(partition) => {
+                vec![(Source::Deliveries, partition), (Source::Attempts, partition)]
+            }
             Reach::Everything => self.shared.places(),
         };
         timeout(PASSED, self.shared.catch_up(&places)).await.unwrap_or(false)

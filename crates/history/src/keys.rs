@@ -10,7 +10,8 @@
 //! So an id sorts by time, is the same after every rebuild, and says where its row is.
 
 use fanfare_core::{
-    ApplicationId, AttemptId, EndpointNumber, Fingerprint, MessageEndpointId, MessageId, Offset, Partition, Timestamp,
+    ApplicationId, AttemptId, EndpointNumber, Fingerprint, MessageEndpointId, MessageId, Offset, Partition,
+    Timestamp,
 };
 
 /// Where ticks begin.
@@ -94,7 +95,9 @@ impl AttemptKey {
     }
 
     fn unpack(bytes: &[u8; 20]) -> Self {
-        let number = |from: usize| u32::from_be_bytes([bytes[from], bytes[from + 1], bytes[from + 2], bytes[from + 3]]);
+        let number = |from: usize| {
+            u32::from_be_bytes([bytes[from], bytes[from + 1], bytes[from + 2], bytes[from + 3]])
+        };
         let offset = bytes[9..16].iter().fold(0, |offset, byte| offset << 8 | u64::from(*byte));
         Self {
             tick: Tick::of_id(bytes),

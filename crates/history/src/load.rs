@@ -127,7 +127,8 @@ pub(crate) fn offset(value: i64) -> Offset {
 /// The keys of so many deliveries as a table `k`. What is joined to it with CROSS is looked up key by key, in both
 /// databases: for `IN (VALUES …)` SQLite reads everything.
 pub(crate) fn with_keys(count: usize) -> String {
-    let keys: Vec<String> = (0..count).map(|index| format!("(${}, ${})", 2 * index + 1, 2 * index + 2)).collect();
+    let keys: Vec<String> =
+        (0..count).map(|index| format!("(${}, ${})", 2 * index + 1, 2 * index + 2)).collect();
     format!("WITH k(endpoint, delivery) AS (VALUES {})", keys.join(", "))
 }
 

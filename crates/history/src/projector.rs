@@ -87,7 +87,8 @@ pub(crate) async fn run(
     for (source, partition) in shared.places() {
         let position = fold.position(source, partition);
         let log = Arc::clone(&shared.log);
-        feeds.insert((source, partition), Feed::start(log, source, partition, position, Arc::clone(&arrived)));
+        feeds
+            .insert((source, partition), Feed::start(log, source, partition, position, Arc::clone(&arrived)));
     }
     shared.publish(&fold);
     let now = Instant::now();
@@ -121,7 +122,8 @@ async fn begin(shared: &Shared, fold: &mut Fold, partition: Partition) -> Result
     }
     let entries = shared.log.scan(Table::Lanes, partition).await?;
     // `epoch (8 bytes) · endpoint (4 bytes)`, the highest endpoint for the checkpoint of the epoch.
-    let checkpoints = entries.iter().filter(|(key, _)| key.len() == 12 && key.ends_with(&u32::MAX.to_be_bytes()));
+    let checkpoints =
+        entries.iter().filter(|(key, _)| key.len() == 12 && key.ends_with(&u32::MAX.to_be_bytes()));
     let newest = checkpoints.max_by(|(one, _), (other, _)| one.cmp(other));
     if let Some(checkpoint) = newest.and_then(|(_, value)| WorkerCheckpoint::decode(value).ok()) {
         fold.begin_behind(partition, checkpoint);
@@ -240,7 +242,8 @@ impl Session<'_> {
                 taken.push((partition, offset, record));
             }
         }
-        let injected: BTreeSet<MessageKey> = taken.iter().filter_map(|(.., record)| injected(record)).collect();
+        let injected: BTreeSet<MessageKey> =
+            taken.iter().filter_map(|(.., record)| injected(record)).collect();
         if !injected.is_empty() {
             load::groups(self.store, &mut self.fold, &injected).await?;
         }

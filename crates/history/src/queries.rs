@@ -9,8 +9,8 @@ mod reconcile;
 mod rows;
 mod stats;
 
-pub(crate) use digest::digest;
 pub use digest::TableDigest;
+pub(crate) use digest::digest;
 pub use messages::Payload;
 pub use reconcile::{Missing, Reconciliation, Why};
 pub use stats::{AttemptHour, Stats};

@@ -6,7 +6,9 @@ use fanfare_core::InstallationId;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    OpenError, Options, Place, TableDigest, changes::Source, projector, queries, service,
+    OpenError, Options, Place, TableDigest,
+    changes::Source,
+    projector, queries, service,
     shared::{Positions, Shared},
     store,
 };

@@ -132,7 +132,8 @@ fn delete(old: &Old) -> Statement {
     let Old { table, key, from, values } = old;
     let columns: Vec<String> = key.split(", ").map(|column| format!("x.{column}")).collect();
     let columns = columns.join(", ");
-    let sql = format!("DELETE FROM {table} WHERE ({key}) IN (SELECT {columns} FROM {from} LIMIT {STEP_ROWS})");
+    let sql =
+        format!("DELETE FROM {table} WHERE ({key}) IN (SELECT {columns} FROM {from} LIMIT {STEP_ROWS})");
     Statement::Run { sql, values: values.clone() }
 }
 
@@ -198,7 +199,10 @@ mod tests {
             let left = rows(&*store, table).await;
             let expected = half * per_message;
             // A minute goes when all of it is too old.
-            assert!((expected..expected + 100 * per_message).contains(&left), "{table}: {left}, not {expected}");
+            assert!(
+                (expected..expected + 100 * per_message).contains(&left),
+                "{table}: {left}, not {expected}"
+            );
         }
         assert!(rows(&*store, "moments").await > 0 && rows(&*store, "tallies").await > 0);
         assert!(!run(&shared, &*store, &mut fold).await.unwrap());

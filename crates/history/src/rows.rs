@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_core::{
-    AttemptError, AttemptId, EndpointNumber, MessageEndpointId, MessageId, Offset, Settlement, Timestamp, Trigger,
+    AttemptError, AttemptId, EndpointNumber, MessageEndpointId, MessageId, Offset, Settlement, Timestamp,
+    Trigger,
 };
 
 use crate::{filter::AttemptStatus, keys::MessageKey};

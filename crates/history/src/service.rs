@@ -30,7 +30,8 @@ impl Service {
     /// Begins, until `stop`. The thread ends soon after; nobody has to wait for it, since what it had not written is
     /// projected by the next start.
     pub fn start(self, stop: CancellationToken) -> Result<JoinHandle<()>, OpenError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(OpenError::Thread)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(OpenError::Thread)?;
         let run = move || {
             // Of this thread, and of those that the database driver starts from it.
             if let Err(error) = rustix::process::nice(NICE) {
@@ -43,32 +44,41 @@ impl Service {
 
     async fn run(self, stop: CancellationToken) {
         let mut trouble = Trouble::default();
+        // One for all tries: who leads still leads after a failure that was short.
+        let store = match store::open(&self.place) {
+            Ok(store) => store,
+            Err(error) => return trouble.tell(&error.into()),
+        };
         while !stop.is_cancelled() {
-            let Err(error) = self.project(&mut trouble, &stop).await else { break };
+            let Err(error) = self.project(&*store, &mut trouble, &stop).await else { break };
             self.shared.meters.failures.add(1);
             trouble.tell(&error);
             drop(timeout(RETRY, stop.cancelled()).await);
         }
+        store.close().await;
     }
 
     /// Until `stop`, or something goes wrong.
-    async fn project(&self, trouble: &mut Trouble, stop: &CancellationToken) -> Result<(), OpenError> {
-        let store = store::open(&self.place)?;
-        prepare(&*store, self.installation).await?;
+    async fn project(
+        &self,
+        store: &dyn Store,
+        trouble: &mut Trouble,
+        stop: &CancellationToken,
+    ) -> Result<(), OpenError> {
         while !store.lead().await? {
             trouble.over();
-            self.shared.follow(&*store).await.map_err(OpenError::from)?;
+            // It may be that the other one is just making them.
+            if check(store, self.installation).await? {
+                self.shared.follow(store).await.map_err(OpenError::from)?;
+            }
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(FOLLOW) => {}
             }
         }
+        prepare(store, self.installation).await?;
         trouble.over();
-        let ended = projector::run(&self.shared, &*store, stop).await;
-        if ended.is_ok() {
-            store.close().await;
-        }
-        Ok(ended?)
+        Ok(projector::run(&self.shared, store, stop).await?)
     }
 }
 
@@ -114,8 +124,9 @@ pub(crate) async fn check(store: &dyn Store, installation: InstallationId) -> Re
         return Ok(false);
     }
     let about = store.rows("SELECT name, value FROM about", Vec::new()).await?;
-    let find =
-        |wanted: &str| about.iter().find(|row| row.text(0) == Ok(Some(wanted))).and_then(|row| row.text(1).ok().flatten());
+    let find = |wanted: &str| {
+        about.iter().find(|row| row.text(0) == Ok(Some(wanted))).and_then(|row| row.text(1).ok().flatten())
+    };
     let theirs = find("installation").unwrap_or("none").to_owned();
     let ours = installation.to_string();
     if theirs != ours {
@@ -126,7 +137,10 @@ pub(crate) async fn check(store: &dyn Store, installation: InstallationId) -> Re
         return Err(OpenError::Newer { found, known: SCHEMA_VERSION });
     }
     if found < SCHEMA_VERSION {
-        tracing::info!(found, "the tables of history are of an older version: they are made again from the log");
+        tracing::info!(
+            found,
+            "the tables of history are of an older version: they are made again from the log"
+        );
     }
     Ok(found == SCHEMA_VERSION)
 }
@@ -141,7 +155,8 @@ pub(crate) fn fresh(store: &dyn Store, installation: InstallationId) -> Vec<Stat
     let statements = lines.join("\n");
     let statements = statements.split(';').map(str::trim).filter(|sql| !sql.is_empty());
     all.extend(statements.map(|sql| plain(sql.to_owned())));
-    for (name, value) in [("installation", installation.to_string()), ("version", SCHEMA_VERSION.to_string())] {
+    for (name, value) in [("installation", installation.to_string()), ("version", SCHEMA_VERSION.to_string())]
+    {
         all.push(Statement::Run {
             sql: "INSERT INTO about (name, value) VALUES ($1, $2)".to_owned(),
             values: vec![Value::Text(name.to_owned()), Value::Text(value)],

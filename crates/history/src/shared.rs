@@ -66,7 +66,9 @@ impl Shared {
 
     /// All that is projected.
     pub(crate) fn places(&self) -> Vec<(Source, Partition)> {
-        let of = |source: Source| (0..self.log.partitions(source.topic())).map(move |number| (source, Partition(number)));
+        let of = |source: Source| {
+            (0..self.log.partitions(source.topic())).map(move |number| (source, Partition(number)))
+        };
         Source::ALL.into_iter().flat_map(of).collect()
     }
 
@@ -86,8 +88,9 @@ impl Shared {
             Some(((source, partition), bounds.high_watermark))
         }));
         let Some(ends) = ends.await.into_iter().collect::<Option<Vec<_>>>() else { return false };
-        let passed =
-            |positions: &Positions| ends.iter().all(|(place, end)| positions.get(place).is_some_and(|at| at >= end));
+        let passed = |positions: &Positions| {
+            ends.iter().all(|(place, end)| positions.get(place).is_some_and(|at| at >= end))
+        };
         let mut positions = self.positions.subscribe();
         if passed(&positions.borrow_and_update()) {
             return true;
@@ -99,11 +102,20 @@ impl Shared {
     pub(crate) async fn measure_lag(&self, fold: &Fold) {
         let behind = join_all(self.places().into_iter().map(|(source, partition)| async move {
             let bounds = self.log.bounds(source.topic(), partition).await.ok()?;
-            Some(bounds.high_watermark.0.saturating_sub(fold.position(source, partition).0.max(bounds.start.0)))
+            Some(
+                bounds
+                    .high_watermark
+                    .0
+                    .saturating_sub(fold.position(source, partition).0.max(bounds.start.0)),
+            )
         }));
         let records = behind.await.into_iter().flatten().sum();
         let now = self.clock.now();
-        let seconds = if records == 0 { Duration::ZERO } else { fold.newest().map_or(Duration::ZERO, |at| now.since(at)) };
+        let seconds = if records == 0 {
+            Duration::ZERO
+        } else {
+            fold.newest().map_or(Duration::ZERO, |at| now.since(at))
+        };
         *self.lag.lock() = Lag { records, seconds };
         self.meters.lag(records, seconds);
     }

@@ -57,8 +57,14 @@ pub(crate) struct Target {
 #[derive(Debug)]
 pub(crate) enum Statement {
     /// Any number of rows, one after the other, no key twice.
-    Insert { into: &'static Target, values: Vec<Value> },
-    Run { sql: String, values: Vec<Value> },
+    Insert {
+        into: &'static Target,
+        values: Vec<Value>,
+    },
+    Run {
+        sql: String,
+        values: Vec<Value>,
+    },
 }
 
 /// A database, as one thread uses it: the projector opens one and so do the readers, each on its own runtime. One

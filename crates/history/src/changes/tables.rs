@@ -89,7 +89,14 @@ static TALLIES: Target = Target {
 };
 static MOMENTS: Target = Target {
     table: "moments",
-    columns: &[("topic", Int), ("part", Int), ("injected", Int), ("minute", Int), ("low", Int), ("high", Int)],
+    columns: &[
+        ("topic", Int),
+        ("part", Int),
+        ("injected", Int),
+        ("minute", Int),
+        ("low", Int),
+        ("high", Int),
+    ],
     on_conflict: "ON CONFLICT (topic, part, injected, minute) DO UPDATE SET \
                   low = CASE WHEN excluded.low < moments.low THEN excluded.low ELSE moments.low END, \
                   high = CASE WHEN excluded.high > moments.high THEN excluded.high ELSE moments.high END",
@@ -119,9 +126,15 @@ impl Changes {
         });
         insert(&ROUTES, routes.collect());
         let endpoints = self.endpoints.into_iter();
-        insert(&ENDPOINTS, endpoints.flat_map(|(e, part)| [Value::Int(e.0.into()), Value::Int(part.0.into())]).collect());
+        insert(
+            &ENDPOINTS,
+            endpoints.flat_map(|(e, part)| [Value::Int(e.0.into()), Value::Int(part.0.into())]).collect(),
+        );
         let deliveries = self.deliveries.into_iter();
-        insert(&DELIVERIES, deliveries.flat_map(|((e, offset), state)| delivery(e.0, offset, &state)).collect());
+        insert(
+            &DELIVERIES,
+            deliveries.flat_map(|((e, offset), state)| delivery(e.0, offset, &state)).collect(),
+        );
         let attempts = self.attempts.into_iter();
         insert(&ATTEMPTS, attempts.flat_map(|(key, new)| attempt(key, new)).collect());
         let tallies = self.tallies.into_iter().filter(|(_, amount)| *amount != 0);
@@ -153,7 +166,8 @@ impl Changes {
         }
         for (key, at) in self.redacted {
             all.push(Statement::Run {
-                sql: "UPDATE messages SET redacted_at = $1 WHERE message = $2 AND redacted_at IS NULL".to_owned(),
+                sql: "UPDATE messages SET redacted_at = $1 WHERE message = $2 AND redacted_at IS NULL"
+                    .to_owned(),
                 values: vec![Value::Int(at.as_micros()), Value::Int(key.to_int())],
             });
         }
@@ -178,7 +192,8 @@ fn message((key, new): (MessageKey, NewMessage)) -> [Value; 14] {
         time(message.deliver_at),
         time(message.payload_expires_at),
         time(redacted_at),
-        first.map_or(Value::Null(Kind::Bytes), |first| Value::Bytes(Bytes::copy_from_slice(first.as_bytes()))),
+        first
+            .map_or(Value::Null(Kind::Bytes), |first| Value::Bytes(Bytes::copy_from_slice(first.as_bytes()))),
     ]
 }
 
@@ -202,7 +217,8 @@ fn delivery(endpoint: u32, offset: fanfare_core::Offset, state: &State) -> [Valu
 fn attempt(key: super::AttemptRowKey, new: NewAttempt) -> [Value; 14] {
     let (endpoint, answer, tick, delivery, number) = key;
     let NewAttempt { attempt, message, again } = new;
-    let response = if attempt.response.is_empty() { Value::Null(Blob) } else { Value::Bytes(attempt.response) };
+    let response =
+        if attempt.response.is_empty() { Value::Null(Blob) } else { Value::Bytes(attempt.response) };
     [
         Value::Int(endpoint.0.into()),
         Value::Int(answer),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_core::{
-    ApplicationId, Content, Fingerprint, Identity, MessageId, OrganizationId, Source as DeliverySource, Trigger,
+    ApplicationId, Content, Fingerprint, Identity, MessageId, OrganizationId, Source as DeliverySource,
+    Trigger,
 };
 use proptest::prelude::*;
 
@@ -169,7 +170,14 @@ fn of_an_older_epoch_only_what_was_delivered_counts() {
         &[
             claim.clone(),
             claim,
-            facts(0, vec![settled(0, 0, Settlement::Exhausted, 5), attempt(0, 1, 1, 200, 6), attempt(0, 0, 1, 500, 7)]),
+            facts(
+                0,
+                vec![
+                    settled(0, 0, Settlement::Exhausted, 5),
+                    attempt(0, 1, 1, 200, 6),
+                    attempt(0, 0, 1, 500, 7),
+                ],
+            ),
         ],
     );
     assert_eq!(standing(&tables, 0, 0), Standing::Pending);
@@ -180,7 +188,10 @@ fn of_an_older_epoch_only_what_was_delivered_counts() {
 fn what_an_endpoint_received_it_received() {
     let tables = fold_all(
         &[routed(0, &[0]), routed(1, &[0])],
-        &[facts(0, vec![range(0, 0, 2, 1), attempt(0, 0, 1, 200, 2), settled(0, 1, Settlement::Exhausted, 3)])],
+        &[facts(
+            0,
+            vec![range(0, 0, 2, 1), attempt(0, 0, 1, 200, 2), settled(0, 1, Settlement::Exhausted, 3)],
+        )],
     );
     assert_eq!(standing(&tables, 0, 0), Standing::Settled(Settlement::Delivered));
     assert_eq!(standing(&tables, 0, 1), Standing::Settled(Settlement::Cancelled), "settled is final");
@@ -195,7 +206,14 @@ fn repeats_and_gaps_are_refused_as_by_the_worker() {
 #[test]
 fn where_the_log_begins_in_the_middle_the_workers_decisions_count() {
     // The worker saw offsets 0 to 3, and of those the repeats at 1 and 3.
-    let all = [routed(0, &[0]), routed(0, &[0]), routed(1, &[0]), routed(0, &[0]), routed(1, &[0]), routed(2, &[0])];
+    let all = [
+        routed(0, &[0]),
+        routed(0, &[0]),
+        routed(1, &[0]),
+        routed(0, &[0]),
+        routed(1, &[0]),
+        routed(2, &[0]),
+    ];
     let mut rule = IntakeRule::default();
     for (offset, delivery) in all.iter().enumerate().take(4) {
         rule.decide(Offset(offset as u64), delivery);
@@ -220,11 +238,18 @@ fn of_several_deliveries_one_counts() {
     let deliveries = [routed(0, &[0]), routed(1, &[0]), injected(0, 1, &[0]), injected(1, 2, &[0])];
     let tables = fold_all(
         &deliveries,
-        &[facts(0, vec![attempt(0, 0, 1, 200, 1), settled(0, 1, Settlement::Rejected, 2), attempt(0, 3, 1, 200, 9)])],
+        &[facts(
+            0,
+            vec![attempt(0, 0, 1, 200, 1), settled(0, 1, Settlement::Rejected, 2), attempt(0, 3, 1, 200, 9)],
+        )],
     );
     let shadow = |offset| tables.deliveries[&(EndpointNumber(0), Offset(offset))].shadow;
     assert_eq!([shadow(0), shadow(2)], [Shadow::Counts, Shadow::Shadowed], "it was delivered the first time");
-    assert_eq!([shadow(1), shadow(3)], [Shadow::Shadowed, Shadow::Counts], "the last counts, and was delivered");
+    assert_eq!(
+        [shadow(1), shadow(3)],
+        [Shadow::Shadowed, Shadow::Counts],
+        "the last counts, and was delivered"
+    );
     tables.check();
 }
 
@@ -292,7 +317,9 @@ fn record(steps: &[Step]) -> Recorded {
                 let status = if *delivered { 200 } else { 503 };
                 attempt(*endpoint, offset % count, 1, status, time)
             }
-            Step::Settle { endpoint, offset } => settled(*endpoint, offset % count, Settlement::Exhausted, time),
+            Step::Settle { endpoint, offset } => {
+                settled(*endpoint, offset % count, Settlement::Exhausted, time)
+            }
             Step::Range { endpoint, from, length } => {
                 let from = from % count;
                 range(*endpoint, from, (from + length).min(count), time)

@@ -11,7 +11,8 @@ use super::{
     rows::{self, ATTEMPT, ATTEMPT_COLUMNS, MESSAGE},
 };
 use crate::{
-    AttemptFilter, AttemptRow, AttemptStatus, EndpointAt, History, MessageRow, Page, QueryError, StatusClass, Window,
+    AttemptFilter, AttemptRow, AttemptStatus, EndpointAt, History, MessageRow, Page, QueryError, StatusClass,
+    Window,
     changes::{DeliveryKey, answer},
     keys::{AttemptKey, Tick},
     load,
@@ -89,11 +90,13 @@ impl History {
     /// All attempts of these deliveries: the first of each by its time, the others by their own index.
     async fn attempts_of(&self, keys: &[(DeliveryKey, Option<Tick>)]) -> Result<Vec<Row>, QueryError> {
         let mut found = Vec::new();
-        let first: Vec<(DeliveryKey, Tick)> = keys.iter().filter_map(|(key, tick)| Some((*key, (*tick)?))).collect();
+        let first: Vec<(DeliveryKey, Tick)> =
+            keys.iter().filter_map(|(key, tick)| Some((*key, (*tick)?))).collect();
         if first.is_empty() {
             return Ok(found);
         }
-        let places = (0..first.len()).map(|index| format!("(${}, ${}, ${})", 3 * index + 1, 3 * index + 2, 3 * index + 3));
+        let places = (0..first.len())
+            .map(|index| format!("(${}, ${}, ${})", 3 * index + 1, 3 * index + 2, 3 * index + 3));
         let places: Vec<String> = places.collect();
         let values = first.iter().flat_map(|((endpoint, offset), tick)| {
             [Value::Int(endpoint.0.into()), Value::Int(tick.0), Value::offset(*offset)]
@@ -139,7 +142,11 @@ impl Attempts<'_> {
         let mut values = vec![Value::Int(self.endpoint.0.into()), Value::Int(low), Value::Int(high)];
         let mut beyond = "";
         if let Some(mark) = mark {
-            values.extend([Value::Int(mark.tick.0), Value::offset(mark.offset), Value::Int(mark.number.into())]);
+            values.extend([
+                Value::Int(mark.tick.0),
+                Value::offset(mark.offset),
+                Value::Int(mark.number.into()),
+            ]);
             beyond = if descending {
                 "AND (tick, delivery, number) < ($4, $5, $6)"
             } else {
@@ -197,7 +204,8 @@ impl List for Attempts<'_> {
 
     fn keeps<'a>(&'a self, item: &'a AttemptRow) -> BoxFuture<'a, Result<bool, QueryError>> {
         Box::pin(async move {
-            Ok(in_time(self.filter, item) && self.history.lets_through(&self.filter.message, &item.message).await?)
+            Ok(in_time(self.filter, item)
+                && self.history.lets_through(&self.filter.message, &item.message).await?)
         })
     }
 
@@ -216,7 +224,8 @@ fn shown(row: &Row) -> Result<Option<AttemptRow>, QueryError> {
 }
 
 fn in_time(filter: &AttemptFilter, attempt: &AttemptRow) -> bool {
-    filter.before.is_none_or(|before| attempt.at < before) && filter.after.is_none_or(|after| attempt.at >= after)
+    filter.before.is_none_or(|before| attempt.at < before)
+        && filter.after.is_none_or(|after| attempt.at >= after)
 }
 
 /// Kinds of answers that a filter wants.

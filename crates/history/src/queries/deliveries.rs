@@ -10,7 +10,8 @@ use super::{
     rows::{self, DELIVERY, DELIVERY_COLUMNS, MESSAGE},
 };
 use crate::{
-    DeadLetterFilter, DeliveryFilter, DeliveryRow, EndpointAt, History, MessageRow, Page, QueryError, Standing, Window,
+    DeadLetterFilter, DeliveryFilter, DeliveryRow, EndpointAt, History, MessageRow, Page, QueryError,
+    Standing, Window,
     changes::{DeliveryKey, Shadow, Source, decode_endpoints},
     keys::{Tick, delivery_id_at, delivery_of},
     load::{self, KEYED_DELIVERIES},
@@ -32,7 +33,10 @@ pub(super) struct OfMessage {
 }
 
 /// All deliveries of a message, those that do not count too.
-pub(super) async fn rows_of_message(history: &History, message: &MessageRow) -> Result<Vec<OfMessage>, QueryError> {
+pub(super) async fn rows_of_message(
+    history: &History,
+    message: &MessageRow,
+) -> Result<Vec<OfMessage>, QueryError> {
     // When it fell due it was appended again, and it is that record that was routed.
     let sql = "SELECT r.delivery, r.endpoints FROM messages f JOIN messages t ON t.application = f.application \
                AND t.id = f.id JOIN routes r ON r.message = t.message WHERE f.message = $1";
@@ -95,7 +99,10 @@ impl History {
         endpoint: EndpointAt,
     ) -> Result<Option<DeliveryRow>, QueryError> {
         let all = rows_of_message(self, message).await?;
-        Ok(all.into_iter().find(|found| found.counts && found.key.0 == endpoint.number).map(|found| found.row))
+        Ok(all
+            .into_iter()
+            .find(|found| found.counts && found.key.0 == endpoint.number)
+            .map(|found| found.row))
     }
 
     /// By its id alone: whether it is for the one who asks, tells its endpoint.
@@ -196,7 +203,10 @@ impl Deliveries<'_> {
                     format!("SELECT * FROM ({part}) AS of_{code}")
                 })
                 .collect();
-            format!("SELECT * FROM ({}) AS merged ORDER BY delivery {order} LIMIT {limit}", parts.join(" UNION ALL "))
+            format!(
+                "SELECT * FROM ({}) AS merged ORDER BY delivery {order} LIMIT {limit}",
+                parts.join(" UNION ALL ")
+            )
         };
         let sql = format!(
             "SELECT {DELIVERY}, {MESSAGE} FROM ({found}) AS d LEFT JOIN messages m ON m.message = d.message \
@@ -395,4 +405,3 @@ fn nothing() -> InMemory<Key, DeliveryRow> {
 fn parse(mark: &str) -> Result<Key, QueryError> {
     mark.parse::<MessageEndpointId>().map(delivery_of).map_err(|_| QueryError::Iterator)
 }
-

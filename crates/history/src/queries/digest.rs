@@ -80,8 +80,12 @@ async fn digest_of(store: &dyn Store, content: &Content) -> Result<TableDigest, 
             let places: Vec<String> = (1..=content.key.len()).map(|place| format!("${place}")).collect();
             conditions.push(format!("({key}) > ({})", places.join(", ")));
         }
-        let only = if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
-        let sql = format!("SELECT {key}, {} FROM {} {only} ORDER BY {key} LIMIT {ROWS}", content.rest, content.table);
+        let only =
+            if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
+        let sql = format!(
+            "SELECT {key}, {} FROM {} {only} ORDER BY {key} LIMIT {ROWS}",
+            content.rest, content.table
+        );
         let found = store.rows(&sql, mark.take().unwrap_or_default()).await?;
         found.iter().for_each(|row| enter(&mut hasher, row));
         rows += found.len() as u64;

@@ -44,12 +44,15 @@ impl History {
         {
             return match found.twin {
                 // The first is kept at least as long, but for retention.
-                Some(Twin::Alias { first }) => Ok(self.message_by_id(application, first).await?.or(Some(found))),
+                Some(Twin::Alias { first }) => {
+                    Ok(self.message_by_id(application, first).await?.or(Some(found)))
+                }
                 _ => Ok(Some(found)),
             };
         }
-        let sql =
-            format!("SELECT {MESSAGE} FROM messages m WHERE m.application = $1 AND m.event_id = $2 AND m.kind = 0");
+        let sql = format!(
+            "SELECT {MESSAGE} FROM messages m WHERE m.application = $1 AND m.event_id = $2 AND m.kind = 0"
+        );
         let values = vec![Value::Int(application_key(application)), Value::Text(id_or_event_id.to_owned())];
         // Of several, one for each time that the window was over, the last.
         let mut last: Option<MessageRow> = None;
@@ -139,7 +142,9 @@ impl MessageFilter {
 
     /// But for the payload.
     fn fits(&self, message: &MessageRow) -> bool {
-        let has = |wanted: &Option<String>, all: &[String]| wanted.as_ref().is_none_or(|wanted| all.contains(wanted));
+        let has = |wanted: &Option<String>, all: &[String]| {
+            wanted.as_ref().is_none_or(|wanted| all.contains(wanted))
+        };
         (self.event_types.is_empty() || self.event_types.contains(&message.event_type))
             && has(&self.channel, &message.channels)
             && has(&self.tag, &message.tags)
@@ -164,7 +169,8 @@ impl Messages<'_> {
     ) -> Result<Vec<(MessageId, Option<MessageRow>)>, QueryError> {
         // An id begins with the time of acceptance, a little less exact.
         let mut low = self.filter.after.map_or([0; 20], |after| Tick::of(after).lowest_id());
-        let mut high = self.filter.before.map_or([0xff; 20], |before| Tick(Tick::of(before).0 + 1).lowest_id());
+        let mut high =
+            self.filter.before.map_or([0xff; 20], |before| Tick(Tick::of(before).0 + 1).lowest_id());
         let mark = mark.map(|mark| *mark.as_bytes());
         let (order, over, under) = match (descending, mark) {
             (false, Some(mark)) if mark >= low => {

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use fanfare_core::{Delivery, IntakeRule, MessageEndpointId, MessageId, Offset, Settlement, Timestamp, WorkerCheckpoint};
+use fanfare_core::{
+    Delivery, IntakeRule, MessageEndpointId, MessageId, Offset, Settlement, Timestamp, WorkerCheckpoint,
+};
 use fanfare_log::{ReadError, Topic};
 
 use super::stats::Stats;
@@ -78,7 +80,8 @@ impl History {
                 result.next = Some(position.to_string());
                 return Ok(result);
             }
-            let read = self.shared.log.fetch(Topic::Deliveries, endpoint.partition, position, RUN_BYTES).await;
+            let read =
+                self.shared.log.fetch(Topic::Deliveries, endpoint.partition, position, RUN_BYTES).await;
             let batch = match read {
                 Ok(batch) => batch,
                 Err(ReadError::Truncated { start, .. }) => {
@@ -89,7 +92,9 @@ impl History {
             };
             looked_at += batch.records.len();
             let mut routed = Vec::new();
-            for record in batch.records.iter().filter(|record| record.offset < end && !rule.refused(record.offset)) {
+            for record in
+                batch.records.iter().filter(|record| record.offset < end && !rule.refused(record.offset))
+            {
                 // What cannot be read, nobody took.
                 let Ok(delivery) = Delivery::decode(&record.head) else { continue };
                 let accepted = Tick::of_id(delivery.id().as_bytes());
@@ -137,8 +142,10 @@ impl History {
                 }
             };
             result.accepted += 1;
-            let has_it =
-                matches!(why, Why::Standing(Standing::Settled(Settlement::Delivered | Settlement::Acknowledged)));
+            let has_it = matches!(
+                why,
+                Why::Standing(Standing::Settled(Settlement::Delivered | Settlement::Acknowledged))
+            );
             if !has_it {
                 let delivery = delivery_id_at(accepted, endpoint.number, offset);
                 result.missing.push(Missing { message, delivery, offset, why });

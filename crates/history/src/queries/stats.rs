@@ -129,8 +129,10 @@ impl History {
         until: Timestamp,
     ) -> Result<Vec<AttemptHour>, QueryError> {
         let last = if beginning(hour_of(until)) < until { hour_of(until) + 1 } else { hour_of(until) };
-        let empty = |hour| AttemptHour { hour: beginning(hour), delivered: 0, failed: 0, by_class: BTreeMap::new() };
-        let mut hours: BTreeMap<i64, AttemptHour> = (hour_of(since)..last).map(|hour| (hour, empty(hour))).collect();
+        let empty =
+            |hour| AttemptHour { hour: beginning(hour), delivered: 0, failed: 0, by_class: BTreeMap::new() };
+        let mut hours: BTreeMap<i64, AttemptHour> =
+            (hour_of(since)..last).map(|hour| (hour, empty(hour))).collect();
         let sql = "SELECT hour, what, amount FROM tallies WHERE endpoint = $1 AND hour >= $2 AND hour < $3 \
                    AND what >= $4";
         let values = vec![

@@ -50,7 +50,8 @@ fn tally(rows: &[[i64; 4]]) -> Statement {
 }
 
 async fn amounts(store: &dyn Store) -> Vec<[i64; 2]> {
-    let rows = store.rows("SELECT endpoint, amount FROM tallies ORDER BY endpoint", Vec::new()).await.unwrap();
+    let rows =
+        store.rows("SELECT endpoint, amount FROM tallies ORDER BY endpoint", Vec::new()).await.unwrap();
     rows.iter().map(|row| [row.int(0).unwrap(), row.int(1).unwrap()]).collect()
 }
 
@@ -81,13 +82,19 @@ async fn values_come_back(store: &dyn Store) {
     assert_eq!((row.text(4), row.text(5)), (Ok(None), Ok(Some(""))));
     assert_eq!((row.int(6), row.opt_int(7), row.bytes(8)), (Ok(-1), Ok(None), Ok(None)));
     assert_eq!((row.int(9), row.int(10)), (Ok(1), Ok(-1)));
-    let rows = store.rows("SELECT MIN(low), MAX(high) FROM moments WHERE minute >= $1", ints(&[i64::MIN])).await.unwrap();
+    let rows = store
+        .rows("SELECT MIN(low), MAX(high) FROM moments WHERE minute >= $1", ints(&[i64::MIN]))
+        .await
+        .unwrap();
     assert_eq!(rows[0].opt_int(0), Ok(None), "of nothing there is no least");
     store.write(vec![run("DELETE FROM messages WHERE message = $1", ints(&[i64::MAX]))]).await.unwrap();
 }
 
 async fn rows_are_merged(store: &dyn Store) {
-    store.write(vec![tally(&[[1, 5, 0, 10], [2, 5, 0, 20]]), tally(&[[1, 5, 0, -3], [3, 5, 0, 1]])]).await.unwrap();
+    store
+        .write(vec![tally(&[[1, 5, 0, 10], [2, 5, 0, 20]]), tally(&[[1, 5, 0, -3], [3, 5, 0, 1]])])
+        .await
+        .unwrap();
     assert_eq!(amounts(store).await, [[1, 7], [2, 20], [3, 1]]);
     let sql = "WITH k(a, b) AS (VALUES ($1, $2), ($3, $4)) SELECT t.endpoint FROM k CROSS JOIN tallies t \
                WHERE t.endpoint = k.a AND t.hour = k.b ORDER BY t.endpoint DESC";
@@ -134,6 +141,8 @@ async fn many_read_at_once(store: &dyn Store) {
     let writes = store.write(vec![tally(&[[1, 1, 1, 1]])]);
     let (read, written) = futures_util::future::join(futures_util::future::join_all(reads), writes).await;
     written.unwrap();
-    assert!(read.iter().all(|amounts| [[[1, 1]], [[1, 2]]].contains(&amounts.as_slice().try_into().unwrap())));
+    assert!(
+        read.iter().all(|amounts| [[[1, 1]], [[1, 2]]].contains(&amounts.as_slice().try_into().unwrap()))
+    );
     store.write(vec![run("DELETE FROM tallies", Vec::new())]).await.unwrap();
 }

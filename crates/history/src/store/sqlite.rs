@@ -12,11 +12,11 @@ use std::{
 use bytes::Bytes;
 use fanfare_log::BoxFuture;
 use sqlx::{
-    Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _, Decode, Row as _, Sqlite as SqliteDb, TypeInfo as _,
-    ValueRef as _,
+    Arguments as _, AssertSqlSafe, ConnectOptions as _, Connection as _, Decode, Row as _,
+    Sqlite as SqliteDb, TypeInfo as _, ValueRef as _,
     sqlite::{
-        SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-        SqliteRow, SqliteSynchronous,
+        SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
+        SqlitePoolOptions, SqliteRow, SqliteSynchronous,
     },
 };
 use tokio::sync::Mutex;
@@ -89,7 +89,10 @@ impl Sqlite {
         }
     }
 
-    async fn transact(connection: &mut SqliteConnection, statements: Vec<Statement>) -> Result<(), StoreError> {
+    async fn transact(
+        connection: &mut SqliteConnection,
+        statements: Vec<Statement>,
+    ) -> Result<(), StoreError> {
         run(connection, "BEGIN IMMEDIATE".to_owned(), Vec::new()).await?;
         for statement in statements {
             match statement {
@@ -221,7 +224,9 @@ fn row(row: &SqliteRow) -> Result<Row, StoreError> {
         let kind = raw.type_info().name().to_owned();
         let value = match kind.as_str() {
             "TEXT" => <String as Decode<'_, SqliteDb>>::decode(raw).map(Value::Text),
-            "BLOB" => <Vec<u8> as Decode<'_, SqliteDb>>::decode(raw).map(|bytes| Value::Bytes(Bytes::from(bytes))),
+            "BLOB" => {
+                <Vec<u8> as Decode<'_, SqliteDb>>::decode(raw).map(|bytes| Value::Bytes(Bytes::from(bytes)))
+            }
             _ => <i64 as Decode<'_, SqliteDb>>::decode(raw).map(Value::Int),
         };
         value.map_err(|error| StoreError::Refused(error.to_string()))
@@ -238,7 +243,8 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Database(cause) => {
                 let code = cause.code().unwrap_or_default();
                 // The low byte of an extended code is what it extends.
-                let primary = code.parse::<u32>().map_or_else(|_| code.to_string(), |code| (code & 0xff).to_string());
+                let primary =
+                    code.parse::<u32>().map_or_else(|_| code.to_string(), |code| (code & 0xff).to_string());
                 if PASSING.contains(&primary.as_str()) {
                     return Self::Unavailable(cause.message().to_owned());
                 }
@@ -263,7 +269,8 @@ mod tests {
     #[tokio::test]
     async fn it_is_a_store() {
         let directory = tempfile::tempdir().unwrap();
-        super::super::conformance::check(Arc::new(Sqlite::open(&directory.path().join("history.sqlite")))).await;
+        super::super::conformance::check(Arc::new(Sqlite::open(&directory.path().join("history.sqlite"))))
+            .await;
     }
 
     #[tokio::test]

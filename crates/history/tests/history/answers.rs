@@ -2,15 +2,26 @@
 
 use fanfare_core::{Delivery, Fact, Offset, Settlement};
 use fanfare_history::{
-    AttemptFilter, AttemptStatus, DeadLetterFilter, DeliveryFilter, MessageFilter, Payload, Reach, Standing, Twin, Why,
+    AttemptFilter, AttemptStatus, DeadLetterFilter, DeliveryFilter, MessageFilter, Payload, Reach, Standing,
+    Twin, Why,
 };
 use fanfare_log::{NewRecord, Topic};
 
-use crate::world::{Publish, World, application, at, attempt, endpoint, settled, window};
+use crate::{
+    tables::{Tables, on_every_database},
+    world::{Publish, World, application, at, attempt, endpoint, settled, window},
+};
 
-#[tokio::test]
-async fn what_was_accepted_is_found_at_once() {
-    let mut world = World::new();
+on_every_database! {
+    what_was_accepted_is_found_at_once,
+    attempts_and_what_became_of_it,
+    twins_are_known,
+    counts_add_up_and_what_is_missing_is_named,
+    rows_that_somebody_removed_are_named,
+}
+
+async fn what_was_accepted_is_found_at_once(tables: Tables) {
+    let mut world = World::new(tables);
     let running = world.start().await;
     let mut publish = Publish::at(1, &[1, 2]);
     publish.event_id = Some("order-17".to_owned());
@@ -23,21 +34,24 @@ async fn what_was_accepted_is_found_at_once() {
 
     let found = history.message(application(1), &published.id.to_string()).await.unwrap().unwrap();
     assert_eq!((found.id, found.key.offset), (published.id, published.source));
-    assert_eq!((found.event_id.as_deref(), &found.channels, &found.tags), (Some("order-17"), &publish.channels, &publish.tags));
+    assert_eq!(
+        (found.event_id.as_deref(), &found.channels, &found.tags),
+        (Some("order-17"), &publish.channels, &publish.tags)
+    );
     assert_eq!(history.message(application(1), "order-17").await.unwrap(), Some(found.clone()));
     assert_eq!(history.message(application(2), "order-17").await.unwrap(), None);
     assert_eq!(history.payload(&found).await.unwrap(), Payload::Here(publish.payload.into()));
 
     assert!(history.passed(Reach::Endpoints(endpoint(1).partition)).await);
-    let deliveries = history.deliveries_of_message(&found, &DeliveryFilter::default(), &window(10)).await.unwrap();
+    let deliveries =
+        history.deliveries_of_message(&found, &DeliveryFilter::default(), &window(10)).await.unwrap();
     assert_eq!(deliveries.items.iter().map(|row| row.endpoint.0).collect::<Vec<_>>(), [1, 2]);
     assert!(deliveries.items.iter().all(|row| row.standing == Standing::Pending) && deliveries.done);
     running.end(&world).await;
 }
 
-#[tokio::test]
-async fn attempts_and_what_became_of_it() {
-    let mut world = World::new();
+async fn attempts_and_what_became_of_it(tables: Tables) {
+    let mut world = World::new(tables);
     let running = world.start().await;
     let published = world.publish(&Publish::at(1, &[1])).await;
     world
@@ -50,13 +64,20 @@ async fn attempts_and_what_became_of_it() {
     running.caught_up().await;
     let history = &running.history;
     let message = history.message(application(1), &published.id.to_string()).await.unwrap().unwrap();
-    let of_message = history.attempts_of_message(&message, &AttemptFilter::default(), &window(10)).await.unwrap();
-    let of_endpoint = history.attempts_of_endpoint(endpoint(1), &AttemptFilter::default(), &window(10)).await.unwrap();
+    let of_message =
+        history.attempts_of_message(&message, &AttemptFilter::default(), &window(10)).await.unwrap();
+    let of_endpoint =
+        history.attempts_of_endpoint(endpoint(1), &AttemptFilter::default(), &window(10)).await.unwrap();
     assert_eq!(of_message.items, of_endpoint.items);
-    let shown: Vec<_> = of_message.items.iter().map(|row| (row.number, row.http_status, row.status)).collect();
+    let shown: Vec<_> =
+        of_message.items.iter().map(|row| (row.number, row.http_status, row.status)).collect();
     assert_eq!(
         shown,
-        [(1, 503, AttemptStatus::Retrying), (2, 0, AttemptStatus::Retrying), (3, 204, AttemptStatus::Delivered)]
+        [
+            (1, 503, AttemptStatus::Retrying),
+            (2, 0, AttemptStatus::Retrying),
+            (3, 204, AttemptStatus::Delivered)
+        ]
     );
     for row in &of_message.items {
         assert_eq!(history.attempt(row.id).await.unwrap().as_ref(), Some(row));
@@ -67,9 +88,8 @@ async fn attempts_and_what_became_of_it() {
     running.end(&world).await;
 }
 
-#[tokio::test]
-async fn twins_are_known() {
-    let mut world = World::new();
+async fn twins_are_known(tables: Tables) {
+    let mut world = World::new(tables);
     let running = world.start().await;
     let first = world.publish(&Publish::at(1, &[1])).await;
     let (alias, alias_at) = world.accept(&Publish::at(2, &[])).await;
@@ -92,9 +112,8 @@ async fn twins_are_known() {
     running.end(&world).await;
 }
 
-#[tokio::test]
-async fn counts_add_up_and_what_is_missing_is_named() {
-    let mut world = World::new();
+async fn counts_add_up_and_what_is_missing_is_named(tables: Tables) {
+    let mut world = World::new(tables);
     let running = world.start().await;
     let mut all = Vec::new();
     for number in 0..40 {
@@ -120,7 +139,10 @@ async fn counts_add_up_and_what_is_missing_is_named() {
     let history = &running.history;
     let (since, until) = (at(0), at(1_000_000));
     let stats = history.stats(endpoint(1), since, until).await.unwrap();
-    assert_eq!((stats.delivered, stats.retrying, stats.dead(), stats.cancelled, stats.total()), (1, 1, 2, 5, 40));
+    assert_eq!(
+        (stats.delivered, stats.retrying, stats.dead(), stats.cancelled, stats.total()),
+        (1, 1, 2, 5, 40)
+    );
     // Also where whole hours are counted from tallies.
     assert_eq!(history.stats(endpoint(1), at(-10_000_000), at(10_000_000)).await.unwrap(), stats);
     assert_eq!(history.stats(endpoint(1), at(1_000), at(3_000)).await.unwrap().total(), 2);
@@ -129,16 +151,19 @@ async fn counts_add_up_and_what_is_missing_is_named() {
     assert_eq!((told.accepted, told.not_in_history, told.next.is_none()), (40, 0, true));
     assert_eq!((&told.stats, told.missing.len()), (&stats, 39));
 
-    let letters = history.dead_letters(&[endpoint(1), endpoint(2)], &DeadLetterFilter::default(), &window(10)).await;
-    assert_eq!(letters.unwrap().items.iter().map(|row| row.offset).collect::<Vec<_>>(), [offset(2), offset(3)]);
+    let letters =
+        history.dead_letters(&[endpoint(1), endpoint(2)], &DeadLetterFilter::default(), &window(10)).await;
+    assert_eq!(
+        letters.unwrap().items.iter().map(|row| row.offset).collect::<Vec<_>>(),
+        [offset(2), offset(3)]
+    );
     let hours = history.attempt_stats(endpoint(1).number, since, at(60_000)).await.unwrap();
     assert_eq!((hours[0].delivered, hours[0].failed), (1, 1));
     running.end(&world).await;
 }
 
-#[tokio::test]
-async fn rows_that_somebody_removed_are_named() {
-    let mut world = World::new();
+async fn rows_that_somebody_removed_are_named(tables: Tables) {
+    let mut world = World::new(tables);
     let running = world.start().await;
     let mut all = Vec::new();
     for number in 0..20 {
@@ -148,11 +173,10 @@ async fn rows_that_somebody_removed_are_named() {
     }
     running.caught_up().await;
     running.end(&world).await;
-    let path = world.directory.path().join("history.sqlite");
     let gone = [3, 11, 12];
-    for number in gone {
-        remove(&path, all[number].delivery).await;
-    }
+    assert_eq!(gone.map(|number| all[number].delivery.0), [3, 11, 12]);
+    let remove = "DELETE FROM deliveries WHERE delivery IN (3, 11, 12)";
+    world.tables.run(world.directory.path(), remove).await;
     let running = world.start().await;
     running.caught_up().await;
     let told = running.history.reconcile(endpoint(1), at(0), at(1_000), None).await.unwrap();
@@ -160,11 +184,4 @@ async fn rows_that_somebody_removed_are_named() {
     let named: Vec<_> = told.missing.iter().map(|missing| (missing.message, missing.why)).collect();
     assert_eq!(named, gone.map(|number| (all[number].id, Why::NotInHistory)));
     running.end(&world).await;
-}
-
-async fn remove(path: &std::path::Path, offset: Offset) {
-    use sqlx::ConnectOptions as _;
-    let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap();
-    let offset = i64::try_from(offset.0).unwrap();
-    sqlx::query("DELETE FROM deliveries WHERE delivery = ?").bind(offset).execute(&mut connection).await.unwrap();
 }

@@ -5,24 +5,43 @@ use fanfare_core::{AttemptRecord, Fact, Offset, Settlement};
 use fanfare_history::{MessageFilter, Reach};
 use fanfare_log::{Log as _, NewRecord, Topic};
 
-use crate::world::{INSTALLATION, Publish, World, application, at, attempt, endpoint, window};
+use crate::{
+    tables::{Tables, on_every_database},
+    world::{INSTALLATION, Publish, World, application, at, attempt, endpoint, window},
+};
+
+on_every_database! {
+    tables_made_again_are_the_same,
+    a_server_keeps_its_tables_to_itself,
+    what_nobody_understands_is_passed_and_what_is_newer_stands,
+    facts_whose_deliveries_are_gone_hold_nothing_up,
+}
 
 async fn some_load(world: &mut World, from: i64) {
     for number in from..from + 30 {
         let published = world.publish(&Publish::at(number * 100, &[1, 2, 3])).await;
         let status = if number % 3 == 0 { 500 } else { 200 };
         let time = at(number * 100 + 50);
-        world.facts(vec![attempt(1, published.delivery, 1, status, time), attempt(2, published.delivery, 1, 200, time)]).await;
+        world
+            .facts(vec![
+                attempt(1, published.delivery, 1, status, time),
+                attempt(2, published.delivery, 1, 200, time),
+            ])
+            .await;
     }
     let to = world.log.bounds(Topic::Deliveries, endpoint(3).partition).await.unwrap().end;
-    let range =
-        Fact::SettledRange { endpoint: endpoint(3).number, from: Offset::ZERO, to, reason: Settlement::Cancelled, at: at(9) };
+    let range = Fact::SettledRange {
+        endpoint: endpoint(3).number,
+        from: Offset::ZERO,
+        to,
+        reason: Settlement::Cancelled,
+        at: at(9),
+    };
     world.facts(vec![range]).await;
 }
 
-#[tokio::test]
-async fn tables_made_again_are_the_same() {
-    let mut world = World::new();
+async fn tables_made_again_are_the_same(tables: Tables) {
+    let mut world = World::new(tables);
     let mut digest = Vec::new();
     for round in 0..4 {
         let running = world.start().await;
@@ -35,25 +54,26 @@ async fn tables_made_again_are_the_same() {
     let running = world.start().await;
     running.caught_up().await;
     let told = running.end(&world).await;
-    assert!(told.iter().map(|table| table.rows).sum::<u64>() > digest.iter().map(|table| table.rows).sum::<u64>() / 2);
-    let records = fanfare_history::rebuild(world.options(world.sqlite()), |_, _| {}).await.unwrap();
+    assert!(
+        told.iter().map(|table| table.rows).sum::<u64>()
+            > digest.iter().map(|table| table.rows).sum::<u64>() / 2
+    );
+    let records = fanfare_history::rebuild(world.options(world.place()), |_, _| {}).await.unwrap();
     assert!(records > 0);
-    assert_eq!(fanfare_history::digest(&world.sqlite(), INSTALLATION).await.unwrap(), told);
+    assert_eq!(fanfare_history::digest(&world.place(), INSTALLATION).await.unwrap(), told);
 }
 
-#[tokio::test]
-async fn a_server_keeps_its_tables_to_itself() {
-    let world = World::new();
+async fn a_server_keeps_its_tables_to_itself(tables: Tables) {
+    let world = World::new(tables);
     let running = world.start().await;
     running.caught_up().await;
-    let refused = fanfare_history::rebuild(world.options(world.sqlite()), |_, _| {}).await;
+    let refused = fanfare_history::rebuild(world.options(world.place()), |_, _| {}).await;
     assert!(matches!(refused, Err(fanfare_history::OpenError::Kept)), "{refused:?}");
     running.end(&world).await;
 }
 
-#[tokio::test]
-async fn what_nobody_understands_is_passed_and_what_is_newer_stands() {
-    let mut world = World::new();
+async fn what_nobody_understands_is_passed_and_what_is_newer_stands(tables: Tables) {
+    let mut world = World::new(tables);
     let running = world.start().await;
     world.append(Topic::Messages, NewRecord::head(Bytes::from_static(b"\x01\x63rubbish"))).await;
     world.append(Topic::Attempts, NewRecord::head(Bytes::from_static(b"\x01"))).await;
@@ -71,9 +91,8 @@ async fn what_nobody_understands_is_passed_and_what_is_newer_stands() {
     running.end(&world).await;
 }
 
-#[tokio::test]
-async fn facts_whose_deliveries_are_gone_hold_nothing_up() {
-    let mut world = World::new();
+async fn facts_whose_deliveries_are_gone_hold_nothing_up(tables: Tables) {
+    let mut world = World::new(tables);
     // Nothing was ever delivered at these offsets.
     let claim = AttemptRecord::Claim { owner: 1, at: at(0) };
     world.append(Topic::Attempts, NewRecord::head(claim.encode())).await;

@@ -2,18 +2,27 @@
 
 use fanfare_core::{MessageId, Settlement};
 use fanfare_history::{
-    AttemptFilter, AttemptStatus, DeadLetterFilter, DeliveryFilter, MessageFilter, Page, Pointer, QueryError, Standing,
-    StatusClass, Window,
+    AttemptFilter, AttemptStatus, DeadLetterFilter, DeliveryFilter, MessageFilter, Page, Pointer, QueryError,
+    Standing, StatusClass, Window,
 };
 use serde_json::json;
 
-use crate::world::{Publish, Running, World, application, at, attempt, endpoint, settled};
+use crate::{
+    tables::{Tables, on_every_database},
+    world::{Publish, Running, World, application, at, attempt, endpoint, settled},
+};
+
+on_every_database! {
+    messages_are_filtered_and_paged,
+    attempts_are_filtered_and_paged,
+    deliveries_and_dead_letters_are_filtered_and_paged,
+}
 
 const MESSAGES: i64 = 60;
 
 /// Messages of two kinds; every third fails for good, every seventh succeeds at the second attempt.
-async fn filled() -> (World, Running, Vec<MessageId>) {
-    let mut world = World::new();
+async fn filled(tables: Tables) -> (World, Running, Vec<MessageId>) {
+    let mut world = World::new(tables);
     let running = world.start().await;
     let mut ids = Vec::new();
     for number in 0..MESSAGES {
@@ -80,9 +89,8 @@ async fn pages_meet<T: std::fmt::Debug + PartialEq + Clone>(
     }
 }
 
-#[tokio::test]
-async fn messages_are_filtered_and_paged() {
-    let (world, running, ids) = filled().await;
+async fn messages_are_filtered_and_paged(tables: Tables) {
+    let (world, running, ids) = filled(tables).await;
     let history = &running.history;
     let every = |step: usize| ids.iter().step_by(step).copied().collect::<Vec<_>>();
     let filters = [
@@ -90,7 +98,10 @@ async fn messages_are_filtered_and_paged() {
         (MessageFilter { event_types: vec!["order.new".to_owned()], ..MessageFilter::default() }, every(4)),
         (MessageFilter { channel: Some("b".to_owned()), ..MessageFilter::default() }, every(5)),
         (MessageFilter { tag: Some("t".to_owned()), ..MessageFilter::default() }, every(6)),
-        (MessageFilter { after: Some(at(100)), before: Some(at(200)), ..MessageFilter::default() }, ids[10..20].to_vec()),
+        (
+            MessageFilter { after: Some(at(100)), before: Some(at(200)), ..MessageFilter::default() },
+            ids[10..20].to_vec(),
+        ),
         (
             MessageFilter {
                 payload: Some(Pointer { pointer: "/order/lines/0/price".to_owned(), value: json!(0) }),
@@ -106,16 +117,19 @@ async fn messages_are_filtered_and_paged() {
         })
         .await;
     }
-    let wrong = history.messages(application(1), &MessageFilter::default(), &Window::new(1, Some("msg_no"), false)).await;
+    let wrong = history
+        .messages(application(1), &MessageFilter::default(), &Window::new(1, Some("msg_no"), false))
+        .await;
     assert!(matches!(wrong, Err(QueryError::Iterator)), "{wrong:?}");
     running.end(&world).await;
 }
 
-#[tokio::test]
-async fn attempts_are_filtered_and_paged() {
-    let (world, running, _) = filled().await;
+async fn attempts_are_filtered_and_paged(tables: Tables) {
+    let (world, running, _) = filled(tables).await;
     let history = &running.history;
-    let all = history.attempts_of_endpoint(endpoint(1), &AttemptFilter::default(), &Window::new(250, None, false)).await;
+    let all = history
+        .attempts_of_endpoint(endpoint(1), &AttemptFilter::default(), &Window::new(250, None, false))
+        .await;
     let all = all.unwrap().items;
     assert_eq!(all.len(), 60 + (0..60).filter(|number| number % 3 != 0 && number % 7 == 0).count());
     assert!(all.is_sorted_by_key(|row| row.id));
@@ -124,7 +138,11 @@ async fn attempts_are_filtered_and_paged() {
         AttemptFilter { status: Some(AttemptStatus::Delivered), ..AttemptFilter::default() },
         AttemptFilter { status: Some(AttemptStatus::Retrying), ..AttemptFilter::default() },
         AttemptFilter { class: StatusClass::new(400), ..AttemptFilter::default() },
-        AttemptFilter { class: StatusClass::new(0), status: Some(AttemptStatus::Failed), ..AttemptFilter::default() },
+        AttemptFilter {
+            class: StatusClass::new(0),
+            status: Some(AttemptStatus::Failed),
+            ..AttemptFilter::default()
+        },
         AttemptFilter { before: Some(at(1_305)), after: Some(at(1_100)), ..AttemptFilter::default() },
         AttemptFilter {
             message: MessageFilter { event_types: vec!["order.new".to_owned()], ..MessageFilter::default() },
@@ -136,7 +154,9 @@ async fn attempts_are_filtered_and_paged() {
             .iter()
             .filter(|row| {
                 filter.status.is_none_or(|status| status == row.status)
-                    && filter.class.is_none_or(|class| Some(class) == StatusClass::new(row.http_status / 100 * 100))
+                    && filter
+                        .class
+                        .is_none_or(|class| Some(class) == StatusClass::new(row.http_status / 100 * 100))
                     && filter.before.is_none_or(|before| row.at < before)
                     && filter.after.is_none_or(|after| row.at >= after)
                     && (filter.message.event_types.is_empty()
@@ -152,9 +172,8 @@ async fn attempts_are_filtered_and_paged() {
     running.end(&world).await;
 }
 
-#[tokio::test]
-async fn deliveries_and_dead_letters_are_filtered_and_paged() {
-    let (world, running, ids) = filled().await;
+async fn deliveries_and_dead_letters_are_filtered_and_paged(tables: Tables) {
+    let (world, running, ids) = filled(tables).await;
     let history = &running.history;
     let rejected = Standing::Settled(Settlement::Rejected);
     let delivered = Standing::Settled(Settlement::Delivered);
@@ -187,8 +206,12 @@ async fn deliveries_and_dead_letters_are_filtered_and_paged() {
         Ok(page.map(|row| row.message.id))
     })
     .await;
-    let filter = DeadLetterFilter { after: Some(at(2_012)), before: Some(at(2_024)), ..DeadLetterFilter::default() };
+    let filter =
+        DeadLetterFilter { after: Some(at(2_012)), before: Some(at(2_024)), ..DeadLetterFilter::default() };
     let some = history.dead_letters(&[endpoint(1)], &filter, &Window::new(50, None, false)).await.unwrap();
-    assert_eq!(some.items.iter().map(|row| row.message.id).collect::<Vec<_>>(), [ids[12], ids[15], ids[18], ids[21]]);
+    assert_eq!(
+        some.items.iter().map(|row| row.message.id).collect::<Vec<_>>(),
+        [ids[12], ids[15], ids[18], ids[21]]
+    );
     running.end(&world).await;
 }

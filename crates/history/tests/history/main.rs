@@ -5,4 +5,6 @@
 mod answers;
 mod faults;
 mod lists;
+mod shared;
+mod tables;
 mod world;

@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fanfare_core::{
-    ApplicationId, Attempt, AttemptError, AttemptRecord, Clock, Content, Delivery, EndpointNumber, Fact, Fingerprint,
-    Identity, InstallationId, Message, MessageId, Offset, OrganizationId, Outcome, Partition, Settlement, Source,
-    Timestamp, Trigger,
+    ApplicationId, Attempt, AttemptError, AttemptRecord, Clock, Content, Delivery, EndpointNumber, Fact,
+    Fingerprint, Identity, InstallationId, Message, MessageId, Offset, OrganizationId, Outcome, Partition,
+    Settlement, Source, Timestamp, Trigger,
 };
 use fanfare_history::{EndpointAt, History, Options, Place, Reach, TableDigest, Window};
 use fanfare_log::{
@@ -16,6 +16,8 @@ use fanfare_log::{
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
+
+use crate::tables::Tables;
 
 pub(crate) const INSTALLATION: InstallationId = InstallationId::from_bytes([9; 20]);
 pub(crate) const RETENTION: Duration = Duration::from_hours(168);
@@ -31,6 +33,7 @@ impl Clock for HandClock {
 
 pub(crate) struct World {
     pub(crate) directory: TempDir,
+    pub(crate) tables: Tables,
     pub(crate) log: Arc<EmbeddedLog>,
     pub(crate) clock: Arc<HandClock>,
     session: u64,
@@ -67,6 +70,7 @@ pub(crate) struct Publish {
     pub(crate) application: ApplicationId,
     pub(crate) event_type: &'static str,
     pub(crate) event_id: Option<String>,
+    pub(crate) ordering_key: Option<String>,
     pub(crate) channels: Vec<String>,
     pub(crate) tags: Vec<String>,
     pub(crate) payload: String,
@@ -80,6 +84,7 @@ impl Publish {
             application: application(1),
             event_type: "invoice.paid",
             event_id: None,
+            ordering_key: None,
             channels: Vec::new(),
             tags: Vec::new(),
             payload: "{}".to_owned(),
@@ -98,11 +103,11 @@ pub(crate) struct Published {
 }
 
 impl World {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(tables: Tables) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let log = EmbeddedLog::open(LogOptions::new(&directory.path().join("data"), 1, 1)).unwrap();
         let clock = Arc::new(HandClock(Mutex::new(at(3_600_000))));
-        Self { directory, log, clock, session: 1, previous: None, messages: 0 }
+        Self { directory, tables, log, clock, session: 1, previous: None, messages: 0 }
     }
 
     pub(crate) fn set_time(&self, now: Timestamp) {
@@ -119,12 +124,12 @@ impl World {
         }
     }
 
-    pub(crate) fn sqlite(&self) -> Place {
-        Place::Sqlite(self.directory.path().join("history.sqlite"))
+    pub(crate) fn place(&self) -> Place {
+        self.tables.place(self.directory.path())
     }
 
     pub(crate) async fn start(&self) -> Running {
-        self.start_at(self.sqlite()).await
+        self.start_at(self.place()).await
     }
 
     pub(crate) async fn start_at(&self, place: Place) -> Running {
@@ -170,7 +175,7 @@ impl World {
             event_type: publish.event_type.to_owned(),
             event_id: publish.event_id.clone(),
             channels: publish.channels.clone(),
-            ordering_key: None,
+            ordering_key: publish.ordering_key.clone(),
             tags: publish.tags.clone(),
             accepted_at: publish.at,
             deliver_at: None,
@@ -208,10 +213,14 @@ impl Running {
 
     /// Ends it, and reads what its tables say.
     pub(crate) async fn end(self, world: &World) -> Vec<TableDigest> {
+        self.end_at(&world.place()).await
+    }
+
+    pub(crate) async fn end_at(self, place: &Place) -> Vec<TableDigest> {
         self.stop.cancel();
         tokio::task::spawn_blocking(|| self.thread.join().unwrap()).await.unwrap();
         self.history.close().await;
-        fanfare_history::digest(&world.sqlite(), INSTALLATION).await.unwrap()
+        fanfare_history::digest(place, INSTALLATION).await.unwrap()
     }
 }
 

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use fanfare_core::{AttemptRecord, Delivery, EndpointNumber, Offset, Partition, Settlement};
 
 use crate::{
-    changes::{ATTEMPTS_BY_ANSWER, AttemptRowKey, Changes, DeliveryKey, NewAttempt, NewMessage, Shadow, Source, State, hour_of, hour_of_tick},
+    changes::{
+        ATTEMPTS_BY_ANSWER, AttemptRowKey, Changes, DeliveryKey, NewAttempt, NewMessage, Shadow, Source,
+        State, hour_of, hour_of_tick,
+    },
     fold::{Fold, Folded, named_deliveries},
     keys::MessageKey,
     rows::Standing,
@@ -53,7 +56,13 @@ impl Tables {
         fold
     }
 
-    pub(super) fn fold_delivery(&self, fold: &mut Fold, partition: Partition, offset: Offset, delivery: &Delivery) {
+    pub(super) fn fold_delivery(
+        &self,
+        fold: &mut Fold,
+        partition: Partition,
+        offset: Offset,
+        delivery: &Delivery,
+    ) {
         if let Delivery::Injected { partition: of, offset: original, .. } = delivery {
             self.track_group(fold, MessageKey { partition: *of, offset: *original });
         }
@@ -75,11 +84,14 @@ impl Tables {
             let Folded::AtRange(range) = fold.record(partition, offset, record) else { return };
             self.write(fold.take());
             let inside = |(key, state): &(&DeliveryKey, &State)| {
-                key.0 == range.endpoint && (range.from..range.to).contains(&key.1) && !state.standing.is_settled()
+                key.0 == range.endpoint
+                    && (range.from..range.to).contains(&key.1)
+                    && !state.standing.is_settled()
             };
             let unsettled: Vec<DeliveryKey> =
                 self.deliveries.iter().filter(inside).map(|(key, _)| *key).take(range_step).collect();
-            let until = if unsettled.len() == range_step { unsettled[range_step - 1].1.next() } else { range.to };
+            let until =
+                if unsettled.len() == range_step { unsettled[range_step - 1].1.next() } else { range.to };
             self.track(fold, &unsettled);
             fold.range_step(partition, &range, &unsettled, until);
             self.write(fold.take());
@@ -110,8 +122,11 @@ impl Tables {
     /// Tallies say what the rows say; of the deliveries of a message to an endpoint one counts.
     pub(super) fn check(&self) {
         let mut expected = Tallies::new();
-        for ((endpoint, _), state) in self.deliveries.iter().filter(|(_, state)| state.shadow != Shadow::Shadowed) {
-            *expected.entry((*endpoint, hour_of_tick(state.accepted), state.standing.code())).or_default() += 1;
+        for ((endpoint, _), state) in
+            self.deliveries.iter().filter(|(_, state)| state.shadow != Shadow::Shadowed)
+        {
+            *expected.entry((*endpoint, hour_of_tick(state.accepted), state.standing.code())).or_default() +=
+                1;
         }
         for ((endpoint, answer, ..), new) in &self.attempts {
             let what = ATTEMPTS_BY_ANSWER + answer;
