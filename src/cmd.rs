@@ -2,6 +2,7 @@
 
 pub(crate) mod demo;
 pub(crate) mod health;
+pub(crate) mod history;
 pub(crate) mod inspect;
 pub(crate) mod routes;
 pub(crate) mod serve;

@@ -38,6 +38,8 @@ enum Command {
     Verify(cmd::verify::Args),
     /// Show what a data directory, or an installation on Kafka, holds: topics, lanes, attempts, dead letters.
     Inspect(cmd::inspect::Args),
+    /// Make the tables of history again from the log, or compare them.
+    History(cmd::history::Args),
     /// Show, make and check the topics on Apache Kafka.
     #[cfg(feature = "kafka")]
     Topics(cmd::topics::Args),
@@ -56,6 +58,7 @@ fn main() -> std::process::ExitCode {
         Command::Routes(args) => Ok(cmd::routes::run(&args)),
         Command::Verify(args) => cmd::verify::run(&args),
         Command::Inspect(args) => cmd::inspect::run(&args),
+        Command::History(args) => cmd::history::run(&args),
         #[cfg(feature = "kafka")]
         Command::Topics(args) => cmd::topics::run(&args),
         Command::Demo(args) => cmd::demo::run(&args),

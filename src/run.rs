@@ -9,7 +9,10 @@ use fanfare_delivery::load::Board;
 use fanfare_ingest::Rates;
 use fanfare_http::{Gate, Listener, Memory, Probes, Route, Routes, Surface};
 use fanfare_log::{Log, Topic};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,6 +30,9 @@ const HTTP_DRAIN: Duration = Duration::from_secs(5);
 /// What was on its way may become durable for so long when the process stops. Where the log does not answer, the next
 /// start finds what a crash would have left.
 const WRITE_DOWN: Duration = Duration::from_secs(5);
+
+/// History may finish its transaction for so long when the process stops.
+const HISTORY_DRAIN: Duration = Duration::from_secs(1);
 
 /// Runs the roles of the process until it is asked to stop.
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
@@ -52,6 +58,14 @@ struct Running {
     delivery: Option<JoinHandle<()>>,
     from_topic: Option<JoinHandle<()>>,
     http: JoinHandle<()>,
+    history: Option<Projecting>,
+}
+
+/// The thread that keeps history, and how it is told to end.
+struct Projecting {
+    history: fanfare_history::History,
+    stop: CancellationToken,
+    thread: std::thread::JoinHandle<()>,
 }
 
 async fn start(mut settings: Settings) -> anyhow::Result<Running> {
@@ -110,7 +124,8 @@ async fn start(mut settings: Settings) -> anyhow::Result<Running> {
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
     });
-    let routes = routes(&settings, gate, (&log, &entropy), ingest.clone(), scaling);
+    let (history, projecting) = history(&settings, &log, &control, &clock).await?.unzip();
+    let routes = routes(&settings, gate, (&log, &entropy), (ingest.clone(), history), scaling);
 
     let roles = settings.roles;
     let idle = stop.child_token();
@@ -126,7 +141,7 @@ async fn start(mut settings: Settings) -> anyhow::Result<Running> {
     let from_topic = start_from_topic(&settings, &engine, control.clone(), ingest, http_stop.clone()).await?;
     surface.begin(routes, Probes { ready: ready(&engine, &control, roles), metrics });
     announce(&settings, address, &control, &*clock);
-    Ok(Running { engine, stop, http_stop, router, delivery, from_topic, http })
+    Ok(Running { engine, stop, http_stop, router, delivery, from_topic, http, history: projecting })
 }
 
 impl Running {
@@ -161,6 +176,9 @@ impl Running {
                 "the log does not answer; what was on its way is not written down, and may be sent once more"
             );
         }
+        if let Some(history) = self.history {
+            history.end().await;
+        }
         self.engine.close().await;
         if let Some(cause) = broken {
             bail!(cause);
@@ -170,6 +188,42 @@ impl Running {
             None => Ok(()),
         }
     }
+}
+
+impl Projecting {
+    /// Lets it write down what happened last. What it does not write now, the next start does.
+    async fn end(self) {
+        drop(timeout(HISTORY_DRAIN, self.history.passed(fanfare_history::Reach::Everything)).await);
+        self.stop.cancel();
+        let deadline = Instant::now() + HISTORY_DRAIN;
+        while !self.thread.is_finished() && Instant::now() < deadline {
+            sleep(Duration::from_millis(5)).await;
+        }
+        self.history.close().await;
+    }
+}
+
+/// Where the process answers for it, what is in the log can be looked up.
+async fn history(
+    settings: &Settings,
+    log: &Arc<dyn Log>,
+    control: &Control,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Option<(fanfare_history::History, Projecting)>> {
+    let Some(place) = settings.history.clone().filter(|_| settings.roles.api) else { return Ok(None) };
+    let installation = control.view().installation().context("control has no first record")?.id;
+    let (history, service) = fanfare_history::open(fanfare_history::Options {
+        log: Arc::clone(log),
+        clock: Arc::clone(clock),
+        place,
+        installation,
+        retention: settings.retention,
+    })
+    .await?;
+    // On its own: it goes on while what is on its way is written down.
+    let stop = CancellationToken::new();
+    let thread = service.start(stop.clone())?;
+    Ok(Some((history.clone(), Projecting { history, stop, thread })))
 }
 
 fn delivery(
@@ -222,7 +276,7 @@ fn routes(
     settings: &Settings,
     gate: Gate,
     (log, entropy): (&Arc<dyn Log>, &Arc<dyn Entropy>),
-    ingest: fanfare_ingest::Ingest,
+    (ingest, history): (fanfare_ingest::Ingest, Option<fanfare_history::History>),
     scaling: scaling::Scaling,
 ) -> Routes {
     let shared = scaling::Shared { gate: gate.clone(), scaling };
@@ -241,6 +295,7 @@ fn routes(
             guard: Arc::new(Guard::new(settings.allow_networks.clone(), settings.dev)),
             log: Arc::clone(log),
             messages: Arc::new(fanfare_api::MessagesInLog(Arc::clone(log))),
+            history,
         }));
     }
     let all = all_routes();

@@ -22,6 +22,7 @@ const DELIVERY_PARTITIONS: u32 = 4;
 const KAFKA_MESSAGE_PARTITIONS: u32 = 16;
 const KAFKA_DELIVERY_PARTITIONS: u32 = 32;
 const KAFKA_PREFIX: &str = "fanfare.";
+const HISTORY_FILE: &str = "history.sqlite";
 const PARTITIONS_MAX: u32 = 1_024;
 
 /// What an operator said, complete and checked.
@@ -51,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) in_flight: usize,
     pub(crate) scaling: scaling::Settings,
     pub(crate) prefixes: Vec<fanfare_delivery::send::HeaderPrefix>,
+    /// `None`: nobody looks anything up.
+    pub(crate) history: Option<fanfare_history::Place>,
     pub(crate) log_json: Option<bool>,
 }
 
@@ -162,11 +165,13 @@ impl Options {
             roles,
         )?;
         let shared = kafka.is_some();
+        let data_dir = self.data_dir.unwrap_or_else(|| DATA_DIR.into());
         Ok(Settings {
+            history: history(self.history, &data_dir)?,
             kafka,
             from_topic,
             roles,
-            data_dir: self.data_dir.unwrap_or_else(|| DATA_DIR.into()),
+            data_dir,
             listen,
             dev,
             allow_http: dev || self.allow_http.unwrap_or(false),
@@ -216,6 +221,18 @@ pub(crate) fn main_secret_path(data_dir: &Path) -> PathBuf {
 
 impl Roles {
     const ALL: Self = Self { ingest: true, router: true, delivery: true, api: true };
+}
+
+fn history(text: Option<String>, data_dir: &Path) -> anyhow::Result<Option<fanfare_history::Place>> {
+    match text.as_deref() {
+        None | Some("sqlite") => Ok(Some(fanfare_history::Place::Sqlite(data_dir.join(HISTORY_FILE)))),
+        Some("off") => Ok(None),
+        Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+            Ok(Some(fanfare_history::Place::Postgres(url.to_owned())))
+        }
+        // A password may stand in it.
+        Some(_) => bail!("history: it is none of sqlite, postgres://USER:PASSWORD@HOST/DATABASE, off"),
+    }
 }
 
 pub(crate) fn listen(text: Option<&str>) -> anyhow::Result<SocketAddr> {

@@ -93,6 +93,10 @@ pub(crate) struct Options {
     /// Header names of signed requests: webhook, svix, both, or a prefix of your own [default: webhook].
     #[arg(long, env = "FANFARE_HEADER_PREFIX")]
     pub(crate) header_prefix: Option<String>,
+    /// Where messages, deliveries and attempts can be looked up: `sqlite` (a file in the data directory), `postgres://…`, or
+    /// `off` [default: sqlite]. Kept by processes with the role api.
+    #[arg(long, env = "FANFARE_HISTORY", hide_env_values = true)]
+    pub(crate) history: Option<String>,
     /// Log lines as `json` or `text` [default: json, text on a terminal].
     #[arg(long, env = "FANFARE_LOG_FORMAT")]
     pub(crate) log_format: Option<String>,
@@ -134,6 +138,7 @@ impl Options {
             drain_target_secs: self.drain_target_secs.or(file.drain_target_secs),
             min_workers: self.min_workers.or(file.min_workers),
             header_prefix: self.header_prefix.or(file.header_prefix),
+            history: self.history.or(file.history),
             log_format: self.log_format.or(file.log_format),
         })
     }

@@ -6,7 +6,7 @@ mod malformed;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Client, Engine, Installation, Recorder, Server,
+    Answer, Client, Engine, Installation, Recorder, Reply, Server,
     installation::{fanfare, finish},
     on_every_engine, wait,
 };
@@ -18,6 +18,8 @@ on_every_engine! {
     what_was_taken_back_stays_so_over_a_kill,
 }
 
+/// Where the recorder takes nothing.
+const REFUSES: &str = "/refuses";
 /// Another organization's, of this installation.
 const FOREIGN: &str = "org_29HHYvqxq1Dw9rT7hHS0tl5tE22";
 
@@ -60,7 +62,7 @@ async fn routes() -> Vec<Route> {
 }
 
 /// Things that exist, for paths to name.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Things {
     application: String,
     endpoint: String,
@@ -68,6 +70,8 @@ struct Things {
     event_type: String,
     key: String,
     task: String,
+    attempt: String,
+    dead_letter: String,
 }
 
 impl Things {
@@ -80,6 +84,8 @@ impl Things {
             .replace("{name}", &self.event_type)
             .replace("{id}", &self.key)
             .replace("{task_id}", &self.task)
+            .replace("{attempt_id}", &self.attempt)
+            .replace("{dead_letter_id}", &self.dead_letter)
     }
 }
 
@@ -99,15 +105,10 @@ impl World {
         let installation = Installation::on(engine);
         let server = installation.start().await;
         let client = installation.client().await;
-        let recorder = Recorder::start().await;
-        let things = Things {
-            application: String::new(),
-            endpoint: String::new(),
-            message: String::new(),
-            event_type: String::new(),
-            key: String::new(),
-            task: String::new(),
-        };
+        let recorder =
+            Recorder::behaving(|receipt| Reply::Status(if receipt.path == REFUSES { 500 } else { 204 }))
+                .await;
+        let things = Things::default();
         let made = std::cell::Cell::new(0);
         let held = std::cell::RefCell::default();
         let mut world = Self { installation, client, recorder, things, made, held, _server: server };
@@ -130,13 +131,16 @@ impl World {
         let endpoint = self.client.endpoint(&application, &self.recorder.url("/hook"), &json!({})).await;
         let body = json!({ "name": format!("key {number}") });
         let key = self.client.post("/api/v1/auth/api-key", &body).await.id(201);
-        let message = r#"{"eventType":"order.paid","payload":{}}"#;
-        let message = self.client.publish(&application, &[], message).await.id(202);
         // One that goes on: its endpoint is disabled, and it waits for it. So nothing changes by itself.
         let held = json!({ "disabled": true });
         let held = self.client.endpoint(&application, &self.recorder.url("/held"), &held).await;
         let recover = format!("/api/v1/app/{application}/endpoint/{held}/recover");
         self.held.borrow_mut().push(held);
+        // Given up at the first failure.
+        let options = json!({ "ordering": "unordered", "retrySchedule": [], "eventTypes": [event_type] });
+        self.client.endpoint(&application, &self.recorder.url(REFUSES), &options).await;
+        let body = json!({ "eventType": event_type, "payload": {} }).to_string();
+        let message = self.client.publish(&application, &[], &body).await.id(202);
         let since = json!({ "since": "2026-01-31T12:00:00Z" });
         let task = self.client.post(&recover, &since).await.id(202);
         let path = format!("/api/v1/background-task/{task}");
@@ -145,7 +149,16 @@ impl World {
             (!task["data"]["total"].is_null()).then_some(())
         })
         .await;
-        Things { application, endpoint, message, event_type, key, task }
+        let first = async |path: String| {
+            wait::until("it became something", wait::PATIENCE, async || {
+                let list = self.client.get(&path).await.json(200);
+                Some(list["data"][0]["id"].as_str()?.to_owned())
+            })
+            .await
+        };
+        let dead_letter = first(format!("/api/v1/app/{application}/dead-letter")).await;
+        let attempt = first(format!("/api/v1/app/{application}/attempt/msg/{message}")).await;
+        Things { application, endpoint, message, event_type, key, task, attempt, dead_letter }
     }
 
     fn body(&self, example: &Example, things: &Things) -> String {
@@ -260,8 +273,13 @@ async fn every_route_opens_to_whom_it_should_and_to_nobody_else(engine: Engine) 
 /// Another organization's token does its own things where no thing is named, and finds none that is.
 async fn foreigners_find_nothing_of_ours(world: &World, routes: &[Route]) {
     let before = world.seen().await;
-    let ours =
-        [&world.things.application, &world.things.endpoint, &world.things.event_type, &world.things.key];
+    let ours = [
+        &world.things.application,
+        &world.things.endpoint,
+        &world.things.event_type,
+        &world.things.key,
+        &world.things.message,
+    ];
     for route in routes.iter().filter(|route| route.who != "anyone") {
         let token = world.token(&["--org", FOREIGN]).await;
         let answer = world.call(route, &world.things, Some(&token)).await;

@@ -14,6 +14,8 @@ mod engines;
 mod first_message;
 mod from_topic;
 mod full_disk;
+mod history;
+mod history_api;
 mod image;
 mod jobs;
 mod keys;

@@ -17,13 +17,15 @@ const FILES: [&str; 6] = [
     "docker-compose.yml",
     "docs/internals/kafka.md",
 ];
-const COMMANDS: [&[&str]; 10] = [
+const COMMANDS: [&[&str]; 12] = [
     &["serve"],
     &["health"],
     &["token"],
     &["routes"],
     &["verify"],
     &["inspect"],
+    &["history", "rebuild"],
+    &["history", "digest"],
     &["topics", "plan"],
     &["topics", "apply"],
     &["topics", "check"],

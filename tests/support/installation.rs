@@ -22,7 +22,7 @@ pub(crate) struct Installation {
 }
 
 /// Subcommands that work on the log, and so have to be told where it is.
-const ON_LOG: [&str; 2] = ["serve", "inspect"];
+const ON_LOG: [&str; 3] = ["serve", "inspect", "history"];
 
 /// Subcommands that an installation on Kafka gives its main secret.
 const NEED_SECRET: [&str; 2] = ["serve", "token"];

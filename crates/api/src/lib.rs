@@ -1,4 +1,5 @@
-//! REST routes of the control plane: applications, endpoints, event types; tokens, API keys, the audit log.
+//! REST routes of the control plane: applications, endpoints, event types; tokens, API keys, the audit log. And reads of
+//! the history: messages, attempts, dead letters, reconciliation.
 //!
 //! One file per resource: its wire form, its checks, its routes. Forms and status codes are those of Svix; what
 //! is ours beside them is optional. Invariants: a body is checked whole before anything is written; a change is
@@ -7,6 +8,7 @@
 mod address;
 mod api_key;
 mod application;
+mod asked;
 mod audit_log;
 mod audited;
 mod auth;
@@ -17,11 +19,13 @@ mod endpoint_headers;
 mod endpoint_secret;
 mod event_type;
 mod event_type_import;
+mod history;
 mod messages;
 mod openapi;
 mod patch;
 mod portal;
 mod post;
+mod precheck;
 mod resend;
 mod state;
 

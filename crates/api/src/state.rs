@@ -5,12 +5,13 @@ use std::{future::Future, sync::Arc};
 use axum::extract::FromRef;
 use fanfare_control::{Applied, Command, CommandError, Control, ControlKey, Envelope, Refusal, decide};
 use fanfare_core::{Entropy, guard::Guard};
+use fanfare_history::History;
 use fanfare_http::{ApiError, Authenticated, Gate, Routes};
 use fanfare_log::Log;
 
 use crate::{
     api_key, application, audit_log, auth, background_task, endpoint, endpoint_headers, endpoint_secret, event_type,
-    event_type_import, messages::Messages, portal, resend,
+    event_type_import, history, messages::Messages, portal, precheck, resend,
 };
 
 /// A change that lost against another one is made again on what the other left; so often.
@@ -27,6 +28,8 @@ pub struct State {
     /// For what is sent again.
     pub log: Arc<dyn Log>,
     pub messages: Arc<dyn Messages>,
+    /// What became of messages; none: it is not kept, or not read here.
+    pub history: Option<History>,
 }
 
 impl State {
@@ -75,7 +78,9 @@ pub fn routes() -> Routes<State> {
         .merge(endpoint_secret::routes())
         .merge(event_type::routes())
         .merge(event_type_import::routes())
+        .merge(history::routes())
         .merge(portal::routes())
+        .merge(precheck::routes())
         .merge(resend::routes())
 }
 

@@ -16,6 +16,7 @@ mod api_keys;
 mod command;
 mod error;
 mod follower;
+mod former;
 mod handle;
 mod hexadecimal;
 mod install;
@@ -34,6 +35,7 @@ pub use access::{Access, Actor, Credential, Origin, Principal, Scope, TokenId, T
 pub use api_keys::KeyDigest;
 pub use command::{Command, ControlKey, Envelope, Session};
 pub use error::{CommandError, OpenError, RecordError, Unavailable};
+pub use former::FormerEndpoint;
 pub use handle::{Control, Looked, Options};
 pub use install::replay;
 pub use jobs::{Job, JobKind, JobState, OutcomeFilter, Progress, Selection, Steer, job_number};

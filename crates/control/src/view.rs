@@ -14,6 +14,7 @@ use fanfare_core::{
 use crate::{
     access::{Access, Credential},
     command::{Command, Envelope},
+    former::{FormerEndpoint, FormerEndpoints},
     jobs::{Job, Jobs},
     keys::Keys,
     model::{ApiKey, Application, Endpoint, EventType, Installation, Park},
@@ -30,6 +31,7 @@ pub struct View {
     organizations: BTreeMap<OrganizationId, Tenant>,
     applications: HashMap<ApplicationId, Consumer>,
     endpoints: HashMap<EndpointNumber, Arc<Endpoint>>,
+    former_endpoints: FormerEndpoints,
     /// Of the next endpoint: never one that was given before.
     next_number: EndpointNumber,
     keys: Keys,
@@ -103,6 +105,16 @@ impl View {
     /// `None` once it is deleted, or before it exists.
     pub fn endpoint_by_number(&self, number: EndpointNumber) -> Option<Arc<Endpoint>> {
         self.endpoints.get(&number).cloned()
+    }
+
+    /// What is known of an endpoint that is deleted.
+    pub fn former_endpoint(&self, number: EndpointNumber) -> Option<FormerEndpoint> {
+        self.former_endpoints.by_number(number).copied()
+    }
+
+    /// Deleted endpoints of an application, by rising number; of very many the first are forgotten.
+    pub fn former_endpoints_of(&self, application: ApplicationId) -> Vec<FormerEndpoint> {
+        self.former_endpoints.of(application).copied().collect()
     }
 
     /// All endpoints of an application, by rising id.
@@ -378,6 +390,7 @@ impl View {
             }
         }
         self.revocations.forget(id);
+        self.former_endpoints.forget(id);
         let its_own = |key: &&Arc<ApiKey>| key.application == Some(id);
         let keys: Vec<_> =
             self.api_keys(application.organization).filter(its_own).map(|key| key.id).collect();
@@ -422,6 +435,7 @@ impl View {
         }
         self.delivery_load[endpoint.partition.0 as usize] -= 1;
         self.endpoints.remove(&endpoint.number);
+        self.former_endpoints.remember(&endpoint);
     }
 
     pub(crate) fn revocations(&self) -> &Revocations {

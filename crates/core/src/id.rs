@@ -34,6 +34,8 @@ kinds! {
     Message, MessageId, "msg_";
     Attempt, AttemptId, "atmpt_";
     EventType, EventTypeId, "evtype_";
+    /// A delivery: a message on its way to an endpoint.
+    MessageEndpoint, MessageEndpointId, "msgep_";
     /// An API key; the key itself names it too.
     ApiKey, ApiKeyId, "key_";
     /// A job: what clients know as a background task.

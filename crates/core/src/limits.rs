@@ -44,6 +44,8 @@ pub const COMMANDS_WAITING: usize = 1_024;
 pub const CONTROL_RUN_BYTES: usize = 256 << 10;
 /// Pause after a read of `control` that failed and may be repeated.
 pub const CONTROL_RETRY: Duration = Duration::from_millis(200);
+/// Deleted endpoints of which it is remembered what they were called.
+pub const FORMER_ENDPOINTS: usize = 1 << 16;
 /// Lifetime of an organization's token.
 pub const ORGANIZATION_TOKEN: Duration = Duration::from_hours(10 * 365 * 24);
 /// Lifetime of an application's token.
@@ -89,6 +91,18 @@ pub const AUDIT_OFFSETS: u64 = 10_000;
 pub const AUDIT_RUN_OFFSETS: u64 = 256;
 /// Commands of which it is known that they were refused: the last of them.
 pub const REFUSALS_REMEMBERED: usize = 1 << 16;
+
+// History.
+/// A list goes back so far where nothing else is said.
+pub const HISTORY_WINDOW: Duration = Duration::from_hours(90 * 24);
+/// The longest range that statistics are made of.
+pub const STATS_RANGE: Duration = Duration::from_hours(28 * 24);
+/// Payloads of one page; it ends early when they would be more, but never before the first.
+pub const PAGE_PAYLOAD_BYTES: usize = 2 << 20;
+/// One read of payloads that stand near each other in the log.
+pub const PAYLOAD_RUN_BYTES: usize = 256 << 10;
+/// Of an attempt's answer this much is shown.
+pub const RESPONSE_SHOWN_BYTES: usize = 20_000;
 
 // Ingest.
 /// Arrays and objects within one another in a payload: what parsers of JSON commonly bear.
@@ -274,3 +288,17 @@ pub const SIGNATURE_TOLERANCE: Duration = Duration::from_mins(5);
 /// Of one request's signature header; the rest is not looked at.
 pub const SIGNATURES_CHECKED: usize = 32;
 pub const ACTIVE_SECRETS: usize = 8;
+
+// History in PostgreSQL.
+/// Connections for reads; more reads than that wait their turn.
+pub const HISTORY_READERS: u32 = 8;
+/// Connections of the projector: its transaction, the lease, a look at the tables.
+pub const HISTORY_WRITERS: u32 = 3;
+/// So long a connection is waited for.
+pub const HISTORY_CONNECT: Duration = Duration::from_secs(2);
+/// A read takes so long at most.
+pub const HISTORY_READ: Duration = Duration::from_secs(10);
+/// A transaction of the projector does. Removing what is old in one of them may take long.
+pub const HISTORY_WRITE: Duration = Duration::from_mins(5);
+/// After the end of the process that writes, another begins so much later, or at once where it could say so.
+pub const HISTORY_LEASE: Duration = Duration::from_secs(10);

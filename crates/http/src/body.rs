@@ -1,11 +1,17 @@
 //! Reading a request's body within the process's memory.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use fanfare_core::limits;
 use http::StatusCode;
-use http_body::Body as _;
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -36,7 +42,8 @@ impl Memory {
         Self { room: Arc::new(Semaphore::new(total_bytes)), total_bytes, wait }
     }
 
-    async fn reserve(&self, bytes: usize) -> Result<MemoryPermit, ApiError> {
+    /// Room for what a request needs beside its body, such as an answer that is large.
+    pub async fn reserve(&self, bytes: usize) -> Result<MemoryPermit, ApiError> {
         let wanted = bytes.saturating_add(REQUEST_OVERHEAD_BYTES).min(self.total_bytes);
         let wanted = u32::try_from(wanted).expect("the total fits 32 bits");
         let room = Arc::clone(&self.room);
@@ -56,10 +63,42 @@ impl Default for Memory {
 }
 
 impl MemoryPermit {
-    fn shrink_to(&mut self, bytes: usize) {
+    /// Gives back what is not needed after all.
+    pub fn shrink_to(&mut self, bytes: usize) {
         let kept = bytes.saturating_add(REQUEST_OVERHEAD_BYTES);
         let surplus = self.0.num_permits().saturating_sub(kept);
         drop(self.0.split(surplus));
+    }
+}
+
+/// A JSON answer that holds its room in memory until it is sent: a client that does not read it takes room from other
+/// requests, not from the machine.
+pub fn holding_answer(json: Vec<u8>, permit: Arc<MemoryPermit>) -> axum::body::Body {
+    axum::body::Body::new(Holding { bytes: Some(Bytes::from(json)), _permit: permit })
+}
+
+struct Holding {
+    bytes: Option<Bytes>,
+    _permit: Arc<MemoryPermit>,
+}
+
+impl http_body::Body for Holding {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
     }
 }
 

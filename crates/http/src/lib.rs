@@ -25,7 +25,7 @@ mod turns;
 
 pub use application_in::{ApplicationIn, application_or_new, check_application, check_metadata};
 pub use auth::{Authenticated, Gate, Peer, bearer};
-pub use body::{Body, Memory, MemoryPermit, read_body};
+pub use body::{Body, Memory, MemoryPermit, holding_answer, read_body};
 pub use error::{ApiError, FieldError, Fields, Quota};
 pub use health::Probes;
 pub use idempotency_key::{check_idempotency_key, idempotency_key};

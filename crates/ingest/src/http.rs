@@ -1,23 +1,18 @@
 //! `POST /api/v1/app/{app_id}/msg`: the thin layer between HTTP and [`Ingest`].
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
 use axum::{
-    body::{Body, Bytes},
+    body::Body,
     extract::{FromRef, Request},
     response::{IntoResponse, Response},
 };
 use fanfare_core::limits;
 use fanfare_http::{
     ApiError, Authenticated, Gate, MemoryPermit, Path, Query, Routes, Who, application_or_new,
-    idempotency_key, read_body, require_json,
+    holding_answer, idempotency_key, read_body, require_json,
 };
 use http::{HeaderValue, StatusCode, header};
-use http_body::{Frame, SizeHint};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -158,40 +153,9 @@ impl Shown {
 
 pub(crate) fn answer(json: Vec<u8>, memory: Arc<MemoryPermit>) -> Response {
     let large = json.len() > LARGE_ANSWER_BYTES;
-    let body = if large {
-        Body::new(HoldingMemory { bytes: Some(Bytes::from(json)), _memory: memory })
-    } else {
-        Body::from(json)
-    };
+    let body = if large { holding_answer(json, memory) } else { Body::from(json) };
     let content_type = HeaderValue::from_static("application/json");
     (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, content_type)], body).into_response()
-}
-
-/// A body that keeps room in memory reserved until it is sent: a client that does not read its answer takes room
-/// from the publishers, not from the machine.
-struct HoldingMemory {
-    bytes: Option<Bytes>,
-    _memory: Arc<MemoryPermit>,
-}
-
-impl http_body::Body for HoldingMemory {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.bytes.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-    }
 }
 
 impl From<AcceptError> for ApiError {

@@ -82,6 +82,9 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report, suites: &[Suite]) 
     }
     system::for_build(report)?;
     let binaries = report.step("build", || build(workspace))?;
+    if suites.iter().any(|suite| *suite != Suite::Official) {
+        system::for_postgres(report)?;
+    }
     let needs_kafka = suites.iter().any(|suite| matches!(suite, Suite::Unit | Suite::EndToEnd));
     let kafka = needs_kafka.then(|| kafka::for_tests(workspace, report)).transpose()?;
     let setup = Setup { workspace, kafka };

@@ -36,6 +36,7 @@ pub(crate) fn install(workspace: &Workspace, report: &mut Report) -> Result<()> 
     sdk::install(workspace, report)?;
     system::for_build(report)?;
     system::for_kafka(report)?;
+    system::for_postgres(report)?;
     report.step("install Apache Kafka", || Distribution::fetch(&workspace.tools()).map(drop))
 }
 

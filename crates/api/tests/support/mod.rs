@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "not every test needs all of it")]
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,6 +14,7 @@ use axum::body::Body;
 use fanfare_api::{MessagesInLog, State, routes};
 use fanfare_control::{Control, MainSecret, Options, default_organization};
 use fanfare_core::{Clock, Offset, Partition, Policy, SystemClock, SystemEntropy, Timestamp, guard::Guard};
+use fanfare_history::Place;
 use fanfare_http::{Gate, Memory, Peer, Probes, Surface};
 use fanfare_log::{
     Log, Topic,
@@ -23,10 +25,13 @@ use http::{Method, Request};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) struct Process {
     pub(crate) log: Arc<dyn Log>,
     directory: Option<Arc<TempDir>>,
+    /// Ends the history, if there is one.
+    _history: DropGuard,
     pub(crate) control: Control,
     pub(crate) surface: Surface,
     /// For everything of the default organization.
@@ -59,20 +64,32 @@ impl Process {
     pub(crate) async fn start(dev: bool) -> Self {
         let directory = TempDir::new().unwrap();
         let log = EmbeddedLog::open(embedded::Options::new(directory.path(), 4, 4)).unwrap();
-        Self::on(log, Some(Arc::new(directory)), dev).await
+        Self::on(log, Some(Arc::new(directory)), dev, false).await
+    }
+
+    /// With a history.
+    pub(crate) async fn remembering() -> Self {
+        let directory = TempDir::new().unwrap();
+        let log = EmbeddedLog::open(embedded::Options::new(directory.path(), 4, 4)).unwrap();
+        Self::on(log, Some(Arc::new(directory)), true, true).await
+    }
+
+    /// The tables of the history.
+    pub(crate) fn tables(&self) -> PathBuf {
+        self.directory.as_ref().unwrap().path().join("history.sqlite")
     }
 
     /// Another one of the same installation.
     pub(crate) async fn another(&self) -> Self {
-        Self::on(Arc::clone(&self.log), self.directory.clone(), false).await
+        Self::on(Arc::clone(&self.log), self.directory.clone(), false, false).await
     }
 
     /// In memory, without threads: time can be paused.
     pub(crate) async fn in_memory() -> Self {
-        Self::on(SimCluster::new(SimOptions::new(1, 4, 4)).join(), None, false).await
+        Self::on(SimCluster::new(SimOptions::new(1, 4, 4)).join(), None, false, false).await
     }
 
-    async fn on(log: Arc<dyn Log>, directory: Option<Arc<TempDir>>, dev: bool) -> Self {
+    async fn on(log: Arc<dyn Log>, directory: Option<Arc<TempDir>>, dev: bool, remembering: bool) -> Self {
         let clock = Arc::new(SetClock::default());
         let options = Options {
             clock: Arc::clone(&clock) as _,
@@ -85,17 +102,34 @@ impl Process {
         };
         let control = Control::open(Arc::clone(&log), options).await.unwrap();
         let gate = Gate::new(control.clone(), Arc::clone(&clock) as _, Memory::default());
+        let stop = CancellationToken::new();
+        let history = if remembering {
+            let place = Place::Sqlite(directory.as_ref().unwrap().path().join("history.sqlite"));
+            let options = fanfare_history::Options {
+                log: Arc::clone(&log),
+                clock: Arc::clone(&clock) as _,
+                place,
+                installation: control.view().installation().unwrap().id,
+                retention: Duration::from_hours(90 * 24),
+            };
+            let (history, service) = fanfare_history::open(options).await.unwrap();
+            service.start(stop.clone()).unwrap();
+            Some(history)
+        } else {
+            None
+        };
         let state = State {
             gate,
             entropy: Arc::new(SystemEntropy),
             guard: Arc::new(Guard::new(Vec::new(), dev)),
             log: Arc::clone(&log),
             messages: Arc::new(MessagesInLog(Arc::clone(&log))),
+            history,
         };
         let probes = Probes { ready: Arc::new(|| Ok(())), metrics: Arc::new(String::new) };
         let token = control.tokens().mint_organization(default_organization(), clock.now());
         let surface = Surface::new(routes().with_state(state), probes);
-        Self { log, directory, control, surface, token, clock }
+        Self { log, directory, _history: stop.drop_guard(), control, surface, token, clock }
     }
 
     /// Sends it with this token.

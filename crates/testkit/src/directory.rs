@@ -1,4 +1,4 @@
-//! The directory of a cluster: a temporary one that goes with the cluster, or one that was named.
+//! The directory of a server: a temporary one that goes with the server, or one that was named.
 
 use std::{
     fs,
@@ -10,11 +10,11 @@ use tempfile::TempDir;
 
 use crate::process::Identity;
 
-const PREFIX: &str = "fanfare-kafka-";
+const PREFIX: &str = "fanfare-";
 /// Holds the [`Identity`] of the process that uses the directory.
 const OWNER: &str = "owner";
 
-pub(super) enum Directory {
+pub(crate) enum Directory {
     /// Removed when dropped.
     Temporary(TempDir),
     /// Stays, also with what is in it already.
@@ -22,21 +22,24 @@ pub(super) enum Directory {
 }
 
 impl Directory {
-    pub(super) fn named(path: &Path) -> Result<Self> {
+    pub(crate) fn named(path: &Path) -> Result<Self> {
         fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self::Named(path.to_path_buf()))
     }
 
-    pub(super) fn temporary() -> Result<Self> {
-        sweep();
-        let directory = tempfile::Builder::new().prefix(PREFIX).tempdir();
-        let directory = directory.context("cannot create a temporary directory for Kafka")?;
+    /// `server` says in its name whose it is.
+    pub(crate) fn temporary(server: &str) -> Result<Self> {
+        let prefix = format!("{PREFIX}{server}-");
+        sweep(&prefix);
+        let directory = tempfile::Builder::new().prefix(&prefix).tempdir();
+        let directory =
+            directory.with_context(|| format!("cannot create a temporary directory for {server}"))?;
         fs::write(directory.path().join(OWNER), Identity::own()?.to_string())
             .context("cannot write its owner")?;
         Ok(Self::Temporary(directory))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Temporary(directory) => directory.path(),
             Self::Named(path) => path,
@@ -44,7 +47,7 @@ impl Directory {
     }
 
     /// Keeps a temporary directory for somebody to look into.
-    pub(super) fn keep(&mut self) {
+    pub(crate) fn keep(&mut self) {
         if let Self::Temporary(directory) = self {
             directory.disable_cleanup(true);
             // Without an owner nobody sweeps it away.
@@ -53,13 +56,13 @@ impl Directory {
     }
 }
 
-/// Removes what processes left behind that were killed, or whose broker lived as long as they did.
-fn sweep() {
+/// Removes what processes left behind that were killed, or whose server lived as long as they did.
+fn sweep(prefix: &str) {
     let Ok(entries) = fs::read_dir(std::env::temp_dir()) else {
         return;
     };
     for entry in entries.flatten() {
-        let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
+        let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix));
         if !is_ours {
             continue;
         }

@@ -1,4 +1,4 @@
-//! Ports that stay free while a broker is down: the kernel gives none of them to outgoing connections.
+//! Ports that stay free while a server is down: the kernel gives none of them to outgoing connections.
 
 use std::{
     fs,
@@ -12,11 +12,11 @@ const FIRST: u16 = 12_000;
 /// Where the kernel's own range begins if it does not say.
 const EPHEMERAL: u16 = 32_768;
 const TRIES: u32 = 1_000;
-/// Ports that this process has tried. None is tried again soon: whose broker is down now wants it back.
+/// Ports that this process has tried. None is tried again soon: whose server is down now wants it back.
 static TRIED: AtomicU32 = AtomicU32::new(0);
 
 /// So many ports on which nobody listens. They are held until the returned listeners are dropped.
-pub(super) fn reserve(count: usize) -> Result<Vec<TcpListener>> {
+pub(crate) fn reserve(count: usize) -> Result<Vec<TcpListener>> {
     let end = first_ephemeral();
     let span = u32::from(end - FIRST);
     let mut reserved = Vec::with_capacity(count);

@@ -1,0 +1,119 @@
+//! The handle that reads go through, and how history is opened.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use fanfare_core::{Clock, InstallationId, Partition};
+use fanfare_log::Log;
+use tokio::time::timeout;
+
+use crate::{
+    OpenError, Service, StoreError,
+    changes::Source,
+    service,
+    shared::Shared,
+    store::{self, Store},
+};
+
+/// A read waits for what was acknowledged before it, so long at most.
+const PASSED: Duration = Duration::from_secs(2);
+
+/// Where the tables are.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A file of this process.
+    Sqlite(PathBuf),
+    /// `postgres://user:password@host/database`; processes may share it.
+    Postgres(String),
+}
+
+impl Place {
+    pub(crate) fn is_beside_log(&self) -> bool {
+        matches!(self, Self::Sqlite(_))
+    }
+}
+
+impl std::fmt::Debug for Place {
+    /// Without the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite(path) => f.debug_tuple("Sqlite").field(path).finish(),
+            Self::Postgres(_) => f.write_str("Postgres"),
+        }
+    }
+}
+
+/// What history needs.
+#[derive(Clone)]
+pub struct Options {
+    pub log: Arc<dyn Log>,
+    pub clock: Arc<dyn Clock>,
+    pub place: Place,
+    /// Whose tables they are.
+    pub installation: InstallationId,
+    /// What is older leaves the tables.
+    pub retention: Duration,
+}
+
+/// Opens the tables, and makes them where there are none. A database that cannot be reached is no error here: it is
+/// tried again by [`Service::start`], before which nothing is projected.
+pub async fn open(options: Options) -> Result<(History, Service), OpenError> {
+    let Options { log, clock, place, installation, retention } = options;
+    let preparing = store::open(&place)?;
+    match service::prepare(&*preparing, installation).await {
+        Ok(()) => {}
+        Err(OpenError::Store(StoreError::Unavailable(cause))) => {
+            tracing::warn!("history: {cause}; it is tried again");
+        }
+        Err(error) => return Err(error),
+    }
+    // Whoever projects may lead now.
+    preparing.close().await;
+    let store = store::open(&place)?;
+    let shared = Arc::new(Shared::new(log, store, clock, retention, place.is_beside_log()));
+    Ok((History { shared: Arc::clone(&shared) }, Service { shared, place, installation }))
+}
+
+/// What a read has to have seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Publishes of the applications of this partition of `messages`.
+    Messages(Partition),
+    /// What was routed to the endpoints of this partition of `deliveries`, and what came of it.
+    Endpoints(Partition),
+    Everything,
+}
+
+/// Reads the tables. Cheap to clone.
+#[derive(Clone)]
+pub struct History {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl History {
+    /// Waits until the tables hold what the log held when this was called, for 2 s at most; whether they do.
+    /// Call it before a read.
+    pub async fn passed(&self, reach: Reach) -> bool {
+        let places = match reach {
+            Reach::Messages(partition) => vec![(Source::Messages, partition)],
+            Reach::Endpoints(partition) => {
+                vec![(Source::Deliveries, partition), (Source::Attempts, partition)]
+            }
+            Reach::Everything => self.shared.places(),
+        };
+        timeout(PASSED, self.shared.catch_up(&places)).await.unwrap_or(false)
+    }
+
+    /// Records that the tables are behind the log, and how old what came last into them is, if they are.
+    pub fn lag(&self) -> (u64, Duration) {
+        self.shared.lag()
+    }
+
+    /// Ends reading.
+    pub async fn close(&self) {
+        self.shared.store.close().await;
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.shared.store
+    }
+}

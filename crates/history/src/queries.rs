@@ -1,0 +1,16 @@
+//! Questions that the tables answer.
+
+mod attempts;
+mod deliveries;
+mod digest;
+mod list;
+mod messages;
+mod reconcile;
+mod rows;
+mod stats;
+
+pub use digest::TableDigest;
+pub(crate) use digest::digest;
+pub use messages::Payload;
+pub use reconcile::{Missing, Reconciliation, Why};
+pub use stats::{AttemptHour, Stats};

@@ -1,0 +1,241 @@
+//! Messages: one by its id, lists of them, and their payloads.
+
+use bytes::Bytes;
+use fanfare_core::{ApplicationId, MessageId};
+use fanfare_log::BoxFuture;
+
+use super::{
+    list::{self, List, PAYLOADS_LOOKED_AT},
+    rows::{self, MESSAGE},
+};
+use crate::{
+    History, MessageFilter, MessageRow, Page, Pointer, QueryError, Twin, Window,
+    keys::{Tick, application_key},
+    payloads,
+    store::Value,
+};
+
+/// A message's payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    Here(Bytes),
+    /// Erased, expired, or no longer kept by the log.
+    Gone,
+}
+
+impl Payload {
+    pub fn size_bytes(&self) -> usize {
+        match self {
+            Self::Here(bytes) => bytes.len(),
+            Self::Gone => 0,
+        }
+    }
+}
+
+impl History {
+    /// By its id, that of an alias of it, or its event id.
+    pub async fn message(
+        &self,
+        application: ApplicationId,
+        id_or_event_id: &str,
+    ) -> Result<Option<MessageRow>, QueryError> {
+        if let Ok(id) = id_or_event_id.parse::<MessageId>()
+            && let Some(found) = self.message_by_id(application, id).await?
+        {
+            return match found.twin {
+                // The first is kept at least as long, but for retention.
+                Some(Twin::Alias { first }) => {
+                    Ok(self.message_by_id(application, first).await?.or(Some(found)))
+                }
+                _ => Ok(Some(found)),
+            };
+        }
+        let sql = format!(
+            "SELECT {MESSAGE} FROM messages m WHERE m.application = $1 AND m.event_id = $2 AND m.kind = 0"
+        );
+        let values = vec![Value::Int(application_key(application)), Value::Text(id_or_event_id.to_owned())];
+        // Of several, one for each time that the window was over, the last.
+        let mut last: Option<MessageRow> = None;
+        for row in &self.store().rows(&sql, values).await? {
+            last = rows::message(row, 0)?.into_iter().chain(last).max_by_key(|message| message.id);
+        }
+        Ok(last)
+    }
+
+    async fn message_by_id(
+        &self,
+        application: ApplicationId,
+        id: MessageId,
+    ) -> Result<Option<MessageRow>, QueryError> {
+        let sql = format!(
+            "SELECT {MESSAGE} FROM messages m WHERE m.application = $1 AND m.id = $2 AND m.kind <> 3 LIMIT 1"
+        );
+        self.one_message(&sql, vec![Value::Int(application_key(application)), bytes(id)]).await
+    }
+
+    async fn one_message(&self, sql: &str, values: Vec<Value>) -> Result<Option<MessageRow>, QueryError> {
+        let found = self.store().rows(sql, values).await?;
+        Ok(found.first().map(|row| rows::message(row, 0)).transpose()?.flatten())
+    }
+
+    /// From the log.
+    pub async fn payload(&self, message: &MessageRow) -> Result<Payload, QueryError> {
+        let read = self.payloads(&[message], 0).await?;
+        Ok(read.into_iter().next().unwrap_or(Payload::Gone))
+    }
+
+    /// Of the first of them: as many as stay within `max_bytes` together, one at least.
+    pub async fn payloads(
+        &self,
+        messages: &[&MessageRow],
+        max_bytes: usize,
+    ) -> Result<Vec<Payload>, QueryError> {
+        Ok(payloads::read(&*self.shared.log, self.shared.clock.now(), messages, max_bytes).await?)
+    }
+
+    /// In order of their ids.
+    pub async fn messages(
+        &self,
+        application: ApplicationId,
+        filter: &MessageFilter,
+        window: &Window,
+    ) -> Result<Page<MessageRow>, QueryError> {
+        let list = Messages { history: self, application, filter, kind: 0 };
+        list::page(&list, window).await
+    }
+
+    /// Messages that found their idempotency key or event id to stand for another one: dead letters of nobody.
+    pub async fn conflicts(
+        &self,
+        application: ApplicationId,
+        filter: &MessageFilter,
+        window: &Window,
+    ) -> Result<Page<MessageRow>, QueryError> {
+        let list = Messages { history: self, application, filter, kind: 2 };
+        list::page(&list, window).await
+    }
+
+    /// Whether a filter lets a message through.
+    pub(super) async fn lets_through(
+        &self,
+        filter: &MessageFilter,
+        message: &MessageRow,
+    ) -> Result<bool, QueryError> {
+        if !filter.fits(message) {
+            return Ok(false);
+        }
+        let Some(Pointer { pointer, value }) = &filter.payload else { return Ok(true) };
+        let Payload::Here(payload) = self.payload(message).await? else { return Ok(false) };
+        let parsed: Option<serde_json::Value> = serde_json::from_slice(&payload).ok();
+        Ok(parsed.as_ref().and_then(|parsed| parsed.pointer(pointer)).is_some_and(|found| found == value))
+    }
+}
+
+impl MessageFilter {
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(super) fn looks_at(&self) -> usize {
+        if self.payload.is_some() { PAYLOADS_LOOKED_AT } else { list::LOOKED_AT }
+    }
+
+    /// But for the payload.
+    fn fits(&self, message: &MessageRow) -> bool {
+        let has = |wanted: &Option<String>, all: &[String]| {
+            wanted.as_ref().is_none_or(|wanted| all.contains(wanted))
+        };
+        (self.event_types.is_empty() || self.event_types.contains(&message.event_type))
+            && has(&self.channel, &message.channels)
+            && has(&self.tag, &message.tags)
+            && self.before.is_none_or(|before| message.accepted_at < before)
+            && self.after.is_none_or(|after| message.accepted_at >= after)
+    }
+}
+
+struct Messages<'a> {
+    history: &'a History,
+    application: ApplicationId,
+    filter: &'a MessageFilter,
+    kind: i64,
+}
+
+impl Messages<'_> {
+    async fn read(
+        &self,
+        mark: Option<&MessageId>,
+        descending: bool,
+        limit: usize,
+    ) -> Result<Vec<(MessageId, Option<MessageRow>)>, QueryError> {
+        // An id begins with the time of acceptance, a little less exact.
+        let mut low = self.filter.after.map_or([0; 20], |after| Tick::of(after).lowest_id());
+        let mut high =
+            self.filter.before.map_or([0xff; 20], |before| Tick(Tick::of(before).0 + 1).lowest_id());
+        let mark = mark.map(|mark| *mark.as_bytes());
+        let (order, over, under) = match (descending, mark) {
+            (false, Some(mark)) if mark >= low => {
+                low = mark;
+                ("ASC", ">", "<=")
+            }
+            (true, Some(mark)) if mark <= high => {
+                high = mark;
+                ("DESC", ">=", "<")
+            }
+            (false, _) => ("ASC", ">=", "<="),
+            (true, _) => ("DESC", ">=", "<="),
+        };
+        // The kind stands in the text for the sake of the index that has no other.
+        let sql = format!(
+            "SELECT {MESSAGE} FROM messages m WHERE m.application = $1 AND m.kind = {} AND m.id {over} $2 \
+             AND m.id {under} $3 ORDER BY m.id {order} LIMIT {limit}",
+            self.kind
+        );
+        let id = |bytes: [u8; 20]| Value::Bytes(Bytes::copy_from_slice(&bytes));
+        let values = vec![Value::Int(application_key(self.application)), id(low), id(high)];
+        let found = self.history.store().rows(&sql, values).await?;
+        let mut all = Vec::with_capacity(found.len());
+        for row in &found {
+            let message = rows::message(row, 0)?.ok_or("a message")?;
+            all.push((message.id, Some(message)));
+        }
+        Ok(all)
+    }
+}
+
+impl List for Messages<'_> {
+    type Key = MessageId;
+    type Item = MessageRow;
+
+    fn parse<'a>(&'a self, mark: &'a str) -> Result<MessageId, QueryError> {
+        mark.parse().map_err(|_| QueryError::Iterator)
+    }
+
+    fn id(&self, key: &MessageId) -> String {
+        key.to_string()
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        mark: Option<&'a MessageId>,
+        descending: bool,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(MessageId, Option<MessageRow>)>, QueryError>> {
+        Box::pin(self.read(mark, descending, limit))
+    }
+
+    fn keeps<'a>(&'a self, item: &'a MessageRow) -> BoxFuture<'a, Result<bool, QueryError>> {
+        Box::pin(self.history.lets_through(self.filter, item))
+    }
+
+    fn keeps_all(&self) -> bool {
+        self.filter.is_empty()
+    }
+
+    fn looks_at(&self) -> usize {
+        self.filter.looks_at()
+    }
+}
+
+fn bytes(id: MessageId) -> Value {
+    Value::Bytes(Bytes::copy_from_slice(id.as_bytes()))
+}

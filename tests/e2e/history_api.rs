@@ -1,0 +1,306 @@
+//! What became of messages, as the API tells it: at once after a publish, over a kill, under load, and where the tables
+//! have lost something.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use sqlx::{Connection as _, SqliteConnection};
+
+use crate::support::{Client, Engine, Installation, Recorder, Reply, Server, on_every_engine, wait};
+
+on_every_engine! {
+    what_was_published_is_found_at_once,
+    it_tells_what_became_of_messages_also_after_a_kill,
+    counts_add_up_at_any_moment_under_load,
+    what_the_tables_lost_is_named,
+}
+
+const TAKES: &str = "/takes";
+const CHOOSES: &str = "/chooses";
+
+/// At the one that chooses. Not so many that it seems to be down.
+fn is_refused(number: u64) -> bool {
+    number.is_multiple_of(4)
+}
+
+struct World {
+    installation: Installation,
+    server: Server,
+    client: Client,
+    recorder: Recorder,
+    /// `/api/v1/app/…`.
+    path: String,
+    application: String,
+}
+
+/// Somebody who only reads.
+struct Asking {
+    client: Client,
+    path: String,
+}
+
+impl World {
+    fn asking(&self) -> Asking {
+        Asking { client: self.client.another(), path: self.path.clone() }
+    }
+
+    async fn new(engine: &Engine) -> Self {
+        let installation = Installation::on(engine);
+        let server = installation.start().await;
+        let client = installation.client().await;
+        let recorder = Recorder::behaving(|receipt| {
+            let payload: Value = serde_json::from_slice(&receipt.body).unwrap();
+            let is_bad = receipt.path == CHOOSES && payload["number"].as_u64().is_some_and(is_refused);
+            Reply::Status(if is_bad { 500 } else { 204 })
+        })
+        .await;
+        let application = client.application("remembered").await;
+        let path = format!("/api/v1/app/{application}");
+        Self { installation, server, client, recorder, path, application }
+    }
+
+    async fn endpoint(&self, path: &str) -> String {
+        // Given up at the first failure.
+        let options = json!({ "ordering": "unordered", "retrySchedule": [] });
+        self.client.endpoint(&self.application, &self.recorder.url(path), &options).await
+    }
+
+    async fn publish(&self, number: usize) -> String {
+        let kind = ["order.paid", "order.sent"][number % 2];
+        let body = json!({ "eventType": kind, "payload": { "number": number }, "tags": [format!("t{}", number % 3)] });
+        self.client.publish(&self.application, &[], &body.to_string()).await.id(202)
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        self.client.get(&format!("{}/{path}", self.path)).await.json(200)
+    }
+
+    async fn ids(&self, path: &str) -> Vec<String> {
+        let list = self.get(path).await;
+        assert_eq!(list["done"], true, "{path} is longer than a page");
+        list["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Until as many of an endpoint's messages stand so.
+    async fn until_there_are(&self, endpoint: &str, field: &str, count: u64) {
+        let path = format!("endpoint/{endpoint}/stats");
+        wait::until(&format!("{count} are {field}"), wait::PATIENCE, async || {
+            (self.get(&path).await[field] == count).then_some(())
+        })
+        .await;
+    }
+
+    async fn killed_and_started_again(self) -> Self {
+        self.server.kill();
+        let mut server = self.installation.spawn(&["--dev"]);
+        server.ready().await;
+        Self { server, ..self }
+    }
+}
+
+/// No waiting: what was answered with 202 is there.
+async fn what_was_published_is_found_at_once(engine: Engine) {
+    let world = World::new(&engine).await;
+    for number in 0..40 {
+        let id = world.publish(number).await;
+        let found = world.get(&format!("msg/{id}")).await;
+        assert_eq!((&found["id"], &found["payload"]), (&json!(id), &json!({ "number": number })));
+        assert_eq!(world.get("msg?limit=1").await["data"][0]["id"], json!(id));
+    }
+    // By the name that the producer gave it, too; and a repeat names the first.
+    let body = r#"{"eventType":"order.paid","eventId":"order-17","payload":{"a":1}}"#;
+    let key = [("idempotency-key", "order-17")];
+    let first = world.client.publish(&world.application, &key, body).await.id(202);
+    let again = world.client.publish(&world.application, &key, body).await.id(202);
+    for name in ["order-17", &first, &again] {
+        wait::until("a repeat is known as one", wait::PATIENCE, async || {
+            (world.get(&format!("msg/{name}")).await["id"] == json!(first)).then_some(())
+        })
+        .await;
+    }
+    world.server.terminate().await;
+}
+
+async fn it_tells_what_became_of_messages_also_after_a_kill(engine: Engine) {
+    let world = World::new(&engine).await;
+    let (takes, chooses) = (world.endpoint(TAKES).await, world.endpoint(CHOOSES).await);
+    let mut published = Vec::new();
+    for number in 0..12 {
+        published.push(world.publish(number).await);
+    }
+    world.until_there_are(&takes, "success", 12).await;
+    world.until_there_are(&chooses, "success", 9).await;
+    world.until_there_are(&chooses, "fail", 3).await;
+    let newest_first: Vec<String> = published.iter().rev().cloned().collect();
+
+    let seen = tell(&world, &takes, &chooses).await;
+    assert_eq!(seen.messages, newest_first);
+    let refused: BTreeSet<&str> = [0, 4, 8].map(|number| published[number].as_str()).into();
+    assert_eq!(seen.refused.iter().map(String::as_str).collect::<BTreeSet<_>>(), refused);
+    let world = world.killed_and_started_again().await;
+    assert_eq!(tell(&world, &takes, &chooses).await, seen, "after a kill it tells something else");
+    world.server.terminate().await;
+}
+
+#[derive(Debug, PartialEq)]
+struct Seen {
+    messages: Vec<String>,
+    /// Messages.
+    refused: Vec<String>,
+    /// Dead letters.
+    dead: Vec<String>,
+    attempts: Value,
+    stats: Value,
+}
+
+/// What all routes say, each compared with the others.
+async fn tell(world: &World, takes: &str, chooses: &str) -> Seen {
+    let messages = world.ids("msg").await;
+    let paid: Vec<String> = world.ids("msg?event_types=order.paid").await;
+    assert_eq!(paid, messages.iter().skip(1).step_by(2).cloned().collect::<Vec<_>>());
+    assert_eq!(world.ids(&format!("endpoint/{takes}/msg?status=0")).await, messages);
+    assert_eq!(world.ids(&format!("endpoint/{chooses}/msg?tag=t0")).await, world.ids("msg?tag=t0").await);
+    let refused = world.ids(&format!("endpoint/{chooses}/msg?status=2")).await;
+    assert_eq!(world.ids(&format!("msg?endpoint={chooses}&status=fail")).await, refused);
+    let of_one = world.get(&format!("msg/{}/endpoint", refused[0])).await;
+    let standings: Vec<&Value> =
+        of_one["data"].as_array().unwrap().iter().map(|endpoint| &endpoint["statusText"]).collect();
+    assert_eq!(standings, ["success", "fail"]);
+
+    let attempts = world.get(&format!("attempt/endpoint/{chooses}?status_code_class=500&limit=250")).await;
+    let all = attempts["data"].as_array().unwrap();
+    let of: BTreeSet<&str> = all.iter().map(|attempt| attempt["msgId"].as_str().unwrap()).collect();
+    assert_eq!(of, refused.iter().map(String::as_str).collect());
+    for attempt in all {
+        assert_eq!((&attempt["statusText"], &attempt["endpointId"]), (&json!("fail"), &json!(chooses)));
+        let (id, message) = (attempt["id"].as_str().unwrap(), attempt["msgId"].as_str().unwrap());
+        assert_eq!(&world.get(&format!("msg/{message}/attempt/{id}")).await, attempt);
+    }
+    assert_eq!(world.ids(&format!("attempt/endpoint/{takes}?status=2")).await, Vec::<String>::new());
+
+    let dead = world.get("dead-letter?limit=250").await;
+    let dead = dead["data"].as_array().unwrap();
+    assert!(
+        dead.iter().all(|dead| dead["endpointId"] == chooses && dead["reason"] == "exhausted"),
+        "{dead:?}"
+    );
+    let of: BTreeSet<&str> = dead.iter().map(|dead| dead["message"]["id"].as_str().unwrap()).collect();
+    assert_eq!(of, refused.iter().map(String::as_str).collect());
+    let id = dead[0]["id"].as_str().unwrap();
+    let one = world.get(&format!("dead-letter/{id}")).await;
+    assert!(one["message"]["payload"]["number"].is_u64(), "{one}");
+    assert_eq!((&one["attempts"][0]["responseStatusCode"], &one["attemptCount"]), (&json!(500), &json!(1)));
+
+    let stats = json!({
+        "takes": world.get(&format!("endpoint/{takes}/stats")).await,
+        "chooses": world.get(&format!("endpoint/{chooses}/stats")).await,
+        "attempts": world.get(&format!("endpoint/{chooses}/attempt-stats")).await,
+    });
+    assert_eq!(stats["attempts"]["fail"], json!(all.len()));
+    let dead = dead.iter().map(|dead| dead["id"].as_str().unwrap().to_owned()).collect();
+    Seen { messages, refused, dead, attempts, stats }
+}
+
+/// All pages of a reconciliation, summed: (accepted, delivered, missing), and who is named.
+async fn reconcile(asking: &Asking, endpoint: &str, what: &str) -> (u64, u64, u64, BTreeSet<String>) {
+    let range = "since=2020-01-01T00:00:00Z&until=2100-01-01T00:00:00Z";
+    let (mut sums, mut named, mut iterator) = ([0; 3], BTreeSet::new(), String::new());
+    loop {
+        let path = format!("endpoint/{endpoint}/reconciliation?what={what}&{range}{iterator}");
+        let page = asking.client.get(&format!("{}/{path}", asking.path)).await.json(200);
+        let count = |name: &str| page["counts"][name].as_u64().unwrap();
+        let parts = ["delivered", "pending", "retrying", "deadLettered", "cancelled", "missing"];
+        assert_eq!(parts.map(count).iter().sum::<u64>(), count("accepted"), "{page}");
+        let undelivered: u64 = parts[1..].iter().map(|part| count(part)).sum();
+        let data = page["data"].as_array().unwrap();
+        if what == "undelivered" {
+            assert_eq!(data.len() as u64, undelivered, "{page}");
+        }
+        named.extend(data.iter().map(|missing| missing["messageId"].as_str().unwrap().to_owned()));
+        for (sum, name) in sums.iter_mut().zip(["accepted", "delivered", "missing"]) {
+            *sum += count(name);
+        }
+        if page["done"] == true {
+            let [accepted, delivered, missing] = sums;
+            return (accepted, delivered, missing, named);
+        }
+        iterator = format!("&iterator={}", page["iterator"].as_str().unwrap());
+    }
+}
+
+async fn counts_add_up_at_any_moment_under_load(engine: Engine) {
+    const MESSAGES: usize = 600;
+    let world = World::new(&engine).await;
+    let (takes, chooses) = (world.endpoint(TAKES).await, world.endpoint(CHOOSES).await);
+    let asking = world.asking();
+    let publishing = async {
+        let mut refused = BTreeSet::new();
+        for number in 0..MESSAGES {
+            let id = world.publish(number).await;
+            if is_refused(number as u64) {
+                refused.insert(id);
+            }
+        }
+        refused
+    };
+    let looking = async {
+        let mut looks = 0_u32;
+        loop {
+            let (accepted, delivered, missing, named) = reconcile(&asking, &takes, "undelivered").await;
+            assert!(
+                missing == 0 && delivered + named.len() as u64 == accepted,
+                "{accepted} {delivered} {missing}"
+            );
+            reconcile(&asking, &chooses, "dead_letter").await;
+            looks += 1;
+            if delivered == MESSAGES as u64 {
+                return looks;
+            }
+        }
+    };
+    let (refused, looks) = tokio::join!(publishing, tokio::time::timeout(4 * wait::PATIENCE, looking));
+    assert!(looks.expect("all are delivered in time") > 2);
+    let dead = refused.len() as u64;
+    world.until_there_are(&chooses, "fail", dead).await;
+    world.until_there_are(&chooses, "success", MESSAGES as u64 - dead).await;
+    let all = reconcile(&world.asking(), &chooses, "dead_letter").await;
+    assert_eq!(all, (MESSAGES as u64, MESSAGES as u64 - dead, 0, refused));
+    world.server.terminate().await;
+}
+
+async fn what_the_tables_lost_is_named(engine: Engine) {
+    let world = World::new(&engine).await;
+    let takes = world.endpoint(TAKES).await;
+    let mut published = Vec::new();
+    for number in 0..30 {
+        published.push(world.publish(number).await);
+    }
+    world.until_there_are(&takes, "success", 30).await;
+    assert_eq!(reconcile(&world.asking(), &takes, "missing").await, (30, 30, 0, BTreeSet::new()));
+    let deliveries = world.get(&format!("endpoint/{takes}/msg?order=ascending")).await;
+    let World { installation, server, client, recorder, path, application } = world;
+    server.terminate().await;
+
+    let url = format!("sqlite://{}", installation.data().join("history.sqlite").display());
+    let mut tables = SqliteConnection::connect(&url).await.unwrap();
+    let all: Vec<(i64, i64)> = sqlx::query_as("SELECT endpoint, delivery FROM deliveries ORDER BY delivery")
+        .fetch_all(&mut tables)
+        .await
+        .unwrap();
+    assert_eq!(all.len(), 30);
+    let mut lost = BTreeSet::new();
+    for number in [0, 7, 29] {
+        let (endpoint, delivery) = all[number];
+        let delete = sqlx::query("DELETE FROM deliveries WHERE endpoint = $1 AND delivery = $2");
+        delete.bind(endpoint).bind(delivery).execute(&mut tables).await.unwrap();
+        lost.insert(deliveries["data"][number]["id"].as_str().unwrap().to_owned());
+    }
+    tables.close().await.unwrap();
+
+    let mut server = installation.spawn(&["--dev"]);
+    server.ready().await;
+    let world = World { installation, server, client, recorder, path, application };
+    assert_eq!(reconcile(&world.asking(), &takes, "missing").await, (30, 27, 3, lost.clone()));
+    assert_eq!(reconcile(&world.asking(), &takes, "undelivered").await, (30, 27, 3, lost));
+    world.server.terminate().await;
+}
