@@ -42,8 +42,10 @@ impl Postgres {
             StoreError::Refused("the address is to be postgres://user:password@host:port/database".to_owned())
         })?;
         // Statements are short: compiling them costs more than it saves, and a plan made for any value is made for none.
+        // Disks are not such that reading a whole table is better than looking up some thousand rows.
         let options = options.application_name("fanfare-history").disable_statement_logging();
-        let options = options.options([("jit", "off"), ("plan_cache_mode", "force_custom_plan")]);
+        let settings = [("jit", "off"), ("plan_cache_mode", "force_custom_plan"), ("random_page_cost", "1.1")];
+        let options = options.options(settings);
         let limit = format!("{}ms", limits::HISTORY_READ.as_millis());
         let reading = options.clone().options([("statement_timeout", limit)]);
         // A connection that broke in the middle of a transaction is not to hold its locks for hours.
