@@ -18,9 +18,7 @@
 pub mod background;
 mod broker;
 mod cluster;
-mod directory;
 mod distribution;
-mod ports;
 mod probe;
 mod properties;
 mod security;

@@ -43,6 +43,22 @@ impl Identity {
         started(self.pid) == Some(self.started)
     }
 
+    /// Whether it stands still after SIGSTOP.
+    pub(crate) fn is_stopped(self) -> bool {
+        Stat::of(self.pid).is_some_and(|stat| stat.started == self.started && stat.state == "T")
+    }
+
+    /// The processes that the one of this id has started and that did not end.
+    pub(crate) fn children_of(parent: u32) -> Result<Vec<Self>> {
+        let processes = fs::read_dir("/proc").context("cannot list processes")?;
+        let ids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let child = |pid| {
+            let stat = Stat::of(pid).filter(|stat| stat.is_alive() && stat.parent == parent)?;
+            Some(Self { pid, started: stat.started })
+        };
+        Ok(ids.filter_map(child).collect())
+    }
+
     /// Whether there was such a process to be sent the signal.
     pub fn signal(self, signal: Signal) -> Result<bool> {
         let Some(handle) = self.handle() else {
@@ -65,7 +81,7 @@ impl Identity {
         Ok(())
     }
 
-    fn wait_until_gone(self, limit: Duration) -> Result<()> {
+    pub(crate) fn wait_until_gone(self, limit: Duration) -> Result<()> {
         let what = format!("process {} ends", self.pid);
         wait::until(&what, limit, || Ok((!self.is_alive()).then_some(())))
     }
@@ -95,17 +111,34 @@ impl FromStr for Identity {
     }
 }
 
+/// What the kernel says of a process, as in proc(5).
+struct Stat {
+    state: String,
+    parent: u32,
+    started: u64,
+}
+
+impl Stat {
+    fn of(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name stands in parentheses and may hold any character.
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+        let state = fields.next()?.to_owned();
+        let parent = fields.next()?.parse().ok()?;
+        // What is left begins with field 5; the start time is field 22.
+        let started = fields.nth(17)?.parse().ok()?;
+        Some(Self { state, parent, started })
+    }
+
+    /// Dead ones that are not yet buried are listed too.
+    fn is_alive(&self) -> bool {
+        !matches!(&*self.state, "Z" | "X")
+    }
+}
+
 /// When the process started; `None` if it is gone, or dead and only not yet buried.
 fn started(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in parentheses and may hold any character.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
-        return None;
-    }
-    // What is left begins with field 4 of proc(5); the start time is field 22.
-    fields.nth(18)?.parse().ok()
+    Stat::of(pid).filter(Stat::is_alive).map(|stat| stat.started)
 }
 
 /// How long a process lives.

@@ -1,11 +1,12 @@
 //! What the machine must have beside Rust, from its own packages: installed where that is ours to do.
 
 use std::{
-    path::Path,
+    fs,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::{command, report::Report};
 
@@ -35,6 +36,15 @@ const MAVEN: Need = Need { what: "Maven", seen_by: &["mvn", "--version"], packag
 const SETPRIV: Need =
     Need { what: "setpriv of util-linux", seen_by: &["setpriv", "--version"], packages: &["util-linux"] };
 
+/// To keep history in during tests.
+const POSTGRES: Need = Need {
+    what: "PostgreSQL with its server",
+    seen_by: &["sh", "-c", "ls /usr/lib/postgresql/*/bin/postgres || command -v postgres"],
+    packages: &["postgresql"],
+};
+/// Its packages read this directory before they make, and start, a database of their own, which nobody needs here.
+const POSTGRES_SETTINGS: &str = "/etc/postgresql-common/createcluster.d";
+
 /// What building needs.
 pub(crate) fn for_build(report: &mut Report) -> Result<()> {
     report.step("packages for building", || ensure(&[OPENSSL]))
@@ -43,6 +53,11 @@ pub(crate) fn for_build(report: &mut Report) -> Result<()> {
 /// What running Apache Kafka needs.
 pub(crate) fn for_kafka(report: &mut Report) -> Result<()> {
     report.step("packages for Apache Kafka", || ensure(&[JAVA, MAVEN, SETPRIV]))
+}
+
+/// What running PostgreSQL needs.
+pub(crate) fn for_postgres(report: &mut Report) -> Result<()> {
+    report.step("packages for PostgreSQL", || ensure(&[POSTGRES, SETPRIV]))
 }
 
 fn ensure(needs: &[Need]) -> Result<()> {
@@ -62,14 +77,29 @@ fn ensure(needs: &[Need]) -> Result<()> {
     let mut update = Command::new("apt-get");
     update.args(["update", "--quiet"]);
     command::run(&mut update)?;
+    let quiet = if packages.contains(&"postgresql") { Some(without_cluster()?) } else { None };
     let mut install = Command::new("apt-get");
     install.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(&packages);
     install.env("DEBIAN_FRONTEND", "noninteractive");
-    command::run(&mut install)?;
+    let installed = command::run(&mut install);
+    if let Some(settings) = quiet {
+        fs::remove_file(&settings).with_context(|| format!("cannot remove {}", settings.display()))?;
+    }
+    installed?;
     match missing.iter().find(|need| !is_there(need)) {
         Some(need) => bail!("the packages {} did not bring {}", need.packages.join(" "), need.what),
         None => Ok(()),
     }
+}
+
+/// Says that an installation of PostgreSQL begins without a database that runs; gives the file to remove afterwards.
+fn without_cluster() -> Result<PathBuf> {
+    let directory = Path::new(POSTGRES_SETTINGS);
+    fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    let file = directory.join("fanfare.conf");
+    fs::write(&file, "create_main_cluster = false\n")
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(file)
 }
 
 fn is_there(need: &Need) -> bool {

@@ -76,8 +76,11 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report, suites: &[Suite]) 
     }
     system::for_build(report)?;
     let binaries = report.step("build", || build(workspace))?;
-    let needs_kafka = suites.iter().any(|suite| *suite != Suite::Official);
-    let kafka = needs_kafka.then(|| kafka::for_tests(workspace, report)).transpose()?;
+    let needs_servers = suites.iter().any(|suite| *suite != Suite::Official);
+    if needs_servers {
+        system::for_postgres(report)?;
+    }
+    let kafka = needs_servers.then(|| kafka::for_tests(workspace, report)).transpose()?;
     let setup = Setup { workspace, kafka };
     let mut failed = Vec::new();
     for suite in suites {

@@ -34,6 +34,7 @@ pub(crate) fn install(workspace: &Workspace, report: &mut Report) -> Result<()> 
     official(workspace, report)?;
     system::for_build(report)?;
     system::for_kafka(report)?;
+    system::for_postgres(report)?;
     report.step("install Apache Kafka", || Distribution::fetch(&workspace.tools()).map(drop))
 }
 

@@ -4,10 +4,8 @@ use std::{collections::BTreeMap, net::TcpListener, path::PathBuf, thread};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{
-    Broker, Distribution, Security, directory::Directory, ports, properties::Node, security::Ports, tools,
-};
-use crate::process::Lifetime;
+use super::{Broker, Distribution, Security, properties::Node, security::Ports, tools};
+use crate::{directory::Directory, ports, process::Lifetime};
 
 /// Another program may take a port between our look and the broker's start.
 const TRIES: u32 = 3;
@@ -76,7 +74,7 @@ impl Cluster {
     fn try_start(settings: &Settings, distribution: &Distribution) -> Result<Self> {
         let directory = match &settings.directory {
             Some(path) => Directory::named(path)?,
-            None => Directory::temporary()?,
+            None => Directory::temporary("kafka")?,
         };
         let (nodes, reserved) = nodes(settings)?;
         let brokers = nodes
