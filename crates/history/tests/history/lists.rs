@@ -135,12 +135,12 @@ async fn attempts_are_filtered_and_paged(tables: Tables) {
     assert!(all.is_sorted_by_key(|row| row.id));
     let filters = [
         AttemptFilter::default(),
-        AttemptFilter { status: Some(AttemptStatus::Delivered), ..AttemptFilter::default() },
-        AttemptFilter { status: Some(AttemptStatus::Retrying), ..AttemptFilter::default() },
+        AttemptFilter { statuses: vec![AttemptStatus::Delivered], ..AttemptFilter::default() },
+        AttemptFilter { statuses: vec![AttemptStatus::Retrying], ..AttemptFilter::default() },
         AttemptFilter { class: StatusClass::new(400), ..AttemptFilter::default() },
         AttemptFilter {
             class: StatusClass::new(0),
-            status: Some(AttemptStatus::Failed),
+            statuses: vec![AttemptStatus::Failed],
             ..AttemptFilter::default()
         },
         AttemptFilter { before: Some(at(1_305)), after: Some(at(1_100)), ..AttemptFilter::default() },
