@@ -135,12 +135,16 @@ async fn attempts_are_filtered_and_paged(tables: Tables) {
     assert!(all.is_sorted_by_key(|row| row.id));
     let filters = [
         AttemptFilter::default(),
-        AttemptFilter { status: Some(AttemptStatus::Delivered), ..AttemptFilter::default() },
-        AttemptFilter { status: Some(AttemptStatus::Retrying), ..AttemptFilter::default() },
+        AttemptFilter { statuses: vec![AttemptStatus::Delivered], ..AttemptFilter::default() },
+        AttemptFilter { statuses: vec![AttemptStatus::Retrying], ..AttemptFilter::default() },
+        AttemptFilter {
+            statuses: vec![AttemptStatus::Retrying, AttemptStatus::Failed],
+            ..AttemptFilter::default()
+        },
         AttemptFilter { class: StatusClass::new(400), ..AttemptFilter::default() },
         AttemptFilter {
             class: StatusClass::new(0),
-            status: Some(AttemptStatus::Failed),
+            statuses: vec![AttemptStatus::Failed],
             ..AttemptFilter::default()
         },
         AttemptFilter { before: Some(at(1_305)), after: Some(at(1_100)), ..AttemptFilter::default() },
@@ -153,7 +157,7 @@ async fn attempts_are_filtered_and_paged(tables: Tables) {
         let expected: Vec<_> = all
             .iter()
             .filter(|row| {
-                filter.status.is_none_or(|status| status == row.status)
+                (filter.statuses.is_empty() || filter.statuses.contains(&row.status))
                     && filter
                         .class
                         .is_none_or(|class| Some(class) == StatusClass::new(row.http_status / 100 * 100))
