@@ -14,7 +14,7 @@ use super::story::{Arrival, Story, Verdict};
 pub(crate) type Invariant = fn(&Story) -> Result<(), String>;
 
 /// All that can be judged from a whole story, by name.
-pub(crate) const ALL: [(&str, Invariant); 15] = [
+pub(crate) const ALL: [(&str, Invariant); 16] = [
     ("what was answered 202 is in the log", accepted_is_in_the_log),
     ("what was answered 202 is delivered", accepted_is_delivered),
     ("every delivery is settled, with its reason", everything_is_settled),
@@ -215,7 +215,9 @@ fn injected_in_order(story: &Story) -> Result<(), String> {
     let mut tried: BTreeMap<(EndpointNumber, u64), BTreeSet<Offset>> = BTreeMap::new();
     for (_, fact, counts) in &story.records.facts {
         let Fact::Attempted(attempt) = fact else { continue };
-        let Some(&key) = places.get(&(attempt.endpoint, attempt.offset)).filter(|_| *counts) else { continue };
+        let Some(&key) = places.get(&(attempt.endpoint, attempt.offset)).filter(|_| *counts) else {
+            continue;
+        };
         let key = match story.subscribers.get(&attempt.endpoint).map(|subscriber| subscriber.ordering) {
             Some(Ordering::Strict) => 0,
             Some(Ordering::Keyed) => key,
@@ -223,9 +225,15 @@ fn injected_in_order(story: &Story) -> Result<(), String> {
         };
         let tried = tried.entry((attempt.endpoint, key)).or_default();
         let first = !tried.contains(&attempt.offset);
-        ensure(!first || tried.last().is_none_or(|last| *last < attempt.offset) || !story.appends_certain, || {
-            format!("endpoint {} was sent injected delivery {} too late", attempt.endpoint, attempt.offset)
-        })?;
+        ensure(
+            !first || tried.last().is_none_or(|last| *last < attempt.offset) || !story.appends_certain,
+            || {
+                format!(
+                    "endpoint {} was sent injected delivery {} too late",
+                    attempt.endpoint, attempt.offset
+                )
+            },
+        )?;
         tried.insert(attempt.offset);
     }
     Ok(())

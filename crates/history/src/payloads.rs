@@ -56,7 +56,7 @@ async fn read_run(log: &dyn Log, messages: &[&MessageRow]) -> Result<Run, ReadEr
     let from = near.map(|key| key.offset).min().unwrap_or(first.offset);
     let alone = from == first.offset && messages.len() == 1;
     let max_bytes = if alone { 1 } else { limits::PAYLOAD_RUN_BYTES };
-    let mut run = keyed(first, fetch(log, first, from, max_bytes).await?);
+    let mut run: Run = keyed(first, fetch(log, first, from, max_bytes).await?).collect();
     if !run.contains_key(&first) {
         // What stands before it was more than a run, or is not kept any more.
         run.extend(keyed(first, fetch(log, first, first.offset, 1).await?));

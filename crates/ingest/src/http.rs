@@ -17,8 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AcceptError, Accepted, Ingest, MessageIn, Publish, Rates, batch::create_messages, claims::Conflict,
-    example::send_example, publish,
-    trace::traceparent,
+    example::send_example, publish, trace::traceparent,
 };
 
 /// An answer larger than this holds its room in memory until the client has read it.
