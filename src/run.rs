@@ -6,8 +6,8 @@ use anyhow::{Context as _, bail};
 use fanfare_control::{Control, MainSecret, default_organization};
 use fanfare_core::{Clock, Entropy, KnownClaims, SystemClock, SystemEntropy, guard::Guard, limits};
 use fanfare_delivery::load::Board;
-use fanfare_ingest::Rates;
 use fanfare_http::{Gate, Listener, Memory, Probes, Route, Routes, Surface};
+use fanfare_ingest::Rates;
 use fanfare_log::{Log, Topic};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -230,8 +230,7 @@ fn routes(
     if settings.roles.ingest {
         let rates = Rates::new(settings.token_publish_rate, settings.application_publish_rate);
         let body_bytes = settings.body_bytes;
-        let state =
-            fanfare_ingest::State { gate: gate.clone(), ingest, rates: Arc::new(rates), body_bytes };
+        let state = fanfare_ingest::State { gate: gate.clone(), ingest, rates: Arc::new(rates), body_bytes };
         routes = routes.merge(fanfare_ingest::routes().with_state(state));
     }
     if settings.roles.api {

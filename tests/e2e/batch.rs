@@ -24,7 +24,8 @@ async fn a_batch_arrives_once_and_in_its_order(engine: Engine) {
     let recorder = Recorder::start().await;
     let application = client.application("batches").await;
     client.endpoint(&application, &recorder.url("/hook"), &json!({})).await;
-    let message = |n: usize| json!({ "eventType": "a", "payload": { "n": n }, "idempotencyKey": format!("k{n}") });
+    let message =
+        |n: usize| json!({ "eventType": "a", "payload": { "n": n }, "idempotencyKey": format!("k{n}") });
     let messages: Vec<Value> = (0..MESSAGES).map(message).collect();
     let path = format!("/api/v1/app/{application}/msg/batch");
     let body = json!({ "messages": messages });

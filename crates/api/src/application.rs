@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use axum::{Json as Answer, extract::State as Shared};
-use fanfare_control::{Application, Applied, Command, CommandError, Effect, Endpoint, Refusal, Resource, View};
+use fanfare_control::{
+    Application, Applied, Command, CommandError, Effect, Endpoint, Refusal, Resource, View,
+};
 use fanfare_core::{ApplicationId, OrganizationId, Timestamp};
 use fanfare_http::{
     ApiError, ApplicationIn, Authenticated, Json, List, Order, Page, Path, Query, Routes, Who, paginate,

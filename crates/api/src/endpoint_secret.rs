@@ -65,9 +65,7 @@ struct SecretOut {
 impl SecretOut {
     fn of(state: &State, endpoint: &Endpoint) -> Result<Answer<Self>, ApiError> {
         match state.control().newest_secret(endpoint) {
-            Ok(secret) => {
-                Ok(Answer(Self { key: secret.public_key().unwrap_or_else(|| secret.to_string()) }))
-            }
+            Ok(secret) => Ok(Answer(Self { key: secret.public_key().unwrap_or_else(|| secret.to_string()) })),
             Err(error) => Err(sealed(endpoint, error)),
         }
     }

@@ -8,8 +8,8 @@ use fanfare_control::{
 };
 use fanfare_core::{OrganizationId, limits};
 use fanfare_http::{
-    ApiError, Authenticated, FieldError, Fields, Json, List, NAME_FORM, Order, Page, Path, Query, Routes, Who, is_name,
-    paginate,
+    ApiError, Authenticated, FieldError, Fields, Json, List, NAME_FORM, Order, Page, Path, Query, Routes,
+    Who, is_name, paginate,
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};

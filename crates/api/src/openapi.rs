@@ -27,7 +27,8 @@ pub(crate) struct Described {
 pub(crate) fn parse(text: &str) -> Result<Value, ApiError> {
     if text.trim_start().starts_with('{') {
         let parsed = serde_json::from_str(text);
-        return parsed.map_err(|error| ApiError::invalid_field("specRaw", format!("malformed JSON: {error}")));
+        return parsed
+            .map_err(|error| ApiError::invalid_field("specRaw", format!("malformed JSON: {error}")));
     }
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -68,11 +69,7 @@ pub(crate) fn event_types(field: &str, spec: &Value) -> Result<Vec<Described>, A
     described.collect()
 }
 
-fn describe<'a>(
-    bundler: &mut Bundler<'a>,
-    name: &str,
-    webhook: &'a Value,
-) -> Result<Described, ApiError> {
+fn describe<'a>(bundler: &mut Bundler<'a>, name: &str, webhook: &'a Value) -> Result<Described, ApiError> {
     let webhook = bundler.resolved(webhook);
     let Some(operation) = METHODS.iter().find_map(|method| webhook.get(*method)) else {
         return Err(ApiError::invalid_field("post", "is required: the operation that the webhook is"));

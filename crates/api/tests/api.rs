@@ -92,7 +92,10 @@ async fn applications_may_be_left_out_by_their_endpoints() {
         ("?exclude_apps_with_no_endpoints=true", vec!["live", "off", "play"]),
         ("?exclude_apps_with_disabled_endpoints=true", vec!["none", "live", "play"]),
         ("?exclude_apps_with_svix_play_endpoints=true", vec!["none", "live", "off"]),
-        ("?exclude_apps_with_no_endpoints=true&exclude_apps_with_disabled_endpoints=true&limit=1", vec!["live"]),
+        (
+            "?exclude_apps_with_no_endpoints=true&exclude_apps_with_disabled_endpoints=true&limit=1",
+            vec!["live"],
+        ),
     ] {
         let list = process.get(&format!("/app{query}")).await.is(200);
         let uids: Vec<_> = list["data"].as_array().unwrap().iter().map(|app| app["uid"].clone()).collect();
@@ -240,7 +243,8 @@ async fn of_an_ed25519_key_the_public_half_is_shown() {
     let publics: Vec<_> = signers.keys().iter().map(|key| key.public_key().unwrap()).collect();
     assert_eq!(publics, [next.clone(), made], "the former one signs beside it");
 
-    let private = "whsk_nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2DXWpgBgrEKt9VL/tPJZAc6DuFy89qmIyWvAhpo9wdRGg==";
+    let private =
+        "whsk_nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2DXWpgBgrEKt9VL/tPJZAc6DuFy89qmIyWvAhpo9wdRGg==";
     process.post(rotate, json!({"key": private, "gracePeriodSeconds": 0})).await.is(200);
     assert_eq!(key().await, "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=");
     process.post(rotate, json!({"type": "hmac"})).await.is(200);

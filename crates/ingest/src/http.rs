@@ -21,8 +21,8 @@ use http_body::{Frame, SizeHint};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AcceptError, Accepted, Ingest, MessageIn, Publish, Rates, batch::create_messages, claims::Conflict, publish,
-    trace::traceparent,
+    AcceptError, Accepted, Ingest, MessageIn, Publish, Rates, batch::create_messages, claims::Conflict,
+    publish, trace::traceparent,
 };
 
 /// An answer larger than this holds its room in memory until the client has read it.

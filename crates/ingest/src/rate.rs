@@ -91,7 +91,12 @@ impl Rates {
     }
 
     /// Counts further messages of a request that was let in.
-    pub(crate) fn charge(&self, credential: &Credential, application: &Application, messages: u32) -> Standing {
+    pub(crate) fn charge(
+        &self,
+        credential: &Credential,
+        application: &Application,
+        messages: u32,
+    ) -> Standing {
         let now = Instant::now();
         let full_at = &mut *self.full_at.lock();
         let buckets = self.buckets(credential, Some(application));
@@ -170,7 +175,8 @@ impl Standing {
                 .and_then(|()| write!(levels, r#"{comma}"{policy}";r={left};t={full_in}"#));
             written.expect("writing to a string");
         }
-        let value = |text: String| HeaderValue::try_from(text).expect("names and numbers are printable ASCII");
+        let value =
+            |text: String| HeaderValue::try_from(text).expect("names and numbers are printable ASCII");
         [(POLICY, value(policies)), (LIMIT, value(levels))]
     }
 

@@ -55,8 +55,7 @@ async fn each_message_has_its_answer_in_its_place() {
 
     let wrong = &entries[1]["error"];
     assert_eq!((&wrong["code"], &wrong["status"]), (&json!("validation_error"), &json!(422)));
-    let places: Vec<&Value> =
-        wrong["errors"].as_array().unwrap().iter().map(|error| &error["loc"]).collect();
+    let places: Vec<&Value> = wrong["errors"].as_array().unwrap().iter().map(|error| &error["loc"]).collect();
     let place = |field: &str| json!(["body", "messages", "1", field]);
     assert_eq!(places, [&place("eventType"), &place("payload")]);
     assert_eq!(entries[7]["error"]["errors"][0]["loc"], json!(["body", "messages", "7", "idempotencyKey"]));
@@ -129,7 +128,8 @@ async fn what_is_no_batch_is_refused_as_a_whole() {
     let many = format!(r#"{{"messages":[{}0]}}"#, "0,".repeat(1 << 20));
     let answer = process.post(PATH, many, &[]).await;
     assert!(answer.status == 422 && answer.text.contains("1 to 500"), "{}", answer.text);
-    let large = format!(r#"{{"messages":[{{"eventType":"a","payload":{{"x":"{}"}}}}]}}"#, "y".repeat(4 << 20));
+    let large =
+        format!(r#"{{"messages":[{{"eventType":"a","payload":{{"x":"{}"}}}}]}}"#, "y".repeat(4 << 20));
     assert_eq!(process.post(PATH, large, &[]).await.status, 413);
     assert_eq!(process.post("/api/v1/app/nobody/msg/batch", good.to_string(), &[]).await.status, 404);
     assert_eq!(process.records().len(), 0);
