@@ -16,7 +16,9 @@ import { Receiver } from "./receiver.mjs";
 
 const directory = join(process.env.TOUR_SDK, "node_modules");
 const entry = createRequire(join(directory, "index.js")).resolve("svix");
-const sdk = await import(pathToFileURL(entry));
+const loaded = await import(pathToFileURL(entry));
+// The one before is CommonJS.
+const sdk = loaded.default ?? loaded;
 const { version } = JSON.parse(readFileSync(join(directory, "svix", "package.json")));
 const isNewest = Number(version.split(".")[0]) >= 2;
 

@@ -100,7 +100,7 @@ async fn lists_are_filtered() {
     for nothing in
         ["status=1", "status=3", "status=4", "channel=us", "tag=silver", "status=0&status_code_class=400"]
     {
-        assert_eq!(scene.codes(nothing).await, [], "{nothing}");
+        assert!(scene.codes(nothing).await.is_empty(), "{nothing}");
     }
     assert_eq!(scene.codes("status_code_class=400").await, [404]);
     assert_eq!(scene.codes("status_code_class=500&channel=eu").await, [503]);

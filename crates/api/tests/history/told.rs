@@ -148,6 +148,7 @@ impl Told {
                 body: Fingerprint::of(&[id.as_bytes()]),
                 short_window: false,
             },
+            only_for: None,
             due_of: None,
         };
         let record = NewRecord { head: head.encode(), payload: Bytes::from(draft.payload) };

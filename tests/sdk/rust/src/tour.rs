@@ -21,11 +21,7 @@ use sdk::api::{
 
 /// How many checks were made.
 pub(crate) async fn tour(visit: &Visit) -> Result<u32> {
-    let tour = Tour {
-        api: connect(visit, &visit.token),
-        visit,
-        receiver: Receiver::start()?,
-    };
+    let tour = Tour { api: connect(visit, &visit.token), visit, receiver: Receiver::start()? };
     let has = |part: &str| visit.parts.iter().any(|other| other == part);
     let mut checks = Checks::default();
     let app = tour.applications(&mut checks).await?;
@@ -140,8 +136,11 @@ impl Tour<'_> {
             let wanted = json!({ "name": "Tour", "uid": self.name(letter) });
             application.create(input(wanted), None).await?;
         }
-        let options =
-            |iterator| ApplicationListOptions { limit: Some(2), iterator, ..ApplicationListOptions::default() };
+        let options = |iterator| ApplicationListOptions {
+            limit: Some(2),
+            iterator,
+            ..ApplicationListOptions::default()
+        };
         let (mut seen, mut pages, mut iterator) = (Vec::new(), Vec::new(), None);
         loop {
             let page = application.list(Some(options(iterator))).await?;
@@ -200,7 +199,11 @@ impl Tour<'_> {
         let gone = self.name(".gone");
         event_type.create(input(json!({ "name": gone, "description": "" })), None).await?;
         event_type.delete(gone.clone(), None).await?;
-        checks.equal("event type: archived now", &event_type.get(gone.clone()).await?.archived, Some(true))?;
+        checks.equal(
+            "event type: archived now",
+            &event_type.get(gone.clone()).await?.archived,
+            Some(true),
+        )?;
         checks.equal("event types: listed", &self.listed(false).await?, vec![paid.clone()])?;
         let all = self.listed(true).await?;
         checks.equal("event types: with archived ones", &all, vec![gone.clone(), paid.clone()])?;
@@ -235,7 +238,8 @@ impl Tour<'_> {
         let schema = json!({ "type": "object" });
         let content = json!({ "application/json": { "schema": schema } });
         let hook = json!({ "post": { "description": "Sent", "requestBody": { "content": content } } });
-        let mut spec = json!({ "openapi": "3.1.0", "info": { "title": "t", "version": "1" }, "webhooks": {} });
+        let mut spec =
+            json!({ "openapi": "3.1.0", "info": { "title": "t", "version": "1" }, "webhooks": {} });
         spec["webhooks"][&sent] = hook;
         let event_type = self.api.event_type();
         let dry = json!({ "spec": spec, "dryRun": true });
@@ -366,7 +370,11 @@ impl Tour<'_> {
         let body: Value = serde_json::from_slice(&delivery.body)?;
         checks.equal("delivery: payload", &body, payload)?;
         checks.equal("delivery: own header", delivery.header("x-tour"), "three".to_owned())?;
-        checks.equal("delivery: content type", delivery.header("content-type"), "application/json".to_owned())?;
+        checks.equal(
+            "delivery: content type",
+            delivery.header("content-type"),
+            "application/json".to_owned(),
+        )?;
         checks.equal("delivery: verified", &verifies(&secret, &delivery, &delivery.body), true)?;
         checks.equal("delivery: changed", &verifies(&secret, &delivery, b"{}"), false)?;
         Ok((id, secret))
