@@ -161,7 +161,7 @@ pub(crate) async fn ask(
             let (after, before) = dice.hours(teller.begun);
             let all = [AttemptStatus::Delivered, AttemptStatus::Retrying, AttemptStatus::Failed];
             let filter = AttemptFilter {
-                status: Some(dice.one_of(&all)),
+                statuses: vec![dice.one_of(&all)],
                 after: Some(after),
                 before: Some(before),
                 ..AttemptFilter::default()

@@ -103,6 +103,7 @@ impl Teller {
             traceparent: None,
             identity: Identity { key: Some(print(1)), event_id: None, body: print(2), short_window: false },
             due_of: None,
+            only_for: None,
         };
         // The first endpoint of an application wants everything, the others one of five each.
         let wants = |at: &EndpointAt| {
