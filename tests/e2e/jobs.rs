@@ -69,7 +69,11 @@ async fn replay_missing_sends_what_was_never_sent(engine: Engine) {
     let again = world.client.publish(&world.application, &key, &body(5, "n")).await.id(202);
     world.arrived(6).await;
     // Another endpoint, that was not there yet.
-    world.client.post("/api/v1/event-type", &json!({ "name": "n.wanted", "description": "" })).await.json(201);
+    world
+        .client
+        .post("/api/v1/event-type", &json!({ "name": "n.wanted", "description": "" }))
+        .await
+        .json(201);
     let unwanted = world.publish(6..8, "n").await;
     let wanted = world.publish(8..12, "n.wanted").await;
     world.arrived(12).await;
@@ -100,10 +104,18 @@ async fn bulk_replay_and_dead_letters_go_by_their_filters(engine: Engine) {
     let even = |ids: &[String]| -> Vec<String> { ids.iter().step_by(2).cloned().collect() };
     for (kind, selection, expected) in [
         ("bulk-replay", json!({ "since": since, "eventTypes": ["a"], "status": 0 }), even(&all[..10])),
-        ("bulk-replay", json!({ "since": since, "statusCodeClass": 500, "eventTypes": ["b"] }), odd(&all[10..])),
+        (
+            "bulk-replay",
+            json!({ "since": since, "statusCodeClass": 500, "eventTypes": ["b"] }),
+            odd(&all[10..]),
+        ),
         ("bulk-replay", json!({ "since": since, "tag": "t7" }), vec![all[7].clone(), all[17].clone()]),
         ("bulk-replay", json!({ "since": since, "channel": "c3" }), vec![all[3].clone(), all[13].clone()]),
-        ("dead-letter/replay", json!({ "messageIds": [all[5], all[1], all[0]] }), vec![all[1].clone(), all[5].clone()]),
+        (
+            "dead-letter/replay",
+            json!({ "messageIds": [all[5], all[1], all[0]] }),
+            vec![all[1].clone(), all[5].clone()],
+        ),
         // Those that were sent again above are no dead letters any more.
         ("dead-letter/replay", json!({}), vec![all[9].clone()]),
         ("bulk-replay", json!({ "since": since }), all.clone()),
@@ -181,7 +193,10 @@ async fn a_job_is_paused_resumed_and_cancelled(engine: Engine) {
     world.steer(&task, "resume").await.json(200);
     world.arrived(standing + 5).await;
     let cancelled = world.steer(&task, "cancel").await.json(200);
-    assert_eq!((&cancelled["status"], &cancelled["data"]["state"]), (&json!("finished"), &json!("cancelled")));
+    assert_eq!(
+        (&cancelled["status"], &cancelled["data"]["state"]),
+        (&json!("finished"), &json!("cancelled"))
+    );
     world.steer(&task, "cancel").await.json(200);
     assert_eq!(world.steer(&task, "resume").await.json(409)["code"], "conflict");
     // What is new comes, and behind it nothing of what was old.

@@ -44,9 +44,8 @@ impl Producer {
         }
         let view = process.control.view();
         let wanting = view.matching(message.application, &message.event_type, &message.channels);
-        let (to, endpoint): (Partition, EndpointNumber) = *wanting.get(usize::try_from(random.below(
-            (wanting.len() as u64).max(1),
-        )).unwrap())?;
+        let (to, endpoint): (Partition, EndpointNumber) =
+            *wanting.get(usize::try_from(random.below((wanting.len() as u64).max(1))).unwrap())?;
         let delivery = Delivery::Injected {
             job: self.number,
             sequence: 0,

@@ -214,7 +214,9 @@ fn injected_in_order(story: &Story) -> Result<(), String> {
     let mut tried: BTreeMap<(EndpointNumber, u64), BTreeSet<Offset>> = BTreeMap::new();
     for (_, fact, counts) in &story.records.facts {
         let Fact::Attempted(attempt) = fact else { continue };
-        let Some(&key) = places.get(&(attempt.endpoint, attempt.offset)).filter(|_| *counts) else { continue };
+        let Some(&key) = places.get(&(attempt.endpoint, attempt.offset)).filter(|_| *counts) else {
+            continue;
+        };
         let key = match story.subscribers.get(&attempt.endpoint).map(|subscriber| subscriber.ordering) {
             Some(Ordering::Strict) => 0,
             Some(Ordering::Keyed) => key,
@@ -222,9 +224,15 @@ fn injected_in_order(story: &Story) -> Result<(), String> {
         };
         let tried = tried.entry((attempt.endpoint, key)).or_default();
         let first = !tried.contains(&attempt.offset);
-        ensure(!first || tried.last().is_none_or(|last| *last < attempt.offset) || !story.appends_certain, || {
-            format!("endpoint {} was sent injected delivery {} too late", attempt.endpoint, attempt.offset)
-        })?;
+        ensure(
+            !first || tried.last().is_none_or(|last| *last < attempt.offset) || !story.appends_certain,
+            || {
+                format!(
+                    "endpoint {} was sent injected delivery {} too late",
+                    attempt.endpoint, attempt.offset
+                )
+            },
+        )?;
         tried.insert(attempt.offset);
     }
     Ok(())

@@ -7,7 +7,9 @@ use fanfare_control::{
     Applied, Command, Effect, Job, JobKind, JobState, OutcomeFilter, Resource, Selection, Steer,
 };
 use fanfare_core::{JobId, MessageId, Timestamp, limits};
-use fanfare_http::{ApiError, Authenticated, FieldError, Fields, List, Order, Page, Path, Query, Routes, Who, paginate};
+use fanfare_http::{
+    ApiError, Authenticated, FieldError, Fields, List, Order, Page, Path, Query, Routes, Who, paginate,
+};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -183,7 +185,8 @@ fn message_ids(fields: &mut Fields, ids: &[String]) -> Vec<MessageId> {
             Ok(id) => parsed.push(id),
             Err(error) => {
                 let error: fanfare_core::ParseError = error;
-                fields.push(FieldError::body(["messageIds".to_owned(), index.to_string()], error.to_string()));
+                fields
+                    .push(FieldError::body(["messageIds".to_owned(), index.to_string()], error.to_string()));
             }
         }
     }
@@ -289,8 +292,7 @@ async fn find_job(state: &State, who: Authenticated, task_id: &str) -> Result<Ar
     let own = who.principal().application();
     let known = || {
         let job = state.control().view().job(id).map(Arc::clone)?;
-        let is_its =
-            job.organization == who.organization() && own.is_none_or(|own| job.application == own);
+        let is_its = job.organization == who.organization() && own.is_none_or(|own| job.application == own);
         is_its.then_some(job)
     };
     state.gate.catch_up().await?;

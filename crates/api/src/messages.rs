@@ -77,8 +77,7 @@ impl MessagesInLog {
         let minted_at = id.minted_at();
         let (earliest, latest) = (minted_at - apart, minted_at + apart);
         let place = (Topic::Messages, partition);
-        let mut position =
-            first_after(log, place, (bounds.start, bounds.end), earliest, accepted_at).await?;
+        let mut position = first_after(log, place, (bounds.start, bounds.end), earliest, accepted_at).await?;
         let begins_there = position == bounds.start && bounds.start > Offset::ZERO;
         while position < bounds.end {
             let batch = log.fetch(Topic::Messages, partition, position, RUN_BYTES).await?;
@@ -111,7 +110,10 @@ fn accepted_at(record: &LogRecord) -> Option<Timestamp> {
 pub(crate) fn unreadable(error: &ReadError) -> ApiError {
     if error.is_retryable() {
         tracing::debug!(%error, "log unavailable");
-        return ApiError::unavailable("log_unavailable", "the log cannot be reached now; send it again later");
+        return ApiError::unavailable(
+            "log_unavailable",
+            "the log cannot be reached now; send it again later",
+        );
     }
     tracing::error!(%error, "messages cannot be read");
     ApiError::internal()

@@ -48,8 +48,7 @@ async fn resend(
 async fn message(state: &State, endpoint: &Endpoint, msg_id: &str) -> Result<Box<Found>, ApiError> {
     let unknown = || ApiError::not_found("message", msg_id);
     let id: MessageId = msg_id.parse().map_err(|_| unknown())?;
-    let application =
-        state.control().view().application_by_id(endpoint.application).ok_or_else(unknown)?;
+    let application = state.control().view().application_by_id(endpoint.application).ok_or_else(unknown)?;
     match state.messages.find(&application, id).await.map_err(|error| unreadable(&error))? {
         Lookup::Unknown => Err(unknown()),
         Lookup::Found(found) if !is_hidden(state, &found) => Ok(found),
@@ -85,7 +84,9 @@ async fn inject(state: &State, endpoint: &Endpoint, found: &Found, job: u64) -> 
 
 fn not_appended(error: AppendError) -> ApiError {
     match error {
-        AppendError::Full { .. } => ApiError::unavailable("disk_full", "the disk is full; send it again when there is room"),
+        AppendError::Full { .. } => {
+            ApiError::unavailable("disk_full", "the disk is full; send it again when there is room")
+        }
         AppendError::TooLarge { .. } => {
             tracing::error!(%error, "a message cannot be sent again");
             ApiError::internal()

@@ -9,8 +9,8 @@ use fanfare_http::{ApiError, Authenticated, Gate, Routes};
 use fanfare_log::Log;
 
 use crate::{
-    api_key, application, audit_log, auth, background_task, endpoint, endpoint_headers, endpoint_secret, event_type,
-    messages::Messages, portal, resend,
+    api_key, application, audit_log, auth, background_task, endpoint, endpoint_headers, endpoint_secret,
+    event_type, messages::Messages, portal, resend,
 };
 
 /// A change that lost against another one is made again on what the other left; so often.

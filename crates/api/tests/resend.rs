@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_core::{
-    ApplicationId, Clock as _, Delivery, Entropy, Fingerprint, Identity, Message, MessageId, Offset, Partition,
-    SystemEntropy, Timestamp,
+    ApplicationId, Clock as _, Delivery, Entropy, Fingerprint, Identity, Message, MessageId, Offset,
+    Partition, SystemEntropy, Timestamp,
 };
 use fanfare_log::{NewRecord, Sync, Topic};
 use serde_json::{Value, json};
@@ -60,8 +60,12 @@ impl World {
             only_for: None,
         };
         let record = NewRecord { head: message.encode(), payload: Bytes::from_static(payload.as_bytes()) };
-        let pending =
-            self.process.log.append(Topic::Messages, self.partition(), vec![record], Sync::Now).await.unwrap();
+        let pending = self
+            .process
+            .log
+            .append(Topic::Messages, self.partition(), vec![record], Sync::Now)
+            .await
+            .unwrap();
         pending.await.unwrap();
         id
     }
@@ -74,7 +78,8 @@ impl World {
 
     /// Offsets of the messages that were sent again.
     async fn injected(&self) -> Vec<Offset> {
-        let partition = self.process.control.view().endpoint(self.application, &self.endpoint).unwrap().partition;
+        let partition =
+            self.process.control.view().endpoint(self.application, &self.endpoint).unwrap().partition;
         let batch =
             self.process.log.fetch(Topic::Deliveries, partition, Offset::ZERO, usize::MAX).await.unwrap();
         let offset = |head: &[u8]| match Delivery::decode(head).unwrap() {

@@ -140,17 +140,7 @@ impl Delivery {
             }
             Self::Alias { source, id, first } => write_twin(2, source, *id, *first),
             Self::Conflict { source, id, first } => write_twin(3, source, *id, *first),
-            Self::Injected {
-                job,
-                sequence,
-                id,
-                partition,
-                offset,
-                ordering_key,
-                endpoints,
-                at,
-                control,
-            } => {
+            Self::Injected { job, sequence, id, partition, offset, ordering_key, endpoints, at, control } => {
                 let mut w = Writer::record(VERSION, 4);
                 w.uint(*job);
                 w.uint(*sequence);

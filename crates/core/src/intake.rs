@@ -142,9 +142,7 @@ impl IntakeRule {
 
     fn decide_injected(&mut self, job: u64, sequence: u64) -> Intake {
         match self.sequences.iter().rposition(|&(known, _)| known == job) {
-            Some(index)
-                if sequence <= self.sequences[index].1 && !planted(Fault::InjectedTakenTwice) =>
-            {
+            Some(index) if sequence <= self.sequences[index].1 && !planted(Fault::InjectedTakenTwice) => {
                 return Intake::Repeat;
             }
             Some(index) => drop(self.sequences.remove(index)),

@@ -32,8 +32,8 @@ pub use delivery::{Content, Delivery, Source};
 pub use endpoint::{Ordering, Policy, RetrySchedule};
 pub use fingerprint::Fingerprint;
 pub use id::{
-    ApiKeyId, ApplicationId, AttemptId, EndpointId, EventTypeId, Id, InstallationId, JobId, Kind,
-    MessageId, OrganizationId, ParseError,
+    ApiKeyId, ApplicationId, AttemptId, EndpointId, EventTypeId, Id, InstallationId, JobId, Kind, MessageId,
+    OrganizationId, ParseError,
 };
 pub use intake::{Intake, IntakeRule};
 pub use known_claims::KnownClaims;

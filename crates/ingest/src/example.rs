@@ -8,9 +8,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use fanfare_control::{Endpoint, EventType};
 use fanfare_core::limits;
-use fanfare_http::{
-    ApiError, Authenticated, Fields, Json, NAME_FORM, Path, idempotency_key, is_name,
-};
+use fanfare_http::{ApiError, Authenticated, Fields, Json, NAME_FORM, Path, idempotency_key, is_name};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::Value;
@@ -77,12 +75,7 @@ pub(crate) async fn send_example(
     Ok(answer.into_response())
 }
 
-async fn payload(
-    state: &State,
-    endpoint: &Endpoint,
-    name: &str,
-    index: usize,
-) -> Result<Bytes, ApiError> {
+async fn payload(state: &State, endpoint: &Endpoint, name: &str, index: usize) -> Result<Bytes, ApiError> {
     if name == PING {
         return Ok(Bytes::from_static(PING_PAYLOAD.as_bytes()));
     }

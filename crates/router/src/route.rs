@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fanfare_control::View;
 use fanfare_core::{
-    ClaimEntry, Content, Delivery, EndpointNumber, Fingerprint, Message, Offset, Partition, Timestamp, limits,
+    ClaimEntry, Content, Delivery, EndpointNumber, Fingerprint, Message, Offset, Partition, Timestamp,
+    limits,
     planted::{Fault, planted},
 };
 use fanfare_log::{LogRecord, NewRecord, Sync, Topic};
@@ -182,9 +183,9 @@ fn wanted_by(view: &View, message: &Message) -> Vec<(Partition, EndpointNumber)>
     let Some(number) = message.only_for else {
         return view.matching(message.application, &message.event_type, &message.channels);
     };
-    let endpoint = view.endpoint_by_number(number).filter(|endpoint| {
-        endpoint.application == message.application && !endpoint.settings.disabled
-    });
+    let endpoint = view
+        .endpoint_by_number(number)
+        .filter(|endpoint| endpoint.application == message.application && !endpoint.settings.disabled);
     endpoint.map(|endpoint| (endpoint.partition, endpoint.number)).into_iter().collect()
 }
 

@@ -78,12 +78,7 @@ pub(super) const EXAMPLES: &[(&str, &str, u16, &str)] = &[
         200,
         r#"{"eventType":"svix.ping","exampleIndex":0}"#,
     ),
-    (
-        "POST /api/v1/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/resend",
-        "application full",
-        202,
-        "{}",
-    ),
+    ("POST /api/v1/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/resend", "application full", 202, "{}"),
     (
         "POST /api/v1/app/{app_id}/msg",
         "application full",
@@ -129,7 +124,12 @@ pub(super) const EXAMPLES: &[(&str, &str, u16, &str)] = &[
     ("POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/recover", "application full", 202, SELECTION),
     ("POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/replay-missing", "application full", 202, SELECTION),
     ("POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/bulk-replay", "application full", 202, SELECTION),
-    ("POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/dead-letter/replay", "application full", 202, SELECTION),
+    (
+        "POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/dead-letter/replay",
+        "application full",
+        202,
+        SELECTION,
+    ),
     ("GET /api/v1/background-task", "application read", 200, ""),
     ("GET /api/v1/background-task/{task_id}", "application read", 200, ""),
     ("POST /api/v1/background-task/{task_id}/pause", "application full", 200, "{}"),

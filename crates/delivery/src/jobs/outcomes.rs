@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use fanfare_control::{Endpoint, job_number};
 use fanfare_core::{
-    AttemptRecord, Delivery, EndpointNumber, Fact, JobId, Offset, Outcome, Partition, Settlement, Timestamp, limits,
+    AttemptRecord, Delivery, EndpointNumber, Fact, JobId, Offset, Outcome, Partition, Settlement, Timestamp,
+    limits,
 };
 use fanfare_log::{Log, LogRecord, Topic, first_after};
 use roaring::RoaringTreemap;
@@ -173,14 +174,11 @@ impl Place<'_> {
         let look_up = |asked: EndpointNumber| {
             (asked == number).then(|| (self.endpoint.application, self.policy.clone()))
         };
-        let mut recovered =
-            recover::recover_lanes(log, &look_up, partition, attempts.end, self.now).await?;
+        let mut recovered = recover::recover_lanes(log, &look_up, partition, attempts.end, self.now).await?;
         let next = recovered.deliveries;
         let fresh = || recover::fresh_slot((self.endpoint.application, self.policy.clone()), next, self.now);
-        let end = inspect::follow_tail(log, partition, &mut recovered, |asked| {
-            (asked == number).then(fresh)
-        })
-        .await?;
+        let end = inspect::follow_tail(log, partition, &mut recovered, |asked| (asked == number).then(fresh))
+            .await?;
 
         let mut facts = Facts::default();
         let begin = first_after(
@@ -209,8 +207,7 @@ impl Place<'_> {
             lane.into_iter().flat_map(|lane| lane.unsettled_offsets()).map(|offset| offset.0).collect();
         let looked_at = lane.map_or(end, fanfare_core::lane::Lane::next);
         while position < end {
-            let batch =
-                log.fetch(Topic::Deliveries, partition, position, limits::CATCH_UP_RUN_BYTES).await?;
+            let batch = log.fetch(Topic::Deliveries, partition, position, limits::CATCH_UP_RUN_BYTES).await?;
             for record in batch.records.iter().take_while(|record| record.offset < end) {
                 let offset = record.offset;
                 if recovered.rule.refused(offset) {

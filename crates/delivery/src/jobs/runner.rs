@@ -3,9 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use fanfare_control::{Command, CommandError, Control, Endpoint, Job, JobState, Progress, job_number};
-use fanfare_core::{
-    AttemptRecord, Clock, Delivery, JobId, Message, Offset, Partition, limits,
-};
+use fanfare_core::{AttemptRecord, Clock, Delivery, JobId, Message, Offset, Partition, limits};
 use fanfare_log::{AppendError, Log, LogRecord, NewRecord, ReadError, Sync, Topic, first_after};
 use tokio::time::{Instant, sleep};
 
@@ -126,8 +124,13 @@ impl<'a> Run<'a> {
         };
         let source = application.partition;
         let selection = &job.selection;
-        let place =
-            Place { log, partition, endpoint: &endpoint, policy: control.policy(&endpoint), now: clock.now() };
+        let place = Place {
+            log,
+            partition,
+            endpoint: &endpoint,
+            policy: control.policy(&endpoint),
+            now: clock.now(),
+        };
         let outcomes = place.outcomes(job.id, selection.since).await?;
         let bounds = log.bounds(Topic::Messages, source).await?;
         let accepted_at =

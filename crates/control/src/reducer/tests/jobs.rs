@@ -57,7 +57,13 @@ impl World {
         id[..2].copy_from_slice(&number.to_be_bytes());
         let (id, selection) = (JobId::from_bytes(id), Box::<Selection>::default());
         let kind = JobKind::Recover;
-        self.try_give(Command::CreateJob { id, application: APPLICATION, endpoint: ENDPOINT, kind, selection })?;
+        self.try_give(Command::CreateJob {
+            id,
+            application: APPLICATION,
+            endpoint: ENDPOINT,
+            kind,
+            selection,
+        })?;
         Ok(id)
     }
 

@@ -33,9 +33,13 @@ fn what_was_routed_goes_first_and_what_was_injected_keeps_its_order() {
 fn a_replay_that_is_refused_holds_up_nothing() {
     for failure in [BAD, REFUSED] {
         for ordering in ORDERINGS {
-            let mut world = World::new(policy(ordering), move |offset, _, _| {
-                if offset.0 % 2 == 0 { failure } else { Finished::Delivered }
-            });
+            let mut world =
+                World::new(
+                    policy(ordering),
+                    move |offset, _, _| {
+                        if offset.0 % 2 == 0 { failure } else { Finished::Delivered }
+                    },
+                );
             let mut published = Vec::new();
             for round in 0..200 {
                 world.inject(round % 3);
@@ -44,8 +48,13 @@ fn a_replay_that_is_refused_holds_up_nothing() {
             }
             for (at, offset) in published {
                 let case = format!("{ordering:?} {failure:?} {offset:?}");
-                let delivered = world.delivered.get(&offset).unwrap_or_else(|| panic!("{case}: not delivered"));
-                assert!(delivered.since(at) <= Duration::from_millis(20), "{case}: {:?}", delivered.since(at));
+                let delivered =
+                    world.delivered.get(&offset).unwrap_or_else(|| panic!("{case}: not delivered"));
+                assert!(
+                    delivered.since(at) <= Duration::from_millis(20),
+                    "{case}: {:?}",
+                    delivered.since(at)
+                );
             }
         }
     }
@@ -56,9 +65,13 @@ fn an_endpoint_that_only_a_replay_waits_for_is_found_within_75_seconds() {
     for ordering in ORDERINGS {
         for failure in [BAD, REFUSED] {
             let healed = Timestamp::from_secs(1_000_000) + SECOND * 40_000;
-            let mut world = World::new(policy(ordering), move |_, _, now| {
-                if now < healed { failure } else { Finished::Delivered }
-            });
+            let mut world =
+                World::new(
+                    policy(ordering),
+                    move |_, _, now| {
+                        if now < healed { failure } else { Finished::Delivered }
+                    },
+                );
             for key in 0..100 {
                 world.inject(key % 7);
             }
@@ -92,9 +105,13 @@ fn at_a_dead_endpoint_a_replay_makes_no_attempts_of_its_own() {
 
 #[test]
 fn a_poison_message_of_a_replay_is_parked() {
-    let mut world = World::new(policy(Ordering::Strict), |offset, _, _| {
-        if offset == Offset(5) { BAD } else { Finished::Delivered }
-    });
+    let mut world =
+        World::new(
+            policy(Ordering::Strict),
+            |offset, _, _| {
+                if offset == Offset(5) { BAD } else { Finished::Delivered }
+            },
+        );
     for _ in 0..50 {
         world.inject(0);
     }
