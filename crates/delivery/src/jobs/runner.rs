@@ -179,6 +179,8 @@ impl<'a> Run<'a> {
                 // What a disabled endpoint is sent is cancelled: it waits for the endpoint to be enabled.
                 JobState::Running if !endpoint.settings.disabled => self.inject().await?,
                 JobState::Running => {}
+                // What it had injected goes on.
+                JobState::Paused if !self.own.open.is_empty() => {}
                 // Said once more, for the last time: how far it came.
                 _ => return self.note(None).await,
             }
