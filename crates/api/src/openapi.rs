@@ -1,4 +1,4 @@
-//! Event types out of an OpenAPI document: what stands there under `webhooks`.
+//! Event types out of a document after `OpenAPI`: what stands there under `webhooks`.
 //!
 //! A webhook's name is the event type's, its POST operation brings the description, and the schema of its JSON body
 //! becomes version 1 of the event type's. Schemas that it refers to come along under `$defs`, so that it can be read
