@@ -48,6 +48,7 @@ pub(crate) fn message_at(offset: u64, time: Timestamp) -> Box<Message> {
         traceparent: None,
         identity: Identity { key: None, event_id: None, body: Fingerprint([0; 16]), short_window: false },
         due_of: None,
+        only_for: None,
     })
 }
 
@@ -86,6 +87,8 @@ fn injected(of: u64, sequence: u64, endpoints: &[u32]) -> Delivery {
         offset: Offset(of),
         ordering_key: 0,
         endpoints: endpoints.iter().copied().map(EndpointNumber).collect(),
+        at: accepted_at(of),
+        control: Offset::ZERO,
     }
 }
 

@@ -179,6 +179,7 @@ impl World {
             traceparent: None,
             identity: Identity { key: None, event_id: None, body: Fingerprint([0; 16]), short_window: false },
             due_of: None,
+            only_for: None,
         };
         let record = NewRecord { head: message.encode(), payload: Bytes::from(publish.payload.clone()) };
         (id, self.append(Topic::Messages, record).await)

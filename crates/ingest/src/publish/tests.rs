@@ -37,6 +37,7 @@ fn takes_all_fields() {
         tags: vec!["t".into()],
         payload_retention_days: 5,
         payload: Bytes::from_static(b"{}"),
+        only_for: None,
     };
     assert_eq!(message.message, expected);
 }
