@@ -4,7 +4,7 @@
 //! the end. Callers that come while a question is under way share the next one, however many they are.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -126,8 +126,18 @@ fn closed() -> ReadError {
 #[derive(Clone, Debug)]
 struct Trouble {
     cause: String,
+    remedy: Remedy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Remedy {
+    /// Whoever asked has to know.
+    None,
     /// It passes by itself, and soon: another leader is about to be known.
-    passes: bool,
+    Wait,
+    /// What the client knows of the topic is from a moment at which brokers were about to begin. It would believe that for
+    /// half a minute, unless it is made to ask.
+    LookUp,
 }
 
 type Found = Result<Bounds, Trouble>;
@@ -169,16 +179,27 @@ impl Shared {
     fn find(&self, consumer: &BaseConsumer<Events>, mut places: Vec<Place>) -> HashMap<Place, Found> {
         let deadline = Instant::now() + self.timeout;
         let mut all = HashMap::new();
-        loop {
+        for look_ups in 0.. {
             let found =
                 self.ask_brokers(consumer, &places, deadline.saturating_duration_since(Instant::now()));
             all.extend(found);
-            places.retain(|place| matches!(all.get(place), Some(Err(Trouble { passes: true, .. }))));
+            let remedy = |place: &Place| match all.get(place) {
+                Some(Err(trouble)) if trouble.remedy != Remedy::LookUp || look_ups < limits::LOOK_UPS => {
+                    trouble.remedy
+                }
+                _ => Remedy::None,
+            };
+            places.retain(|place| remedy(place) != Remedy::None);
             if places.is_empty() || Instant::now() + limits::LEADER_PAUSE >= deadline {
-                return all;
+                break;
+            }
+            let unknown = places.iter().filter(|place| remedy(place) == Remedy::LookUp);
+            for topic in unknown.map(|place| self.layout.name(place.source)).collect::<BTreeSet<_>>() {
+                client::look_up(consumer, topic);
             }
             std::thread::park_timeout(limits::LEADER_PAUSE);
         }
+        all
     }
 
     fn ask_brokers(
@@ -227,7 +248,9 @@ impl Shared {
             let offset = match (element.error(), element.offset()) {
                 (Ok(()), rdkafka::Offset::Offset(offset)) => Ok(offset),
                 (Err(error), _) => Err(self.trouble(&error)),
-                (Ok(()), other) => Err(Trouble { cause: format!("{other:?} is no offset"), passes: false }),
+                (Ok(()), other) => {
+                    Err(Trouble { cause: format!("{other:?} is no offset"), remedy: Remedy::None })
+                }
             };
             Some((*place, offset))
         };
@@ -236,30 +259,31 @@ impl Shared {
 
     fn trouble(&self, error: &KafkaError) -> Trouble {
         let Some(code) = error.rdkafka_error_code() else {
-            return Trouble { cause: error.to_string(), passes: false };
+            return Trouble { cause: error.to_string(), remedy: Remedy::None };
         };
-        let passes = matches!(
-            code,
+        let remedy = match code {
             Code::NotLeaderForPartition
-                | Code::LeaderNotAvailable
-                | Code::ReplicaNotAvailable
-                | Code::FencedLeaderEpoch
-                | Code::UnknownLeaderEpoch
-                | Code::OffsetNotAvailable
-                | Code::BrokerTransportFailure
-                | Code::NetworkException
-        );
+            | Code::LeaderNotAvailable
+            | Code::ReplicaNotAvailable
+            | Code::FencedLeaderEpoch
+            | Code::UnknownLeaderEpoch
+            | Code::OffsetNotAvailable
+            | Code::BrokerTransportFailure
+            | Code::NetworkException => Remedy::Wait,
+            Code::UnknownPartition | Code::UnknownTopic | Code::UnknownTopicOrPartition => Remedy::LookUp,
+            _ => Remedy::None,
+        };
         let cause = match code {
             Code::OperationTimedOut => format!("no answer within {} s", self.timeout.as_secs_f32()),
             code => client::words(code),
         };
-        Trouble { cause, passes }
+        Trouble { cause, remedy }
     }
 }
 
 fn bounds(start: i64, end: i64) -> Found {
     let offset = |raw: i64| {
-        let cause = || Trouble { cause: format!("{raw} is no offset"), passes: false };
+        let cause = || Trouble { cause: format!("{raw} is no offset"), remedy: Remedy::None };
         u64::try_from(raw).map(Offset).map_err(|_| cause())
     };
     let (start, end) = (offset(start)?, offset(end)?);

@@ -30,6 +30,8 @@ pub(super) const LAST_REPORTS: Duration = Duration::from_millis(200);
 pub(super) const TROUBLE_AGAIN: Duration = Duration::from_mins(1);
 /// How long a client that begins with a topic waits for where its partitions are.
 pub(super) const LOOK_UP: Duration = Duration::from_secs(1);
+/// How often brokers are asked where a partition is that a client believes not to be there, before it is believed.
+pub(super) const LOOK_UPS: usize = 3;
 /// While no broker answers, how often one is asked.
 pub(super) const LOOK_LINK: Duration = Duration::from_secs(1);
 /// How often the topics are compared with what they were; and how soon again, if they seem to be others.
