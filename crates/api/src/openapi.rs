@@ -64,7 +64,7 @@ pub(crate) fn event_types(field: &str, spec: &Value) -> Result<Vec<Described>, A
     let mut bundler = Bundler { spec, nodes_left: limits::IMPORT_NODES };
     let described = webhooks.iter().map(|(name, webhook)| {
         let described = describe(&mut bundler, name, webhook);
-        described.map_err(|error| error.below([field.to_owned(), "webhooks".to_owned(), name.clone()]))
+        described.map_err(|error| error.below(&[field.to_owned(), "webhooks".to_owned(), name.clone()]))
     });
     described.collect()
 }

@@ -226,7 +226,7 @@ impl ApiError {
 
     /// The same of a part of the body: the fields stand below `place`.
     #[must_use]
-    pub fn below<const N: usize>(mut self, place: [String; N]) -> Self {
+    pub fn below(mut self, place: &[String]) -> Self {
         for field in &mut self.fields {
             let at = field.loc.len().min(1);
             field.loc.splice(at..at, place.iter().cloned());

@@ -34,7 +34,7 @@ struct Arguments {
 enum Task {
     /// Every check of a change: fmt, clippy, deny, layers, then all tests.
     Ci,
-    /// All tests: unit tests, end-to-end tests, official Standard Webhooks libraries, official SDKs.
+    /// All tests: unit tests, end-to-end tests, official Standard Webhooks libraries.
     Test,
     /// The unit tests of every crate.
     Unit,
