@@ -15,7 +15,6 @@ use crate::{recover::RecoverError, service::Shared};
 
 /// Between two looks at what was settled meanwhile, and two batches.
 const TICK: Duration = Duration::from_millis(50);
-const TICKS_PER_SECOND: usize = 20;
 /// After something failed it is begun again from what the log has.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Progress is written down after this, and the less often the longer a job goes on: `control` is kept for ever.
@@ -69,6 +68,8 @@ struct Run<'a> {
     total: Option<u64>,
     noted: Progress,
     note_due: Instant,
+    /// When the rate allows the next message.
+    next_at: Instant,
 }
 
 /// Carries a job on until it ends, is paused, or cannot be carried on here.
@@ -162,6 +163,7 @@ impl<'a> Run<'a> {
             newest_claim: Offset::ZERO,
             total,
             note_due: Instant::now(),
+            next_at: Instant::now(),
         }))
     }
 
@@ -193,9 +195,17 @@ impl<'a> Run<'a> {
 
     /// The next messages, as many as the rate and the room allow.
     async fn inject(&mut self) -> Result<(), Error> {
-        let per_second = self.job.selection.per_second.unwrap_or(limits::JOB_PER_SECOND) as usize;
+        let per_second = self.job.selection.per_second.unwrap_or(limits::JOB_PER_SECOND).max(1);
+        let interval = Duration::from_secs(1) / per_second;
+        let now = Instant::now();
+        // Of time in which nothing could be injected little is made up for.
+        self.next_at = self.next_at.max(now.checked_sub(TICK * 2).unwrap_or(now));
+        if self.next_at > now {
+            return Ok(());
+        }
+        let due = (now - self.next_at).as_nanos() / interval.as_nanos() + 1;
         let room = limits::JOB_OUTSTANDING.saturating_sub(usize::try_from(self.own.open.len()).unwrap_or(0));
-        let most = per_second.div_ceil(TICKS_PER_SECOND).min(room);
+        let most = usize::try_from(due).unwrap_or(usize::MAX).min(room);
         let mut records = Vec::new();
         let deadline = Instant::now() + TICK;
         while records.len() < most && self.position < self.end && Instant::now() < deadline {
@@ -234,6 +244,7 @@ impl<'a> Run<'a> {
                 self.position = next;
             }
         }
+        self.next_at += interval * u32::try_from(records.len()).unwrap_or(u32::MAX);
         if !records.is_empty() {
             let pending = self.log.append(Topic::Deliveries, self.partition, records, Sync::Now).await?;
             pending.await?;
