@@ -15,7 +15,6 @@ use crate::{
     changes::{DeliveryKey, Shadow, Source, decode_endpoints},
     keys::{Tick, delivery_id_at, delivery_of},
     load::{self, KEYED_DELIVERIES},
-    rows::time,
     store::{Row, Value},
 };
 

@@ -34,7 +34,7 @@ pub(crate) async fn check(store: Arc<dyn Store>) {
     many_rows_are_inserted(store).await;
     many_read_at_once(store).await;
     store.write(service::fresh(store, installation)).await.unwrap();
-    assert_eq!(amounts(store).await, [], "fresh tables are empty");
+    assert!(amounts(store).await.is_empty(), "fresh tables are empty");
 }
 
 fn run(sql: &str, values: Vec<Value>) -> Statement {
@@ -116,7 +116,7 @@ async fn it_is_all_or_nothing(store: &dyn Store) {
     let broken = vec![tally(&[[1, 1, 1, 1]]), run("INSERT INTO nowhere (a) VALUES ($1)", ints(&[1]))];
     let refused = store.write(broken).await;
     assert!(matches!(refused, Err(super::StoreError::Refused(_))), "{refused:?}");
-    assert_eq!(amounts(store).await, []);
+    assert!(amounts(store).await.is_empty());
     assert!(store.rows("SELECT nothing FROM nowhere", Vec::new()).await.is_err());
     // It goes on.
     assert!(store.lead().await.unwrap());

@@ -110,10 +110,6 @@ impl World {
         Self { directory, tables, log, clock, session: 1, previous: None, messages: 0 }
     }
 
-    pub(crate) fn set_time(&self, now: Timestamp) {
-        *self.clock.0.lock() = now;
-    }
-
     pub(crate) fn options(&self, place: Place) -> Options {
         Options {
             log: Arc::clone(&self.log) as Arc<dyn Log>,
