@@ -44,7 +44,8 @@ impl Postgres {
         // Statements are short: compiling them costs more than it saves, and a plan made for any value is made for none.
         // Disks are not such that reading a whole table is better than looking up some thousand rows.
         let options = options.application_name("fanfare-history").disable_statement_logging();
-        let settings = [("jit", "off"), ("plan_cache_mode", "force_custom_plan"), ("random_page_cost", "1.1")];
+        let settings =
+            [("jit", "off"), ("plan_cache_mode", "force_custom_plan"), ("random_page_cost", "1.1")];
         let options = options.options(settings);
         let limit = format!("{}ms", limits::HISTORY_READ.as_millis());
         let reading = options.clone().options([("statement_timeout", limit)]);
