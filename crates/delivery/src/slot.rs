@@ -17,6 +17,7 @@ use crate::send::{Target, TargetError, TargetSettings};
 pub(crate) type Slots = HashMap<EndpointNumber, Slot, BuildHasherDefault<DefaultHasher>>;
 
 /// One endpoint's place in its partition. Endpoints with nothing to do have none.
+#[allow(clippy::struct_excessive_bools, reason = "each says something else of it")]
 pub(crate) struct Slot {
     pub(crate) lane: Lane,
     pub(crate) application: ApplicationId,
