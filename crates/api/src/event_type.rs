@@ -281,7 +281,10 @@ async fn update(
 ) -> Result<Answer<EventTypeOut>, ApiError> {
     let organization = who.organization();
     patch.remove("name");
-    // The former form replaces all of them.
+    // Whatever form is used replaces both.
+    if patch.contains_key("featureFlags") {
+        patch.insert("featureFlag".to_owned(), Value::Null);
+    }
     if let Some(flag) = patch.get("featureFlag").cloned()
         && !patch.contains_key("featureFlags")
     {

@@ -94,7 +94,11 @@ impl History {
     /// Call it before a read.
     pub async fn passed(&self, reach: Reach) -> bool {
         let places = match reach {
-            Reach::Messages(partition) => vec![(Source::Messages, partition)],
+            // That a message is an alias, or in conflict, its router says there.
+            Reach::Messages(partition) => {
+                let count = self.shared.log.partitions(Source::Deliveries.topic());
+                vec![(Source::Messages, partition), (Source::Deliveries, Partition(partition.0 % count))]
+            }
             Reach::Endpoints(partition) => {
                 vec![(Source::Deliveries, partition), (Source::Attempts, partition)]
             }

@@ -28,6 +28,9 @@ use tokio::time::timeout;
 use self::{errors::told, lease::Lease};
 use super::{Row, Statement, Store, StoreError, Value};
 
+/// How an address begins. The driver takes any other for one of its own.
+const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
+
 /// Tables of PostgreSQL.
 pub(crate) struct Postgres {
     reading: PgPool,
@@ -38,9 +41,13 @@ pub(crate) struct Postgres {
 impl Postgres {
     /// Connects to nothing yet. Where the address is wrong, the error does not repeat it: there is a password in it.
     pub(crate) fn open(url: &str) -> Result<Self, StoreError> {
-        let options = PgConnectOptions::from_str(url).map_err(|_| {
+        let wrong = || {
             StoreError::Refused("the address is to be postgres://user:password@host:port/database".to_owned())
-        })?;
+        };
+        if !SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(wrong());
+        }
+        let options = PgConnectOptions::from_str(url).map_err(|_| wrong())?;
         // Statements are short: compiling them costs more than it saves, and a plan made for any value is made for none.
         // Disks are not such that reading a whole table is better than looking up some thousand rows.
         let options = options.application_name("fanfare-history").disable_statement_logging();

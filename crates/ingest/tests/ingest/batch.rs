@@ -131,7 +131,8 @@ async fn what_is_no_batch_is_refused_as_a_whole() {
     let large =
         format!(r#"{{"messages":[{{"eventType":"a","payload":{{"x":"{}"}}}}]}}"#, "y".repeat(4 << 20));
     assert_eq!(process.post(PATH, large, &[]).await.status, 413);
-    assert_eq!(process.post("/api/v1/app/nobody/msg/batch", good.to_string(), &[]).await.status, 404);
+    let right = json!({ "messages": [good] }).to_string();
+    assert_eq!(process.post("/api/v1/app/nobody/msg/batch", right, &[]).await.status, 404);
     assert_eq!(process.records().len(), 0);
 }
 
