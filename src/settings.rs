@@ -99,6 +99,7 @@ pub(crate) struct Roles {
 }
 
 impl Options {
+    #[allow(clippy::too_many_lines, reason = "one setting after the other")]
     pub(crate) fn check(self) -> anyhow::Result<Settings> {
         let dev = self.dev.unwrap_or(false);
         let listen = listen(self.listen.as_deref())?;
@@ -167,7 +168,7 @@ impl Options {
         let shared = kafka.is_some();
         let data_dir = self.data_dir.unwrap_or_else(|| DATA_DIR.into());
         Ok(Settings {
-            history: history(self.history, &data_dir)?,
+            history: history(self.history.as_deref(), &data_dir)?,
             kafka,
             from_topic,
             roles,
@@ -223,8 +224,8 @@ impl Roles {
     const ALL: Self = Self { ingest: true, router: true, delivery: true, api: true };
 }
 
-fn history(text: Option<String>, data_dir: &Path) -> anyhow::Result<Option<fanfare_history::Place>> {
-    match text.as_deref() {
+fn history(text: Option<&str>, data_dir: &Path) -> anyhow::Result<Option<fanfare_history::Place>> {
+    match text {
         None | Some("sqlite") => Ok(Some(fanfare_history::Place::Sqlite(data_dir.join(HISTORY_FILE)))),
         Some("off") => Ok(None),
         Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {

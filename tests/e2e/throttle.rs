@@ -1,12 +1,10 @@
 //! `throttleRate`: an endpoint is sent so many messages a second and no more, over kills and handovers too; nobody else
 //! waits for it.
 
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, time::Duration};
 
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::support::{Client, Engine, Installation, Recorder, Server, on_every_engine, wait};
 
@@ -161,7 +159,7 @@ impl World {
     fn arrived(&self, name: &str) -> Vec<Instant> {
         let path = format!("/{name}");
         let receipts = self.recorder.receipts().into_iter().filter(|receipt| receipt.path == path);
-        receipts.map(|receipt| receipt.arrived.into_std()).collect()
+        receipts.map(|receipt| receipt.arrived).collect()
     }
 
     /// The messages have one ordering key, so `keyed` is as `strict`.

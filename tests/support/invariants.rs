@@ -159,11 +159,12 @@ fn first_attempts_in_order(story: &Story) -> Result<(), String> {
                 (subscriber.sequence(&story.publishes[number]), places.get(number))
             {
                 let poison = story.poison.contains(&(*endpoint, *number));
-                let early = early || again.contains(&(*endpoint, id));
+                let again = again.contains(&(*endpoint, id));
+                let early = early || again;
                 sequences
                     .entry(sequence)
                     .or_default()
-                    .insert(*offset, Seen { excepted: poison || early, early, ..Seen::default() });
+                    .insert(*offset, Seen { excepted: poison || early, early, again, ..Seen::default() });
             }
         }
         for arrival in story.arrivals.iter().filter(|arrival| arrival.endpoint == *endpoint) {
@@ -240,13 +241,16 @@ fn injected_in_order(story: &Story) -> Result<(), String> {
 }
 
 /// What an endpoint has seen of a message.
+#[allow(clippy::struct_excessive_bools, reason = "each says something else of it")]
 #[derive(Default)]
 struct Seen {
     first: Option<Duration>,
     failing_since: Option<Duration>,
     settled: bool,
-    /// Sent before the endpoint was known.
+    /// Sent before the endpoint was known, or injected too.
     early: bool,
+    /// Injected too.
+    again: bool,
     /// Early, or poison.
     excepted: bool,
     searched_until: Option<Duration>,
@@ -273,7 +277,9 @@ fn in_order(
     park_after: Option<Duration>,
     clocks_even: bool,
 ) -> Result<(), String> {
-    if let Some((later, _)) = sequence.range(offset.next()..).find(|(_, seen)| seen.first.is_some()) {
+    if let Some((later, _)) =
+        sequence.range(offset.next()..).find(|(_, seen)| seen.first.is_some() && !seen.again)
+    {
         return Err(format!("(message {offset}) came first after message {later} had come"));
     }
     let mut before = sequence.range(..offset).filter(|(_, seen)| !seen.settled);

@@ -115,7 +115,7 @@ async fn every_message_is_found_by_the_time_in_its_id() {
 async fn what_is_not_kept_any_more_is_not_sent_again() {
     let world = World::new().await;
     let now = world.process.clock.now();
-    let expired = world.accept(now, Some(now + Duration::from_secs(60)), "{}").await;
+    let expired = world.accept(now, Some(now + Duration::from_mins(1)), "{}").await;
     assert_eq!(world.resend(expired).await.0, 202);
     world.process.clock.advance(Duration::from_secs(61));
     let (status, body) = world.resend(expired).await;

@@ -7,7 +7,7 @@
 //!
 //! A log is filled as ingest, routers and workers would (4 partitions, 100 endpoints, a message to one endpoint; one of a
 //! hundred fails once, one of a thousand for good), then projected at once, then asked.
-
+#![allow(clippy::cast_possible_truncation, reason = "numbers of a made-up past are small")]
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -42,7 +42,7 @@ async fn main() {
         tempfile::tempdir_in(std::env::var("FANFARE_SCRATCH").unwrap_or_else(|_| "/var/tmp".to_owned()));
     let directory = directory.unwrap();
     let log =
-        EmbeddedLog::open(LogOptions::new(&directory.path().join("data"), PARTITIONS, PARTITIONS)).unwrap();
+        EmbeddedLog::open(LogOptions::new(directory.path().join("data"), PARTITIONS, PARTITIONS)).unwrap();
     fill(&*log, attempts).await;
 
     let place = std::env::var("FANFARE_POSTGRES")
@@ -148,7 +148,7 @@ fn message(number: u64) -> Message {
         application: application(),
         event_type: TYPES[usize::try_from(number % 11 % 10).unwrap()].to_owned(),
         event_id: None,
-        channels: if number % 20 == 0 { vec!["rare".to_owned()] } else { Vec::new() },
+        channels: if number.is_multiple_of(20) { vec!["rare".to_owned()] } else { Vec::new() },
         ordering_key: None,
         tags: Vec::new(),
         accepted_at: time_of(number),
@@ -157,6 +157,7 @@ fn message(number: u64) -> Message {
         traceparent: None,
         identity: Identity { key: None, event_id: None, body: Fingerprint([0; 16]), short_window: false },
         due_of: None,
+        only_for: None,
     }
 }
 
@@ -286,8 +287,11 @@ async fn ask(history: &History, attempts: u64) {
                 });
                 let filter = AttemptFilter {
                     message,
-                    status: [None, Some(AttemptStatus::Failed), Some(AttemptStatus::Retrying)]
-                        [usize::try_from(random(3)).unwrap()],
+                    statuses: match random(3) {
+                        0 => Vec::new(),
+                        1 => vec![AttemptStatus::Failed],
+                        _ => vec![AttemptStatus::Retrying],
+                    },
                     class: if random(3) == 0 { StatusClass::new(400) } else { None },
                     ..AttemptFilter::default()
                 };

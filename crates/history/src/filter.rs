@@ -78,7 +78,8 @@ pub struct StatusClass(u8);
 impl StatusClass {
     /// From 0, 100, 200, 300, 400 or 500, as clients name them.
     pub fn new(class: u16) -> Option<Self> {
-        matches!(class, 0 | 100 | 200 | 300 | 400 | 500).then(|| Self((class / 100) as u8))
+        let is_one = matches!(class, 0 | 100 | 200 | 300 | 400 | 500);
+        u8::try_from(class / 100).ok().filter(|_| is_one).map(Self)
     }
 
     pub(crate) fn of(status: u16) -> Self {

@@ -94,11 +94,10 @@ impl Trouble {
         if self.told.as_ref() == Some(&text) {
             return;
         }
-        match error {
-            OpenError::Store(StoreError::Unavailable(_)) => {
-                tracing::warn!("{text}; deliveries go on, and history will catch up");
-            }
-            _ => tracing::error!("{text}; deliveries go on without history"),
+        if let OpenError::Store(StoreError::Unavailable(_)) = error {
+            tracing::warn!("{text}; deliveries go on, and history will catch up");
+        } else {
+            tracing::error!("{text}; deliveries go on without history");
         }
         self.told = Some(text);
     }

@@ -47,12 +47,11 @@ pub(crate) async fn send_example(
     fields.finish()?;
     let application = who.application(&state.gate, &app_id).await?;
     let known = || state.gate.control().view().endpoint(application.id, &endpoint_id);
-    let endpoint = match known() {
-        Some(endpoint) => endpoint,
-        None => {
-            state.gate.catch_up().await?;
-            known().ok_or_else(|| ApiError::not_found("endpoint", &endpoint_id))?
-        }
+    let endpoint = if let Some(endpoint) = known() {
+        endpoint
+    } else {
+        state.gate.catch_up().await?;
+        known().ok_or_else(|| ApiError::not_found("endpoint", &endpoint_id))?
     };
     if endpoint.settings.disabled {
         let detail = "the endpoint is disabled and is sent nothing; enable it, then send an example";
@@ -80,12 +79,11 @@ async fn payload(state: &State, endpoint: &Endpoint, name: &str, index: usize) -
         return Ok(Bytes::from_static(PING_PAYLOAD.as_bytes()));
     }
     let known = || state.gate.control().view().event_type(endpoint.organization, name);
-    let event_type: Arc<EventType> = match known() {
-        Some(event_type) => event_type,
-        None => {
-            state.gate.catch_up().await?;
-            known().ok_or_else(|| ApiError::not_found("event type", name))?
-        }
+    let event_type: Arc<EventType> = if let Some(event_type) = known() {
+        event_type
+    } else {
+        state.gate.catch_up().await?;
+        known().ok_or_else(|| ApiError::not_found("event type", name))?
     };
     let example = event_type.settings.schemas.as_ref().and_then(|schemas| example(schemas, index));
     let example = example.filter(|example| example.is_object()).ok_or_else(|| {

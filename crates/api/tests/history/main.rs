@@ -1,4 +1,5 @@
 //! Reads of the history, over a log that the test itself writes.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -259,7 +259,7 @@ impl Told {
             let shown = page(&iterator).await;
             all.extend(ids(&shown));
             let done = shown["done"] == true;
-            iterator = shown["iterator"].as_str().unwrap_or_default().to_owned();
+            shown["iterator"].as_str().unwrap_or_default().clone_into(&mut iterator);
             pages.push(shown);
             if done {
                 break;
@@ -287,15 +287,14 @@ impl Told {
 
     async fn facts(&self, partition: Partition, facts: Vec<Fact>) {
         let known = self.written.lock().epochs.get(&partition).copied();
-        let epoch = match known {
-            Some(epoch) => epoch,
-            None => {
-                let claim = AttemptRecord::Claim { owner: 1, at: self.now() };
-                let record = NewRecord::head(claim.encode());
-                let epoch = self.append(Topic::Attempts, partition, record).await;
-                self.written.lock().epochs.insert(partition, epoch);
-                epoch
-            }
+        let epoch = if let Some(epoch) = known {
+            epoch
+        } else {
+            let claim = AttemptRecord::Claim { owner: 1, at: self.now() };
+            let record = NewRecord::head(claim.encode());
+            let epoch = self.append(Topic::Attempts, partition, record).await;
+            self.written.lock().epochs.insert(partition, epoch);
+            epoch
         };
         let record = NewRecord::head(AttemptRecord::Facts { epoch, facts }.encode());
         self.append(Topic::Attempts, partition, record).await;

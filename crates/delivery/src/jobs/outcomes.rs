@@ -203,8 +203,11 @@ impl Place<'_> {
             })
             .await?;
         let lane = recovered.slots.get(&number).map(|slot| &slot.lane);
-        let unsettled: RoaringTreemap =
-            lane.into_iter().flat_map(|lane| lane.unsettled_offsets()).map(|offset| offset.0).collect();
+        let unsettled: RoaringTreemap = lane
+            .into_iter()
+            .flat_map(fanfare_core::lane::Lane::unsettled_offsets)
+            .map(|offset| offset.0)
+            .collect();
         let looked_at = lane.map_or(end, fanfare_core::lane::Lane::next);
         while position < end {
             let batch = log.fetch(Topic::Deliveries, partition, position, limits::CATCH_UP_RUN_BYTES).await?;

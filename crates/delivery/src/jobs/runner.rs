@@ -82,7 +82,7 @@ pub(super) async fn carry_on<T>(shared: &Shared<T>, partition: Partition, id: Jo
         }
         let result = match Run::begin(&*options.log, &options.control, &*options.clock, partition, job).await
         {
-            Ok(Some(run)) => run.to_the_end().await,
+            Ok(Some(run)) => run.go_through().await,
             Ok(None) => return,
             Err(error) => Err(error),
         };
@@ -167,7 +167,7 @@ impl<'a> Run<'a> {
         }))
     }
 
-    async fn to_the_end(mut self) -> Result<(), Error> {
+    async fn go_through(mut self) -> Result<(), Error> {
         loop {
             let Some(job) = self.control.view().job(self.job.id).map(Arc::clone) else { return Ok(()) };
             let endpoint = self.control.view().endpoint_by_number(self.endpoint.number);

@@ -97,14 +97,13 @@ impl Selector {
         match &self.set {
             Set::These(these) => these.contains(offset.0),
             Set::Wanted { control, but } => {
-                let wanted = || match message.only_for {
-                    Some(only) => only == self.endpoint,
-                    None => {
-                        let view = control.view();
-                        let matching =
-                            view.matching(message.application, &message.event_type, &message.channels);
-                        matching.iter().any(|&(_, number)| number == self.endpoint)
+                let wanted = || {
+                    if let Some(only) = message.only_for {
+                        return only == self.endpoint;
                     }
+                    let view = control.view();
+                    let matching = view.matching(message.application, &message.event_type, &message.channels);
+                    matching.iter().any(|&(_, number)| number == self.endpoint)
                 };
                 !but.contains(offset.0) && wanted()
             }

@@ -367,8 +367,8 @@ proptest! {
             }
         };
         loop {
-            let delivered = fold.position(Source::Deliveries, PART).0 as usize;
-            let attempted = fold.position(Source::Attempts, PART).0 as usize;
+            let delivered = usize::try_from(fold.position(Source::Deliveries, PART).0).unwrap();
+            let attempted = usize::try_from(fold.position(Source::Attempts, PART).0).unwrap();
             let needed = log.before.get(attempted).copied();
             // Deliveries may be read ahead of facts.
             let ahead = needed.unwrap_or(log.deliveries.len()) + leads.next().unwrap_or(0);

@@ -87,7 +87,9 @@ async fn digest_of(store: &dyn Store, content: &Content) -> Result<TableDigest, 
             content.rest, content.table
         );
         let found = store.rows(&sql, mark.take().unwrap_or_default()).await?;
-        found.iter().for_each(|row| enter(&mut hasher, row));
+        for row in &found {
+            enter(&mut hasher, row);
+        }
         rows += found.len() as u64;
         match found.last() {
             Some(last) if found.len() == ROWS => mark = Some(last.0[..content.key.len()].to_vec()),

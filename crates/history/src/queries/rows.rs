@@ -32,7 +32,7 @@ pub(super) const ATTEMPT_COLUMNS: usize = 12;
 /// deliveries did).
 pub(super) fn message(row: &Row, from: usize) -> Result<Option<MessageRow>> {
     let Some(key) = row.opt_int(from)? else { return Ok(None) };
-    let first = row.bytes(from + 12)?.map(|bytes| id(bytes)).transpose()?;
+    let first = row.bytes(from + 12)?.map(id).transpose()?;
     let kind = row.int(from + 2)?;
     let twin = first.and_then(|first| match kind {
         kind if kind == MessageKind::Alias as i64 => Some(Twin::Alias { first }),

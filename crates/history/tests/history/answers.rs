@@ -29,7 +29,7 @@ async fn what_was_accepted_is_found_at_once(tables: Tables) {
     publish.event_id = Some("order-17".to_owned());
     publish.channels = vec!["europe".to_owned()];
     publish.tags = vec!["big".to_owned()];
-    publish.payload = r#"{"amount":17}"#.to_owned();
+    r#"{"amount":17}"#.clone_into(&mut publish.payload);
     let published = world.publish(&publish).await;
     let history = &running.history;
     assert!(history.passed(Reach::Messages(endpoint(1).partition)).await);

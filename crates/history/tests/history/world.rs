@@ -105,7 +105,7 @@ pub(crate) struct Published {
 impl World {
     pub(crate) fn new(tables: Tables) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let log = EmbeddedLog::open(LogOptions::new(&directory.path().join("data"), 1, 1)).unwrap();
+        let log = EmbeddedLog::open(LogOptions::new(directory.path().join("data"), 1, 1)).unwrap();
         let clock = Arc::new(HandClock(Mutex::new(at(3_600_000))));
         Self { directory, tables, log, clock, session: 1, previous: None, messages: 0 }
     }

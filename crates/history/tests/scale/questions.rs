@@ -144,11 +144,11 @@ pub(crate) async fn ask(
             let window = Window::new(limit, Some(&from), true);
             history.messages(application, &MessageFilter::default(), &window).await?.items.len()
         }
-        Kind::MessageById => some(&message(history, teller, &mut dice).await?),
+        Kind::MessageById => some(message(history, teller, &mut dice).await?.as_ref()),
         Kind::MessageByEvent => {
             let n = dice.below(teller.total) / 10 * 10;
             let application = world::application(teller.tell(n).application);
-            some(&history.message(application, &format!("event-{n}")).await?)
+            some(history.message(application, &format!("event-{n}")).await?.as_ref())
         }
         Kind::AttemptsNewest => {
             history.attempts_of_endpoint(at, &AttemptFilter::default(), &newest).await?.items.len()
@@ -193,7 +193,7 @@ pub(crate) async fn ask(
             let window = Window::new(1, None, true);
             let page = history.attempts_of_message(&message, &AttemptFilter::default(), &window).await?;
             let Some(attempt) = page.items.first() else { return Ok(0) };
-            some(&history.attempt(attempt.id).await?)
+            some(history.attempt(attempt.id).await?.as_ref())
         }
         Kind::DeliveriesUnsettled => {
             let standings = vec![Standing::Pending, Standing::Retrying];
@@ -233,6 +233,6 @@ async fn message(
     history.message(application, &teller.id(n).to_string()).await
 }
 
-fn some<T>(found: &Option<T>) -> usize {
+fn some<T>(found: Option<&T>) -> usize {
     usize::from(found.is_some())
 }

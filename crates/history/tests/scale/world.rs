@@ -84,7 +84,7 @@ impl Teller {
         let chance = mix(3, n);
         let owner = if chance.is_multiple_of(2) { 0 } else { chance / 2 % APPLICATIONS };
         // The last kind is one of a thousand.
-        let event_type = if chance / 64 % 1_000 == 0 { 4 } else { (chance / 64 % 4) as usize };
+        let event_type = if (chance / 64).is_multiple_of(1_000) { 4 } else { (chance / 64 % 4) as usize };
         let channels =
             (chance / 4_096 % 4).checked_sub(1).map(|channel| CHANNELS[channel as usize].to_owned());
         let print = |kind: u8| Fingerprint::of(&[&[kind], &n.to_be_bytes()]);
@@ -193,10 +193,10 @@ impl Fate {
             End::Pending => {}
             End::Delivered => facts.push(attempt(self.failures.len(), at, 200, None)),
             End::Exhausted => {
-                facts.push(Fact::Settled { endpoint, offset, reason: Settlement::Exhausted, at })
+                facts.push(Fact::Settled { endpoint, offset, reason: Settlement::Exhausted, at });
             }
             End::Cancelled => {
-                facts.push(Fact::Settled { endpoint, offset, reason: Settlement::Cancelled, at })
+                facts.push(Fact::Settled { endpoint, offset, reason: Settlement::Cancelled, at });
             }
         }
         facts

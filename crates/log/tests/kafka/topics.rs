@@ -16,6 +16,7 @@ use rdkafka::{
     client::DefaultClientContext,
     producer::{BaseRecord, Producer, ThreadedProducer},
 };
+use tokio::time::Instant;
 
 /// Options with a prefix that no other test uses.
 fn options() -> Options {
@@ -149,7 +150,16 @@ async fn dangerous_settings_are_said_and_put_right() {
         .set("retention.ms", "60000");
     admin(&options).alter_configs(&[alter], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
 
-    let checked = check(&options).await;
+    // Brokers hear of it a moment later.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let checked = loop {
+        let checked = check(&options).await;
+        if checked.record_bytes == 1_048_588 {
+            break checked;
+        }
+        assert!(Instant::now() < deadline, "{:?}", checked.report);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
     let warnings = lines(&checked.report, Level::Warning).join("\n");
     for setting in
         ["unclean.leader.election.enable is true", "max.message.bytes of topic", "retention.ms of topic"]
