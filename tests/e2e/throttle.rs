@@ -89,7 +89,8 @@ async fn another_rate_takes_effect_at_once(engine: Engine) {
     world.received("strict", before + 12).await;
     let took = world.arrived("strict").last().unwrap().duration_since(began);
     println!("12 messages at two a second took {took:?}");
-    assert!(took >= least(11, 2), "{took:?}");
+    // The first two may have gone at the former rate.
+    assert!(took >= least(10, 2), "{took:?}");
 
     world.client.patch(&path, &json!({ "throttleRate": null })).await.json(200);
     world.publish(count).await;

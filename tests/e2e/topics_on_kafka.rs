@@ -52,7 +52,8 @@ impl OnKafka {
 
     fn options<'a>(&'a self, secret: &'a str) -> Vec<&'a str> {
         let mut options = self.topic_options("3");
-        options.extend(["--dev", "--main-secret-file", secret]);
+        // History has lines of its own for what it does not understand.
+        options.extend(["--dev", "--history", "off", "--main-secret-file", secret]);
         options
     }
 

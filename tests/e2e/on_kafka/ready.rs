@@ -71,10 +71,12 @@ async fn every_combination_of_roles() {
         assert_eq!(status(&client, "/api/v1/scaling").await, 200, "{roles}");
         let application = client.post("/api/v1/app", &json!({ "name": roles })).await;
         assert_eq!(application.status, if plays(3) { 201 } else { 404 }, "{roles}: {application:?}");
-        let message =
-            client.publish("app_nobody", &[], r#"{"eventType":"a.b","payload":{}}"#).await.json(404);
+        let answer = client.publish("app_nobody", &[], r#"{"eventType":"a.b","payload":{}}"#).await;
+        // Messages are published at the path at which the API lists them.
+        let is_listed = plays(3) && !plays(0);
+        let message = answer.json(if is_listed { 405 } else { 404 });
         let is_route = !message["detail"].as_str().is_some_and(|detail| detail.contains("no route"));
-        assert_eq!(is_route, plays(0), "{roles}: {message}");
+        assert_eq!(is_route, plays(0) || is_listed, "{roles}: {message}");
         member.server.expect("it runs").terminate().await;
     }
 }
