@@ -389,7 +389,12 @@ impl Fold {
         let answer = answer_of(attempt);
         self.changes.count(attempt.endpoint, hour_of(attempt.at), ATTEMPTS_BY_ANSWER + answer, 1);
         let row = (attempt.endpoint, answer, Tick::of(attempt.at), attempt.offset, attempt.number);
-        self.changes.attempts.insert(row, NewAttempt { attempt: attempt.clone(), message, again });
+        // The first that was told stays, as in the tables.
+        self.changes.attempts.entry(row).or_insert_with(|| NewAttempt {
+            attempt: attempt.clone(),
+            message,
+            again,
+        });
         match attempt.outcome {
             Outcome::Delivered => self.stand(key, Standing::Settled(Settlement::Delivered), attempt.at),
             Outcome::Failed if !settled => self.stand(key, Standing::Retrying, attempt.at),
