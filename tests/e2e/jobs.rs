@@ -36,8 +36,6 @@ async fn recover_sends_what_failed_or_was_cancelled(engine: Engine) {
 
     // What waits when the endpoint is disabled is cancelled.
     world.patch(&json!({ "retrySchedule": [60] })).await;
-    // Nothing tells that a worker knows of it, which takes a second.
-    tokio::time::sleep(Duration::from_secs(2)).await;
     world.refuse(|number| number >= 30);
     let later = world.publish(30..35, "n").await;
     world.arrived_of(&later[0], 1).await;

@@ -10,7 +10,10 @@ use std::{
 use fanfare_control::Control;
 use fanfare_core::{ApplicationId, EndpointNumber, Offset, Timestamp, lane::Lane, limits};
 
-use crate::send::{Target, TargetError, TargetSettings};
+use crate::{
+    send::{Target, TargetError, TargetSettings},
+    steady::Steady,
+};
 
 /// Lanes by endpoint. Hashed without randomness: numbers are given by us, and the same history is to walk through
 /// them in the same order.
@@ -36,8 +39,8 @@ pub(crate) struct Slot {
     /// The record whose ordering key it waits for.
     pub(crate) asked_key: Option<Offset>,
     target: Option<Prepared>,
-    /// Its endpoint was found to be set otherwise than the lane knows.
-    pub(crate) outdated: bool,
+    /// `control` was applied up to here when the lane was last brought in line with its endpoint.
+    followed: Offset,
     pub(crate) touched: Timestamp,
 }
 
@@ -73,7 +76,7 @@ impl Slot {
             queued: false,
             asked_key: None,
             target: None,
-            outdated: false,
+            followed: Offset::ZERO,
             touched: now,
         }
     }
@@ -81,6 +84,21 @@ impl Slot {
     /// Deliveries that are not settled, those not yet looked at included.
     pub(crate) fn backlog(&self) -> u64 {
         self.lane.unsettled() + self.above
+    }
+
+    /// Brings the lane in line with how its endpoint is set now; looks once for each position of `control`.
+    pub(crate) fn follow(&mut self, number: EndpointNumber, control: &Control, steady: &Steady) {
+        let position = control.position();
+        if self.followed == position {
+            return;
+        }
+        self.followed = position;
+        let Some(endpoint) = control.view().endpoint_by_number(number) else { return };
+        let policy = control.policy(&endpoint);
+        if policy != *self.lane.policy() {
+            self.lane.set_policy(policy, steady.now());
+            self.dirty = true;
+        }
     }
 
     /// The endpoint as it is set now: made once per revision, checked when `control` has moved on.
@@ -111,8 +129,6 @@ impl Slot {
         let timeout = endpoint.settings.timeout_secs.map_or(limits::DELIVERY_TIMEOUT, |secs| {
             Duration::from_secs(u64::from(secs.min(limits::DELIVERY_TIMEOUT_SECS_MAX)))
         });
-        let policy = control.policy(&endpoint);
-        self.outdated = policy != *self.lane.policy();
         let target = Arc::new(Target::new(TargetSettings {
             number,
             revision: endpoint.revision,
@@ -120,7 +136,7 @@ impl Slot {
             headers: &endpoint.settings.headers,
             timeout,
             signer: control.signer(&endpoint, now)?,
-            max_connections: policy.window(),
+            max_connections: control.policy(&endpoint).window(),
         })?);
         let lapses = Control::signer_lapses(&endpoint, now);
         self.target = Some(Prepared { target: Arc::clone(&target), checked: position, lapses });

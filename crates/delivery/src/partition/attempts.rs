@@ -87,9 +87,6 @@ impl<T: Transport> Worker<T> {
         slot.dirty = true;
         match slot.target(number, &self.shared.options.control, self.shared.options.clock.now()) {
             Ok(target) => {
-                if std::mem::take(&mut slot.outdated) {
-                    self.sweep.soon();
-                }
                 self.probes_in_flight += usize::from(start.class == Class::Probe);
                 let flight =
                     flight::fly(Arc::clone(&self.shared), self.partition, number, target, record, start);

@@ -112,12 +112,17 @@ impl<T: Transport> Worker<T> {
     }
 
     /// An endpoint's slot, or a new one that looks at records from `next` on; `None` if there is no such endpoint.
+    /// Its lane is in line with the endpoint: a change that was answered before a message was sent holds for it.
     pub(super) fn find_slot(&mut self, number: EndpointNumber, next: Offset) -> Option<&mut Slot> {
+        let control = &self.shared.options.control;
         match self.slots.entry(number) {
-            Entry::Occupied(slot) => Some(slot.into_mut()),
+            Entry::Occupied(slot) => {
+                let slot = slot.into_mut();
+                slot.follow(number, control, &self.steady);
+                Some(slot)
+            }
             Entry::Vacant(place) => {
-                let mut slot =
-                    recover::new_slot(&self.shared.options.control, number, next, self.steady.now())?;
+                let mut slot = recover::new_slot(control, number, next, self.steady.now())?;
                 // The owner before this one may have sent to it a moment before.
                 slot.lane.throttle_from(self.since);
                 Some(place.insert(slot))

@@ -196,21 +196,17 @@ impl<T: Transport> Worker<T> {
             if !changed && !held {
                 continue;
             }
-            match control.view().endpoint_by_number(number).filter(|endpoint| !endpoint.settings.disabled) {
-                Some(endpoint) => {
-                    let slot = self.slots.get_mut(&number).expect("listed above");
-                    let policy = control.policy(&endpoint);
-                    if *slot.lane.policy() != policy {
-                        slot.lane.set_policy(policy, now);
-                        slot.dirty = true;
-                    }
-                    if slot.lane.is_held() {
-                        slot.lane.hold(false, now);
-                    }
-                    self.advance(number);
-                }
-                None => self.cancel(number),
+            let endpoint = control.view().endpoint_by_number(number);
+            if endpoint.is_none_or(|endpoint| endpoint.settings.disabled) {
+                self.cancel(number);
+                continue;
             }
+            let slot = self.slots.get_mut(&number).expect("listed above");
+            slot.follow(number, &control, &self.steady);
+            if slot.lane.is_held() {
+                slot.lane.hold(false, now);
+            }
+            self.advance(number);
         }
     }
 

@@ -30,6 +30,7 @@ pub(super) async fn replace_headers(api: &Svix, app: &str, uid: &str, body: Valu
 
 /// The new secret, where the answer is read.
 pub(super) async fn rotate(api: &Svix, app: &str, uid: &str, body: Value) -> Result<Option<String>> {
-    let rotated = api.endpoint().rotate_secret(app.to_owned(), uid.to_owned(), input(body), None);
+    let endpoints = api.endpoint();
+    let rotated = endpoints.rotate_secret(app.to_owned(), uid.to_owned(), input(body), None);
     rotated.await.map(|secret| Some(secret.key))
 }

@@ -53,8 +53,8 @@ impl Tour<'_> {
 
     pub(super) async fn recover(&self, checks: &mut Checks, app: &str, endpoint: &str) -> Result<()> {
         let since = input(json!({ "since": "2020-01-01T00:00:00Z" }));
-        let task = self.api.endpoint().recover(app.to_owned(), endpoint.to_owned(), since, None);
-        let task = shown(task.await?);
+        let endpoints = self.api.endpoint();
+        let task = shown(endpoints.recover(app.to_owned(), endpoint.to_owned(), since, None).await?);
         checks.prefixed("recover: id", &task["id"], "qtask_")?;
         checks.equal("recover: task", &task["task"], "endpoint.recover")
     }

@@ -143,7 +143,7 @@ impl Tour<'_> {
         };
         let (mut seen, mut pages, mut iterator) = (Vec::new(), Vec::new(), None);
         loop {
-            let page = application.list(Some(options(iterator))).await?;
+            let page = application.list(Some(options(iterator.take()))).await?;
             checks.equal("list: at most as many as asked for", &(page.data.len() <= 2), true)?;
             let full = page.done || page.data.len() == 2;
             checks.equal("list: a page before the last is full", &full, true)?;
@@ -422,8 +422,8 @@ impl Tour<'_> {
 
     async fn tokens(&self, checks: &mut Checks, app: &str) -> Result<()> {
         let opened = async |body: Value| {
-            let access = self.api.authentication().app_portal_access(app.to_owned(), input(body), None);
-            access.await.map(shown)
+            let authentication = self.api.authentication();
+            authentication.app_portal_access(app.to_owned(), input(body), None).await.map(shown)
         };
         let access = opened(json!({ "expiry": 3_600, "sessionId": self.name("-s") })).await?;
         checks.prefixed("portal: url", &access["url"], "http")?;
