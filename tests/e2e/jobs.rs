@@ -1,7 +1,6 @@
 //! What is sent again in bulk: which messages, in order, beside live traffic, over a kill, and as long as somebody wants it.
 
 use std::{
-    collections::BTreeSet,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -39,11 +38,15 @@ async fn recover_sends_what_failed_or_was_cancelled(engine: Engine) {
     world.refuse(|number| number >= 30);
     let later = world.publish(30..35, "n").await;
     world.arrived_of(&later[0], 1).await;
+    // What is not routed when the endpoint is disabled is never sent to it: nothing of that could be recovered.
+    wait::until("they are routed", wait::PATIENCE, async || {
+        (world.client.metric("fanfare_router_messages_total", "").await >= 35).then_some(())
+    })
+    .await;
     world.patch(&json!({ "disabled": true })).await;
     wait::until("they are cancelled", wait::PATIENCE, async || {
         let cancelled = r#"reason="cancelled""#;
-        // The first of them may be dead letters by the schedule of before, which a worker knows for a moment more.
-        (world.client.metric("fanfare_delivery_settled_total", cancelled).await >= 1).then_some(())
+        (world.client.metric("fanfare_delivery_settled_total", cancelled).await >= 5).then_some(())
     })
     .await;
     world.refuse(|_| false);
@@ -52,10 +55,10 @@ async fn recover_sends_what_failed_or_was_cancelled(engine: Engine) {
     let ended = world.run("recover", &json!({ "since": world.since })).await;
     assert_eq!(ended["data"]["delivered"], ended["data"]["total"], "{ended}");
     assert_eq!(ended["data"]["pending"], 0);
-    // A retry that was under way when the endpoint was disabled may come among them: their order is looked at elsewhere.
-    let again: BTreeSet<String> = world.ids().split_off(before).into_iter().collect();
-    let failed = first.iter().step_by(3).filter(|id| again.contains(*id));
-    let expected: BTreeSet<String> = failed.chain(&later).cloned().collect();
+    // Of those that failed first, the first job delivered some.
+    let again = world.ids().split_off(before);
+    let failed = first.iter().step_by(3).filter(|id| again.contains(id));
+    let expected: Vec<String> = failed.chain(&later).cloned().collect();
     assert_eq!(again, expected);
     // Now all of them are delivered.
     let ended = world.run("recover", &json!({ "since": world.since })).await;

@@ -281,8 +281,8 @@ async fn update(
 ) -> Result<Answer<EventTypeOut>, ApiError> {
     let organization = who.organization();
     patch.remove("name");
-    // Whatever form is used replaces both.
-    if patch.contains_key("featureFlags") {
+    // Whatever form is used replaces both; where both are, both must be right.
+    if patch.contains_key("featureFlags") && !patch.contains_key("featureFlag") {
         patch.insert("featureFlag".to_owned(), Value::Null);
     }
     if let Some(flag) = patch.get("featureFlag").cloned()

@@ -370,11 +370,8 @@ impl Fold {
         let key = (attempt.endpoint, attempt.offset);
         // Its delivery record left the log before it was looked at, or was refused.
         let Some(state) = self.tracked.get_mut(&key) else { return };
-        // Told twice: rows tell attempts apart by no more than that.
-        let is_last =
-            state.attempts == attempt.number && state.last_at.map(Tick::of) == Some(Tick::of(attempt.at));
-        let was_delivered = state.standing == Standing::Settled(Settlement::Delivered);
-        if is_last && was_delivered == (attempt.outcome == Outcome::Delivered) {
+        // Told twice.
+        if state.attempts == attempt.number && state.last_at.map(Tick::of) == Some(Tick::of(attempt.at)) {
             return;
         }
         let again = state.first_at.is_some();

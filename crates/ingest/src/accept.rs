@@ -28,6 +28,7 @@ use crate::{
     claims::{Claims, Conflict, Reservation, Verdict},
     idempotency::identity,
     metrics::Metrics,
+    mint::Minter,
 };
 
 /// What ingest is made of.
@@ -48,6 +49,7 @@ pub(crate) struct Inner {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) minter: Minter,
     pub(crate) claims: Arc<Claims>,
     starts: Box<[Start]>,
     turns: Arc<Semaphore>,
@@ -125,6 +127,7 @@ impl Ingest {
             log,
             clock,
             entropy,
+            minter: Minter::new(),
             claims: Arc::new(Claims::new(partitions, known_claims)),
             starts: (0..partitions).map(|_| Start::default()).collect(),
             turns: Arc::new(Semaphore::new(limits::PUBLISHES_IN_PROGRESS)),
@@ -160,7 +163,7 @@ impl Inner {
             self.caught_up(application.partition).await?;
         }
         let now = self.clock.now();
-        let id = MessageId::mint(now, self.entropy.bytes());
+        let id = self.minter.mint(now, &*self.entropy);
         let reservation = match self.claim(application.partition, &identity, id, now).await? {
             Some(Verdict::New(reservation)) => Some(reservation),
             None => None,

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use fanfare_core::{MessageId, Offset, Partition, limits};
+use fanfare_core::{Offset, Partition, limits};
 use fanfare_log::{AppendError, BoxFuture, NewRecord, Pending, Sync as Soon, Topic};
 use futures_util::future::join_all;
 use tokio::{
@@ -168,7 +168,7 @@ impl Line<'_> {
                 return (run, Ended::Full);
             }
             let now = self.inner.clock.now();
-            let id = MessageId::mint(now, self.inner.entropy.bytes());
+            let id = self.inner.minter.mint(now, &*self.inner.entropy);
             let key = publish.idempotency_key.as_deref();
             let identity = identity(publish.application.id, key, &publish.message);
             let reservation = match self.inner.claims.claim_now(self.partition, &identity, id, now) {

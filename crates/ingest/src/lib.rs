@@ -19,6 +19,7 @@ mod http;
 mod idempotency;
 mod in_order;
 mod metrics;
+mod mint;
 mod publish;
 mod rate;
 mod trace;

@@ -295,6 +295,7 @@ struct Recorded {
 fn record(steps: &[Step]) -> Recorded {
     let mut log = Recorded::default();
     let (mut source, mut epoch, mut time, mut sequence) = (0, 0, 0, 0);
+    let mut numbers: BTreeMap<(u32, u64), u32> = BTreeMap::new();
     for step in steps {
         time += 1_500;
         let count = log.deliveries.len() as u64;
@@ -318,7 +319,9 @@ fn record(steps: &[Step]) -> Recorded {
             _ if count == 0 => continue,
             Step::Attempt { endpoint, offset, delivered } => {
                 let status = if *delivered { 200 } else { 503 };
-                attempt(*endpoint, offset % count, 1, status, time)
+                let number = numbers.entry((*endpoint, offset % count)).or_default();
+                *number += 1;
+                attempt(*endpoint, offset % count, *number, status, time)
             }
             Step::Settle { endpoint, offset } => {
                 settled(*endpoint, offset % count, Settlement::Exhausted, time)
