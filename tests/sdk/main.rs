@@ -16,9 +16,8 @@ mod tours;
 
 use tours::{Tour, makes_the_tour, notices_missing_fields};
 
-/// Parts of a tour that wait for their routes. Whoever adds the routes adds the name: `messages` (read and list),
-/// `attempts` (list and read), `resend`, `recover`. All tours take them up from here.
-const PARTS: &[&str] = &[];
+/// Parts of a tour beyond the first: messages are read and listed, attempts too, one message is sent again, and all that failed.
+const PARTS: &[&str] = &["messages", "attempts", "resend", "recover"];
 
 macro_rules! tours {
     ($($name:ident: $tour:expr),+ $(,)?) => {

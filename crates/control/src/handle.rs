@@ -6,7 +6,7 @@ mod credentials;
 use std::{sync::Arc, time::Duration};
 
 use fanfare_core::{
-    Clock, EndpointId, Entropy, Id, Offset, OrganizationId, Policy, Timestamp, limits,
+    Clock, EndpointId, Entropy, Id, Kind, Minter, Offset, OrganizationId, Policy, Timestamp, limits,
     signature::{Signer, SigningKey},
 };
 use fanfare_log::{Log, NewRecord, Sync, Topic};
@@ -61,6 +61,7 @@ pub struct Control {
     sealer: Arc<Sealer>,
     tokens: Arc<Tokens>,
     api_keys: Arc<ApiKeys>,
+    minter: Arc<Minter>,
     _follower: Arc<StopOnDrop>,
 }
 
@@ -86,6 +87,7 @@ impl Control {
             sealer: Arc::new(options.main_secret.sealer()),
             tokens: Arc::new(Tokens::new(&options.main_secret, Arc::clone(&options.entropy))),
             api_keys: Arc::new(ApiKeys::new(&options.main_secret)),
+            minter: Arc::default(),
             options: Arc::new(options),
             state,
             progress,
@@ -191,9 +193,13 @@ impl Control {
         }
     }
 
+    pub(crate) fn mint<K: Kind>(&self) -> Id<K> {
+        self.minter.mint(self.now(), &*self.options.entropy)
+    }
+
     /// A command that makes an application, with a new id, in the partition of `messages` with fewest.
     pub fn new_application(&self, organization: OrganizationId, settings: ApplicationSettings) -> Command {
-        let id = Id::mint(self.now(), self.options.entropy.bytes());
+        let id = self.mint();
         let partition = self.view().emptiest_message_partition();
         Command::CreateApplication { id, organization, partition, settings }
     }
@@ -205,7 +211,7 @@ impl Control {
         settings: EndpointSettings,
         key: &SigningKey,
     ) -> Command {
-        let id = Id::mint(self.now(), self.options.entropy.bytes());
+        let id = self.mint();
         let partition = self.view().emptiest_delivery_partition();
         let secret = self.seal(id, key);
         Command::CreateEndpoint {
@@ -220,7 +226,7 @@ impl Control {
     /// A command that makes a job, with a new id.
     pub fn new_job(&self, endpoint: &Endpoint, kind: JobKind, selection: Selection) -> Command {
         Command::CreateJob {
-            id: Id::mint(self.now(), self.options.entropy.bytes()),
+            id: self.mint(),
             application: endpoint.application,
             endpoint: endpoint.id,
             kind,

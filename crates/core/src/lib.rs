@@ -18,6 +18,7 @@ pub mod lane;
 pub mod limits;
 pub mod load;
 mod message;
+mod mint;
 pub mod planted;
 mod position;
 mod redacted;
@@ -38,6 +39,7 @@ pub use id::{
 pub use intake::{Intake, IntakeRule};
 pub use known_claims::KnownClaims;
 pub use message::{Identity, Message};
+pub use mint::Minter;
 pub use position::{EndpointNumber, Offset, Partition};
 pub use redacted::Redacted;
 pub use seam::{Clock, Entropy, SystemClock, SystemEntropy};

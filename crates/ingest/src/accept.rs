@@ -13,7 +13,7 @@ use std::{
 
 use fanfare_control::Application;
 use fanfare_core::{
-    Clock, Entropy, Identity, KnownClaims, Message, MessageId, Offset, Partition, Timestamp, limits,
+    Clock, Entropy, Identity, KnownClaims, Message, MessageId, Minter, Offset, Partition, Timestamp, limits,
     planted::{Fault, planted},
 };
 use fanfare_http::MemoryPermit;
@@ -28,7 +28,6 @@ use crate::{
     claims::{Claims, Conflict, Reservation, Verdict},
     idempotency::identity,
     metrics::Metrics,
-    mint::Minter,
 };
 
 /// What ingest is made of.
@@ -127,7 +126,7 @@ impl Ingest {
             log,
             clock,
             entropy,
-            minter: Minter::new(),
+            minter: Minter::default(),
             claims: Arc::new(Claims::new(partitions, known_claims)),
             starts: (0..partitions).map(|_| Start::default()).collect(),
             turns: Arc::new(Semaphore::new(limits::PUBLISHES_IN_PROGRESS)),

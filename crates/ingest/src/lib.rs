@@ -19,7 +19,6 @@ mod http;
 mod idempotency;
 mod in_order;
 mod metrics;
-mod mint;
 mod publish;
 mod rate;
 mod trace;

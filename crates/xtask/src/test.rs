@@ -34,8 +34,7 @@ pub(crate) enum Suite {
 }
 
 impl Suite {
-    /// The tours with the SDKs stand apart until each of them was made once.
-    pub(crate) const ALL: [Self; 3] = [Self::Unit, Self::EndToEnd, Self::Official];
+    pub(crate) const ALL: [Self; 4] = [Self::Unit, Self::EndToEnd, Self::Official, Self::Sdk];
 
     /// The test binary of this suite whose tests run on every engine, by its target.
     fn on_every_engine(self) -> Option<&'static str> {

@@ -112,6 +112,7 @@ func pages(uid string) {
 		matches("list: iterator", at(iterator), `^app_`)
 	}
 	equal("list: each once, oldest first", seen, []string{uid, name + "-b", name + "-c"})
+	matches("list: prevIterator", at(every[1].PrevIterator), `^-app_`)
 	options := &svix.ApplicationListOptions{Limit: limit, Iterator: every[1].PrevIterator}
 	back := must(api.Application.List(all, options))
 	equal("list: back", []string{back.Data[0].Id, back.Data[1].Id}, []string{every[0].Data[0].Id, every[0].Data[1].Id})

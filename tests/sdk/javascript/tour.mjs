@@ -102,6 +102,7 @@ async function pages(uid) {
   }
   const ours = seen.filter((other) => other?.startsWith(name));
   equal("list: each once, oldest first", ours, [uid, `${name}-b`, `${name}-c`]);
+  matches("list: prevIterator", all[1].prevIterator, /^-app_/);
   const back = await svix.application.list({ limit: 2, iterator: all[1].prevIterator });
   const ids = (page) => page.data.map((application) => application.id);
   equal("list: back", ids(back), ids(all[0]));

@@ -104,6 +104,7 @@ def pages(uid):
             matches("list: iterator", iterator, r"^app_")
     ours = [other for other in seen if other and other.startswith(NAME)]
     equal("list: each once, oldest first", ours, [uid, f"{NAME}-b", f"{NAME}-c"])
+    matches("list: prevIterator", every[1].prev_iterator, r"^-app_")
     back = svix.application.list(
         application.ApplicationListOptions(limit=2, iterator=every[1].prev_iterator)
     )

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_core::{ApplicationId, Id, OrganizationId, Timestamp};
+use fanfare_core::{ApplicationId, OrganizationId, Timestamp};
 
 use super::Control;
 use crate::{
@@ -92,7 +92,7 @@ impl Control {
         scope: Scope,
         expires_at: Option<Timestamp>,
     ) -> (Command, String) {
-        let id = Id::mint(self.now(), self.options.entropy.bytes());
+        let id = self.mint();
         let (key, digest) = self.api_keys.make(id, &*self.options.entropy);
         (Command::CreateApiKey { id, organization, application, name, scope, expires_at, digest }, key)
     }

@@ -159,6 +159,7 @@ impl Tour<'_> {
         seen.retain(|other| other.starts_with(&self.visit.name));
         let expected = vec![uid.to_owned(), self.name("-b"), self.name("-c")];
         checks.equal("list: each once, oldest first", &seen, expected)?;
+        checks.prefixed("list: prevIterator", &shown(&pages[1].prev_iterator), "-app_")?;
         let back = application.list(Some(options(pages[1].prev_iterator.clone()))).await?;
         checks.equal("list: back", &back.data, pages[0].data.clone())
     }
