@@ -284,7 +284,13 @@ fn routes(
     if settings.roles.ingest {
         let rates = Rates::new(settings.token_publish_rate, settings.application_publish_rate);
         let body_bytes = settings.body_bytes;
-        let state = fanfare_ingest::State { gate: gate.clone(), ingest, rates: Arc::new(rates), body_bytes };
+        let state = fanfare_ingest::State {
+            gate: gate.clone(),
+            ingest,
+            rates: Arc::new(rates),
+            body_bytes,
+            deliver_ahead: settings.retention / 2,
+        };
         routes = routes.merge(fanfare_ingest::routes().with_state(state));
     }
     if settings.roles.api {

@@ -9,6 +9,7 @@ mod access;
 mod bad_input;
 mod batch;
 mod command_line;
+mod deliver_at;
 mod endpoint_ends;
 mod engines;
 mod first_message;

@@ -53,6 +53,7 @@ fn codec(criterion: &mut Criterion) {
         ordering_key: message.ordering_key_hash(),
         endpoints: (0..64).map(|number| EndpointNumber(1_000 + 16 * number)).collect(),
         content: Content::Reference,
+        due_of: None,
     };
     let record: Bytes = delivery.encode();
 

@@ -5,15 +5,18 @@ use bytes::Bytes;
 use crate::{
     Fingerprint, MessageId, Offset, Partition, Timestamp,
     codec::{Malformed, Reader, Writer},
+    limits,
 };
 
 const VERSION: u8 = 1;
+/// Of a router's checkpoint in several records: whoever reads the first alone would forget what waits.
+const VERSION_PART: u8 = 2;
 const KIND_ROUTER: u8 = 1;
 const KIND_WORKER: u8 = 2;
 
 /// A record of the topic `dedup`: the router's position in one `messages` partition AND the claims it took
 /// since its last checkpoint, in one record, so that neither is ever ahead of the other.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouterCheckpoint {
     /// Everything below was routed and the appends are durable.
     pub position: Offset,
@@ -22,6 +25,16 @@ pub struct RouterCheckpoint {
     pub claims: Vec<ClaimEntry>,
     /// Messages held until they are due: (due, offset in `messages`).
     pub held: Vec<(Timestamp, Offset)>,
+    /// Which of how many records this is: where very many are held, the others have the rest of them, and nothing else.
+    /// What is held at a position follows from the log, so it does not matter who wrote which.
+    pub part: (u32, u32),
+}
+
+impl Default for RouterCheckpoint {
+    fn default() -> Self {
+        let (position, part) = (Offset::ZERO, (0, 1));
+        Self { position, last_sent: Vec::new(), claims: Vec::new(), held: Vec::new(), part }
+    }
 }
 
 /// A key or event id that stands for a message.
@@ -38,8 +51,24 @@ pub struct ClaimEntry {
 }
 
 impl RouterCheckpoint {
+    /// As many records as it takes so that none of them is large. They stand in the log in this order.
+    pub fn encode_parts(mut self) -> Vec<Bytes> {
+        let held = std::mem::take(&mut self.held);
+        let mut slices = held.chunks(limits::HELD_PER_RECORD);
+        self.part.1 = u32::try_from(slices.len().max(1)).expect("what is held is bounded");
+        self.held = slices.next().unwrap_or_default().to_vec();
+        let mut records = vec![self.encode()];
+        for slice in slices {
+            self.part.0 += 1;
+            let (position, held, part) = (self.position, slice.to_vec(), self.part);
+            records.push(Self { position, held, part, ..Self::default() }.encode());
+        }
+        records
+    }
+
     pub fn encode(&self) -> Bytes {
-        let mut w = Writer::record(VERSION, KIND_ROUTER);
+        let version = if self.part == (0, 1) { VERSION } else { VERSION_PART };
+        let mut w = Writer::record(version, KIND_ROUTER);
         w.offset(self.position);
         w.list(&self.last_sent, write_place);
         w.list(&self.claims, |w, entry| {
@@ -53,11 +82,16 @@ impl RouterCheckpoint {
             w.timestamp(due);
             w.offset(offset);
         });
+        if version == VERSION_PART {
+            w.uint(u64::from(self.part.0));
+            w.uint(u64::from(self.part.1));
+        }
         w.finish()
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let (mut r, kind) = Reader::record(bytes, VERSION)?;
+        let (mut r, kind) = Reader::record(bytes, VERSION_PART)?;
+        let in_parts = bytes.first() == Some(&VERSION_PART);
         if kind != KIND_ROUTER {
             return Err(Malformed::Value { field: "kind", value: u64::from(kind) });
         }
@@ -74,6 +108,7 @@ impl RouterCheckpoint {
                 })
             })?,
             held: r.list("held", |r| Ok((r.timestamp("due")?, r.offset("offset")?)))?,
+            part: if in_parts { (r.uint32("part")?, r.uint32("parts")?) } else { (0, 1) },
         })
     }
 }

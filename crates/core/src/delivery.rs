@@ -8,6 +8,8 @@ use crate::{
 };
 
 const VERSION: u8 = 1;
+/// Of a message that had waited for its time: whoever does not know of those would take it for another message.
+const VERSION_DUE: u8 = 2;
 
 /// Where in `messages` a delivery record comes from, and what lets the worker see repeats and gaps
 /// (design §4).
@@ -45,6 +47,8 @@ pub enum Delivery {
         ordering_key: u64,
         endpoints: Vec<EndpointNumber>,
         content: Content,
+        /// The source is what the router appended when this message of the same partition fell due.
+        due_of: Option<Offset>,
     },
     /// An equal twin that got its own 202 on another node: reads by `id` find `first`.
     Alias { source: Source, id: MessageId, first: MessageId },
@@ -81,6 +85,16 @@ impl Delivery {
                 Some(source)
             }
             Self::Injected { .. } => None,
+        }
+    }
+
+    /// By what offset in its partition of `messages` its message is known: that of the original, however often and in
+    /// whatever way it was written again. `None`: a twin is known by another message's.
+    pub fn message(&self) -> Option<(Partition, Offset)> {
+        match self {
+            Self::Routed { source, due_of, .. } => Some((source.partition, due_of.unwrap_or(source.offset))),
+            Self::Injected { partition, offset, .. } => Some((*partition, *offset)),
+            Self::Alias { .. } | Self::Conflict { .. } => None,
         }
     }
 
@@ -122,8 +136,9 @@ impl Delivery {
 
     pub fn encode(&self) -> Bytes {
         match self {
-            Self::Routed { source, id, accepted_at, ordering_key, endpoints, content } => {
-                let mut w = Writer::record(VERSION, 1);
+            Self::Routed { source, id, accepted_at, ordering_key, endpoints, content, due_of } => {
+                let version = if due_of.is_some() { VERSION_DUE } else { VERSION };
+                let mut w = Writer::record(version, 1);
                 write_source(&mut w, source);
                 w.fixed(id.as_bytes());
                 w.timestamp(*accepted_at);
@@ -135,6 +150,9 @@ impl Delivery {
                         w.u8(1);
                         w.bytes(head);
                     }
+                }
+                if let Some(original) = due_of {
+                    w.offset(*original);
                 }
                 w.finish()
             }
@@ -157,7 +175,8 @@ impl Delivery {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let (mut r, kind) = Reader::record(bytes, VERSION)?;
+        let (mut r, kind) = Reader::record(bytes, VERSION_DUE)?;
+        let was_due = bytes.first() == Some(&VERSION_DUE);
         let r = &mut r;
         Ok(match kind {
             1 => Self::Routed {
@@ -171,6 +190,7 @@ impl Delivery {
                     1 => Content::Inline { head: Bytes::copy_from_slice(r.bytes("head")?) },
                     other => return Err(Malformed::Value { field: "content", value: u64::from(other) }),
                 },
+                due_of: was_due.then(|| r.offset("due_of")).transpose()?,
             },
             2 | 3 => {
                 let source = read_source(r)?;

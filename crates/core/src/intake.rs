@@ -177,6 +177,7 @@ mod tests {
             ordering_key: 0,
             endpoints: Vec::new(),
             content: crate::Content::Reference,
+            due_of: None,
         }
     }
 

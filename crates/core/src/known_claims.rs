@@ -20,4 +20,7 @@ pub trait KnownClaims: Send + Sync + 'static {
 
     /// Everything below this offset of the partition was routed: claims of ingest below it may be dropped.
     fn routed(&self, partition: Partition) -> Offset;
+
+    /// Messages of the partition that wait for their time.
+    fn held(&self, partition: Partition) -> usize;
 }

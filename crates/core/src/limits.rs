@@ -165,6 +165,16 @@ pub const ROUTER_CHECKPOINT_CLAIMS: usize = 4_096;
 pub const ROUTER_CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
 /// Claims routed but not yet in a durable checkpoint, per partition; beyond them routing waits.
 pub const ROUTER_CLAIMS_OPEN: usize = 65_536;
+/// Messages of one partition that wait for their time (`deliverAt`), as far as ingest knows of them.
+pub const HELD_MAX: usize = 500_000;
+/// Of those so many stand in one record of a checkpoint, which keeps it below the least size that Kafka takes.
+pub const HELD_PER_RECORD: usize = 20_000;
+/// A checkpoint comes later by this for each of them, so that they are not written more than all else.
+pub const ROUTER_CHECKPOINT_PER_HELD: Duration = Duration::from_micros(10);
+/// Messages appended at once when their time has come.
+pub const DUE_AT_ONCE: usize = 256;
+/// The clock is asked at least this often whether something is due.
+pub const DUE_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Waits between two sessions of a router that fails.
 pub const ROUTER_BACKOFF_FIRST: Duration = Duration::from_millis(100);
 pub const ROUTER_BACKOFF_MAX: Duration = Duration::from_secs(5);

@@ -176,6 +176,7 @@ fn delivery(number: u64) -> Delivery {
         ordering_key: 0,
         endpoints: vec![endpoint_of(number).number],
         content: Content::Reference,
+        due_of: None,
     }
 }
 

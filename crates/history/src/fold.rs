@@ -178,13 +178,15 @@ impl Fold {
             return;
         }
         match delivery {
-            Delivery::Routed { source, id, endpoints, .. } => {
-                let message = MessageKey { partition: source.partition, offset: source.offset };
-                self.route(partition, offset, (message, *id), endpoints, None);
+            Delivery::Routed { source, id, endpoints, due_of, .. } => {
+                let original = due_of.unwrap_or(source.offset);
+                let message = MessageKey { partition: source.partition, offset: original };
+                let is_late = due_of.is_some();
+                self.route(partition, offset, (message, *id, is_late), endpoints, None);
             }
             Delivery::Injected { job, id, partition: of, offset: original, endpoints, .. } => {
                 let message = MessageKey { partition: *of, offset: *original };
-                self.route(partition, offset, (message, *id), endpoints, Some(*job));
+                self.route(partition, offset, (message, *id, true), endpoints, Some(*job));
             }
             Delivery::Alias { source, first, .. } => {
                 self.twin(source.partition, source.offset, MessageKind::Alias, *first);
@@ -220,12 +222,12 @@ impl Fold {
         &mut self,
         partition: Partition,
         offset: Offset,
-        (message, id): (MessageKey, MessageId),
+        (message, id, is_late): (MessageKey, MessageId, bool),
         endpoints: &[EndpointNumber],
         job: Option<u64>,
     ) {
         let accepted = Tick::of_id(id.as_bytes());
-        let moment = (Source::Deliveries, partition, job.is_some(), minute_of_tick(accepted));
+        let moment = (Source::Deliveries, partition, is_late, minute_of_tick(accepted));
         self.changes.saw(moment, offset);
         self.changes.routes.insert((message, partition, offset), endpoints.to_vec());
         for &endpoint in endpoints {

@@ -92,6 +92,8 @@ pub enum AcceptError {
     Timeout,
     #[error("routing has not caught up since the start, so a repeat could not be told; send it again later")]
     CatchingUp,
+    #[error("too many messages wait for their `deliverAt` already; send it later, or without")]
+    TooManyHeld,
     #[error(transparent)]
     Conflict(#[from] Conflict),
     #[error("the disk is full: {0}; send it again when there is room")]
@@ -155,6 +157,7 @@ impl Ingest {
 
 impl Inner {
     async fn accept(&self, publish: Publish) -> Result<Accepted, AcceptError> {
+        self.has_room_for(&publish)?;
         let Publish { application, message, idempotency_key, traceparent, memory } = publish;
         let turn = self.turn().await?;
         let identity = identity(application.id, idempotency_key.as_deref(), &message);
@@ -178,6 +181,15 @@ impl Inner {
         Persistent(Some(Box::pin(append))).await?;
         self.metrics.appended(began.elapsed());
         Ok(Accepted { id, accepted_at: now, repeated: false })
+    }
+
+    /// What waits for its time is bounded where its router can be asked.
+    pub(crate) fn has_room_for(&self, publish: &Publish) -> Result<(), AcceptError> {
+        let known = || self.claims.known().map_or(0, |known| known.held(publish.application.partition));
+        if publish.message.deliver_at.is_some() && known() >= limits::HELD_MAX {
+            return Err(AcceptError::TooManyHeld);
+        }
+        Ok(())
     }
 
     /// A place among those that append. In turn, so that nobody waits for ever; shed after a short wait.
@@ -245,7 +257,7 @@ pub(crate) fn record(
         ordering_key: message.ordering_key,
         tags: message.tags,
         accepted_at,
-        deliver_at: None,
+        deliver_at: message.deliver_at,
         payload_expires_at: Some(accepted_at + retention),
         traceparent,
         identity,

@@ -16,7 +16,7 @@ use std::{fmt, sync::Arc};
 use axum::{extract::Request, response::Response};
 use bytes::Bytes;
 use fanfare_control::Application;
-use fanfare_core::limits;
+use fanfare_core::{Timestamp, limits};
 use fanfare_http::{
     ApiError, ApplicationIn, Authenticated, FieldError, MemoryPermit, Path, Query, application_or_new,
     check_idempotency_key, idempotency_key, parse_json, read_body, require_json,
@@ -129,12 +129,13 @@ async fn take_in(state: &State, request: Request) -> Result<Response, ApiError> 
     let body = read_body(body, limits::BATCH_BYTES.max(body_bytes), state.gate.memory()).await?;
     let batch: BatchIn<'_> = parse_json(&body.bytes)?;
     let messages = checked(batch.messages)?;
+    let deliver_by = state.deliver_by();
     let mut read = Vec::with_capacity(messages.len());
     for (index, message) in messages.into_iter().enumerate() {
         if index % PARSED_AT_ONCE == PARSED_AT_ONCE - 1 {
             tokio::task::yield_now().await;
         }
-        read.push(read_message(index, message, body_bytes, key.as_deref()));
+        read.push(read_message(index, message, (body_bytes, deliver_by), key.as_deref()));
     }
     let wanted = batch.application;
     drop(body.bytes);
@@ -172,7 +173,7 @@ fn checked(messages: Option<Messages<'_>>) -> Result<Vec<&RawValue>, ApiError> {
 fn read_message(
     index: usize,
     message: &RawValue,
-    body_bytes: usize,
+    (body_bytes, deliver_by): (usize, Timestamp),
     key_of_request: Option<&str>,
 ) -> Result<Read, ApiError> {
     // Bytes of its own: a payload that somebody keeps for a while must not keep all the others alive.
@@ -180,7 +181,7 @@ fn read_message(
     if text.len() > body_bytes {
         return Err(ApiError::too_large(body_bytes));
     }
-    let mut read = parse(&text).map_err(|error| error.below(&["messages".to_owned(), index.to_string()]))?;
+    let mut read = parse(&text, deliver_by).map_err(|error| error.below(&["messages".to_owned(), index.to_string()]))?;
     if let (None, Some(key)) = (&read.idempotency_key, key_of_request) {
         // No key of a message has a blank.
         read.idempotency_key = Some(format!("{key} {index}"));
@@ -188,12 +189,12 @@ fn read_message(
     Ok(read)
 }
 
-fn parse(text: &Bytes) -> Result<Read, ApiError> {
+fn parse(text: &Bytes, deliver_by: Timestamp) -> Result<Read, ApiError> {
     let Beside { idempotency_key } = parse_json(text)?;
     if let Some(key) = &idempotency_key {
         check_idempotency_key(key).map_err(|wrong| ApiError::invalid_field("idempotencyKey", wrong))?;
     }
-    let Parsed { message, payload_value, application } = publish::parse(text)?;
+    let Parsed { message, payload_value, application } = publish::parse(text, deliver_by)?;
     if application.is_some() {
         return Err(ApiError::invalid_field("application", "stands beside `messages`, once for all"));
     }

@@ -1,13 +1,13 @@
 //! `POST /api/v1/app/{app_id}/msg`: the thin layer between HTTP and [`Ingest`].
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
     extract::{FromRef, Request},
     response::{IntoResponse, Response},
 };
-use fanfare_core::limits;
+use fanfare_core::{Timestamp, limits};
 use fanfare_http::{
     ApiError, Authenticated, Gate, MemoryPermit, Path, Query, Routes, Who, application_or_new,
     holding_answer, idempotency_key, read_body, require_json,
@@ -31,6 +31,14 @@ pub struct State {
     pub rates: Arc<Rates>,
     /// The largest body taken; at most [`limits::BODY_BYTES_MAX`].
     pub body_bytes: usize,
+    /// No message waits longer than this for its time (`deliverAt`): half the log's retention.
+    pub deliver_ahead: Duration,
+}
+
+impl State {
+    pub(crate) fn deliver_by(&self) -> Timestamp {
+        self.ingest.0.clock.now() + self.deliver_ahead
+    }
 }
 
 impl FromRef<State> for Gate {
@@ -81,7 +89,7 @@ async fn take_in(state: &State, request: Request) -> Result<Response, ApiError> 
     let application = who.application(&state.gate, &app_id).await;
     let standing = state.rates.admit(&who.access().credential, application.as_deref().ok())?;
     let body = read_body(body, state.body_bytes.min(limits::BODY_BYTES_MAX), state.gate.memory()).await?;
-    let parsed = publish::parse(&body.bytes)?;
+    let parsed = publish::parse(&body.bytes, state.deliver_by())?;
     drop(body.bytes);
     let application = match parsed.application {
         Some(wanted) => application_or_new(&state.gate, who, &app_id, wanted, application).await?,
@@ -121,6 +129,8 @@ pub(crate) struct Shown {
     ordering_key: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tags: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliver_at: Option<String>,
 }
 
 impl Shown {
@@ -132,6 +142,7 @@ impl Shown {
             channels,
             ordering_key: message.ordering_key.clone(),
             tags: message.tags.clone(),
+            deliver_at: message.deliver_at.map(|at| at.to_string()),
         }
     }
 
@@ -163,6 +174,7 @@ impl From<AcceptError> for ApiError {
         match error {
             AcceptError::Overloaded => Self::unavailable("overloaded", detail),
             AcceptError::Timeout => Self::unavailable("timeout", detail),
+            AcceptError::TooManyHeld => Self::unavailable("too_many_scheduled", detail),
             AcceptError::CatchingUp => Self::unavailable("catching_up", detail),
             AcceptError::Full(_) => Self::unavailable("disk_full", detail),
             AcceptError::Unavailable(reason) => {

@@ -36,6 +36,8 @@ fn body_fingerprint(message: &MessageIn) -> Fingerprint {
     ];
     let only_for = message.only_for.map(|endpoint| endpoint.0.to_be_bytes());
     parts.extend(only_for.as_ref().map(<[u8; 4]>::as_slice));
+    let deliver_at = message.deliver_at.map(|at| at.as_micros().to_be_bytes());
+    parts.extend(deliver_at.as_ref().map(<[u8; 8]>::as_slice));
     parts.extend(message.channels.iter().chain(&message.tags).map(String::as_bytes));
     Fingerprint::of(&parts)
 }
@@ -48,7 +50,7 @@ pub(crate) fn key_window(identity: &Identity) -> Duration {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use fanfare_core::EndpointNumber;
+    use fanfare_core::{EndpointNumber, Timestamp};
 
     use super::*;
 
@@ -60,6 +62,7 @@ mod tests {
             ordering_key: None,
             tags: Vec::new(),
             payload_retention_days: 90,
+            deliver_at: None,
             only_for: None,
             payload: Bytes::from_static(b"{}"),
         }
@@ -77,6 +80,7 @@ mod tests {
             MessageIn { payload: Bytes::from_static(b"{ }"), ..message() },
             MessageIn { payload_retention_days: 5, ..message() },
             MessageIn { only_for: Some(EndpointNumber(1)), ..message() },
+            MessageIn { deliver_at: Some(Timestamp::from_secs(1)), ..message() },
         ];
         for other in others {
             assert_ne!(identity(application, Some("k"), &other).body, base.body, "{other:?}");

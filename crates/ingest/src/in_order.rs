@@ -167,6 +167,10 @@ impl Line<'_> {
             if is_full && !run.records.is_empty() {
                 return (run, Ended::Full);
             }
+            if let Err(error) = self.inner.has_room_for(publish) {
+                self.decide(Err(error));
+                continue;
+            }
             let now = self.inner.clock.now();
             let id = self.inner.minter.mint(now, &*self.inner.entropy);
             let key = publish.idempotency_key.as_deref();

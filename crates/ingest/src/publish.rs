@@ -1,7 +1,7 @@
 //! The body of a publish.
 
 use bytes::Bytes;
-use fanfare_core::{EndpointNumber, limits};
+use fanfare_core::{EndpointNumber, Timestamp, limits};
 use fanfare_http::{ApiError, ApplicationIn, FieldError, Fields, NAME_FORM, is_name, parse_json};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -21,6 +21,8 @@ pub struct MessageIn {
     pub ordering_key: Option<String>,
     pub tags: Vec<String>,
     pub payload_retention_days: u32,
+    /// Not to be delivered before.
+    pub deliver_at: Option<Timestamp>,
     /// For this endpoint and no other.
     pub only_for: Option<EndpointNumber>,
     /// What is delivered: the bytes of the value exactly as they stood in the body (or `rawPayload`).
@@ -53,6 +55,7 @@ impl MessageIn {
             ordering_key,
             tags: Vec::new(),
             payload_retention_days: u32::try_from(RETENTION_DAYS_DEFAULT).expect("it is a small number"),
+            deliver_at: None,
             only_for: None,
             payload: value.slice_ref(payload.expect("an error was noted above").as_bytes()),
         })
@@ -82,8 +85,7 @@ struct Wire<'a> {
     ordering_key: Option<String>,
     tags: Option<Vec<String>>,
     payload_retention_period: Option<i64>,
-    #[serde(borrow)]
-    deliver_at: Option<&'a RawValue>,
+    deliver_at: Option<String>,
     transformations_params: Option<TransformationsParams>,
     application: Option<ApplicationIn>,
 }
@@ -94,8 +96,8 @@ struct TransformationsParams {
     raw_payload: Option<String>,
 }
 
-/// Parses and checks a body; 422 names all that is wrong.
-pub(crate) fn parse(body: &Bytes) -> Result<Parsed, ApiError> {
+/// Parses and checks a body; 422 names all that is wrong. No message waits for a time after `deliver_by`.
+pub(crate) fn parse(body: &Bytes, deliver_by: Timestamp) -> Result<Parsed, ApiError> {
     let wire: Wire<'_> = parse_json(body)?;
     let mut fields = Fields::default();
     let event_type = wire.event_type.unwrap_or_default();
@@ -110,11 +112,15 @@ pub(crate) fn parse(body: &Bytes) -> Result<Parsed, ApiError> {
     check_ordering_key(&mut fields, wire.ordering_key.as_deref());
     let days = wire.payload_retention_period.unwrap_or(RETENTION_DAYS_DEFAULT);
     fields.check(RETENTION_DAYS.contains(&days), "payloadRetentionPeriod", "must be 5 to 90 days");
-    fields.check(
-        wire.deliver_at.is_none(),
-        "deliverAt",
-        "is not available yet: leave it out, and the message is delivered at once",
-    );
+    let deliver_at = wire.deliver_at.as_deref().map(str::parse::<Timestamp>);
+    match deliver_at {
+        Some(Err(_)) => fields.wrong("deliverAt", "must be a time such as 2026-01-31T12:00:00Z"),
+        Some(Ok(at)) if at > deliver_by => fields.wrong(
+            "deliverAt",
+            format_args!("must not be later than {deliver_by}: a message waits for at most half the retention"),
+        ),
+        Some(Ok(_)) | None => {}
+    }
     // A JSON text begins with its value: the parser has skipped the white space.
     let payload = wire.payload.map(RawValue::get).filter(|value| value.starts_with('{'));
     fields.check(payload.is_some(), "payload", "is required and must be a JSON object");
@@ -131,6 +137,7 @@ pub(crate) fn parse(body: &Bytes) -> Result<Parsed, ApiError> {
             ordering_key: wire.ordering_key,
             tags,
             payload_retention_days: u32::try_from(days).expect("the range was checked above"),
+            deliver_at: deliver_at.and_then(Result::ok),
             only_for: None,
             payload: raw_payload.map_or_else(|| payload_value.clone(), Bytes::from),
         },

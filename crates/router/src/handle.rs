@@ -1,6 +1,13 @@
 //! What the rest of the process may ask the router.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use fanfare_core::{ClaimEntry, Fingerprint, KnownClaims, Offset, Partition, Timestamp};
 use parking_lot::{Mutex, RwLock};
@@ -21,11 +28,13 @@ pub(crate) struct Slot {
     routed: Mutex<Option<Offset>>,
     /// It rose. Wakes in the order of waiting, which a `watch` does not: simulation could not repeat it.
     rose: Notify,
+    /// Messages that wait for their time.
+    held: AtomicUsize,
 }
 
 impl Slot {
     fn new() -> Self {
-        Self { table: RwLock::new(None), routed: Mutex::new(None), rose: Notify::new() }
+        Self { table: RwLock::new(None), routed: Mutex::new(None), rose: Notify::new(), held: AtomicUsize::new(0) }
     }
 
     pub(crate) fn table(&self) -> Option<Arc<DedupTable>> {
@@ -39,7 +48,12 @@ impl Slot {
     /// Takes the table out: the partition is no longer routed here.
     pub(crate) fn close(&self) -> Option<Arc<DedupTable>> {
         *self.routed.lock() = None;
+        self.holds(0);
         self.table.write().take()
+    }
+
+    pub(crate) fn holds(&self, count: usize) {
+        self.held.store(count, Ordering::Relaxed);
     }
 
     /// Never goes back while the partition is routed here: a session that starts again below finds its claims
@@ -98,5 +112,9 @@ impl KnownClaims for Handle {
 
     fn routed(&self, partition: Partition) -> Offset {
         self.slot(partition).routed.lock().unwrap_or(Offset::ZERO)
+    }
+
+    fn held(&self, partition: Partition) -> usize {
+        self.slot(partition).held.load(Ordering::Relaxed)
     }
 }

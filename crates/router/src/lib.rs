@@ -18,6 +18,7 @@ mod chain;
 pub mod dedup;
 mod error;
 mod handle;
+mod held;
 mod maintenance;
 mod meters;
 mod partition;

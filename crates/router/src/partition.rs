@@ -14,6 +14,7 @@ use crate::{
     chain::Chain,
     dedup::{self, DedupTable, Tuning},
     error::{Error, SessionError},
+    held::Held,
     progress::Progress,
     recover::recover,
     route::Session,
@@ -84,7 +85,10 @@ async fn session(
         position: checkpoint.position,
         progress: Progress::new(Arc::clone(&router.log), partition, Arc::clone(&table), &checkpoint),
         table,
+        held: Held::new(&checkpoint.held),
+        appending: None,
     };
+    router.slot(partition).holds(session.held.len());
     let ended = session.run(drain).await;
     if session.progress.has_checkpointed() {
         *backoff = limits::ROUTER_BACKOFF_FIRST;

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::{
     dedup::DedupTable,
     error::{SessionError, checkpoint_error, delivery_error},
+    held::{self, Change, Recorded},
     maintenance::Maintenance,
 };
 
@@ -32,6 +33,7 @@ pub(crate) struct Routed {
     /// In order: delivery partition and source offset of each record sent.
     pub(crate) last_sent: Vec<(Partition, Offset)>,
     pub(crate) claims: Vec<ClaimEntry>,
+    pub(crate) held: Vec<Change>,
     /// Record time of its newest message.
     pub(crate) newest: Option<Timestamp>,
     /// It holds the session's first record to some delivery partition. Nothing is sent after it until it is
@@ -62,6 +64,7 @@ pub(crate) struct Progress {
     /// What the next checkpoint will say; nothing new if `changed` is false.
     next: RouterCheckpoint,
     last_sent: BTreeMap<Partition, Offset>,
+    held: Recorded,
     routed_at: Timestamp,
     changed: bool,
     written_at: Instant,
@@ -93,6 +96,7 @@ impl Progress {
             open_claims: 0,
             next: RouterCheckpoint { position: checkpoint.position, ..RouterCheckpoint::default() },
             last_sent: checkpoint.last_sent.iter().copied().collect(),
+            held: checkpoint.held.iter().map(|&(due, offset)| (offset, due)).collect(),
             routed_at: Timestamp::from_micros(i64::MIN),
             changed: false,
             written_at: Instant::now(),
@@ -148,6 +152,7 @@ impl Progress {
                 self.next.position = batch.position;
                 self.next.claims.extend(batch.claims);
                 self.last_sent.extend(batch.last_sent);
+                batch.held.into_iter().for_each(|change| held::record(&mut self.held, change));
                 self.routed_at = batch.newest.map_or(self.routed_at, |at| at.max(self.routed_at));
                 self.changed = true;
             }
@@ -162,6 +167,12 @@ impl Progress {
             Event::Maintained => self.maintenance.begin_due(),
         }
         Ok(())
+    }
+
+    /// The next checkpoint does not speak of these any more.
+    pub(crate) fn forget(&mut self, gone: Vec<Change>) {
+        gone.into_iter().for_each(|change| held::record(&mut self.held, change));
+        self.changed = true;
     }
 
     /// Returns when everything routed is durable and in a durable checkpoint.
@@ -191,7 +202,11 @@ impl Progress {
         match self.changed {
             // While draining one checkpoint at the end is enough.
             true if full || (self.draining && self.batches.is_empty()) => self.written_at,
-            true => self.written_at + limits::ROUTER_CHECKPOINT_EVERY,
+            // All that wait stand in each checkpoint: many of them make it rarer.
+            true => {
+                let waiting = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
+                self.written_at + limits::ROUTER_CHECKPOINT_EVERY + limits::ROUTER_CHECKPOINT_PER_HELD * waiting
+            }
             false => self.written_at + REWRITE_AFTER,
         }
     }
@@ -201,10 +216,11 @@ impl Progress {
         let fresh = RouterCheckpoint { position, ..RouterCheckpoint::default() };
         let mut checkpoint = std::mem::replace(&mut self.next, fresh);
         checkpoint.last_sent = self.last_sent.iter().map(|(&to, &offset)| (to, offset)).collect();
-        let record = NewRecord::head(checkpoint.encode());
+        checkpoint.held = self.held.iter().map(|(&offset, &due)| (due, offset)).collect();
         self.changed = false;
         self.written_at = Instant::now();
-        let appended = self.log.append(Topic::Dedup, self.partition, vec![record], Sync::Lazy).await;
+        let records = checkpoint.encode_parts().into_iter().map(NewRecord::head).collect();
+        let appended = self.log.append(Topic::Dedup, self.partition, records, Sync::Lazy).await;
         let pending = appended.map_err(checkpoint_error)?;
         self.writing = Some(Writing { pending, claims: checkpoint.claims, routed_at: self.routed_at });
         Ok(())

@@ -1,6 +1,6 @@
 //! The beginning of a session: the newest checkpoint, and all claims up to it.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use fanfare_core::{Offset, Partition, RouterCheckpoint, Timestamp};
 use fanfare_log::{Log, ReadError, Topic};
@@ -26,6 +26,7 @@ pub(crate) async fn recover(
     }
 
     let mut newest: Option<RouterCheckpoint> = None;
+    let mut parts = Parts::default();
     let mut from = table.covered().unwrap_or(bounds.start).max(bounds.start);
     while from < bounds.end {
         let batch = log.fetch(Topic::Dedup, partition, from, READ_BYTES).await.map_err(read_error)?;
@@ -46,14 +47,41 @@ pub(crate) async fn recover(
                 let table = Arc::clone(table);
                 blocking(move || table.maintain()).await?;
             }
-            if newest.is_none() || checkpoint.position > known {
-                checkpoint.claims = Vec::new();
-                newest = Some(checkpoint);
+            checkpoint.claims = Vec::new();
+            if let Some(whole) = parts.whole(checkpoint)
+                && (newest.is_none() || whole.position > known)
+            {
+                newest = Some(whole);
             }
         }
         from = batch.next;
     }
     Ok(newest)
+}
+
+/// Checkpoints of which not all records were read yet, by position.
+#[derive(Default)]
+struct Parts(BTreeMap<Offset, BTreeMap<u32, RouterCheckpoint>>);
+
+impl Parts {
+    /// Takes one record; gives the checkpoint if that was the last one missing.
+    fn whole(&mut self, record: RouterCheckpoint) -> Option<RouterCheckpoint> {
+        let (position, (index, of)) = (record.position, record.part);
+        if of <= 1 {
+            return Some(record);
+        }
+        let parts = self.0.entry(position).or_default();
+        parts.insert(index, record);
+        if (0..of).any(|index| !parts.contains_key(&index)) {
+            return None;
+        }
+        let mut parts = self.0.remove(&position)?.into_values();
+        let first = parts.next()?;
+        Some(parts.fold(first, |mut whole, part| {
+            whole.held.extend(part.held);
+            whole
+        }))
+    }
 }
 
 #[cfg(test)]
@@ -95,5 +123,25 @@ mod tests {
         assert_eq!((newest.position, newest.last_sent), (Offset(30), vec![(Partition(0), Offset(29))]));
         let found = table.lookup(Fingerprint([1; 16]), Timestamp::from_secs(400)).unwrap();
         assert_eq!(found, Some(claim(20, 500)));
+    }
+    /// Very many are held: their checkpoint counts when all of it is there.
+    #[tokio::test(start_paused = true)]
+    async fn a_checkpoint_in_parts_counts_when_all_of_it_is_there() {
+        let log = SimCluster::new(SimOptions::new(1, 1, 1)).join();
+        let held: Vec<(Timestamp, Offset)> =
+            (0..50_000).map(|offset| (Timestamp::from_secs(offset), Offset(offset as u64))).collect();
+        let older = RouterCheckpoint { position: Offset(60_000), ..RouterCheckpoint::default() };
+        let newer = RouterCheckpoint { position: Offset(70_000), held: held.clone(), ..older.clone() };
+        let mut records = older.encode_parts();
+        records.extend(newer.encode_parts());
+        assert_eq!(records.len(), 4);
+        let table = Arc::new(DedupTable::in_memory());
+        for (record, position) in records.into_iter().zip([60_000, 60_000, 60_000, 70_000]) {
+            let record = vec![NewRecord::head(record)];
+            log.append(Topic::Dedup, Partition(0), record, Sync::Now).await.unwrap().await.unwrap();
+            let newest = recover(&*log, Partition(0), &table).await.unwrap().unwrap();
+            assert_eq!(newest.position, Offset(position));
+            assert_eq!(newest.held.len(), if position == 70_000 { held.len() } else { 0 });
+        }
     }
 }

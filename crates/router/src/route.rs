@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fanfare_control::View;
 use fanfare_core::{
-    ClaimEntry, Content, Delivery, EndpointNumber, Fingerprint, Message, Offset, Partition, Timestamp,
+    ClaimEntry, Clock, Content, Delivery, EndpointNumber, Fingerprint, Message, Offset, Partition, Timestamp,
     limits,
     planted::{Fault, planted},
 };
-use fanfare_log::{LogRecord, NewRecord, Sync, Topic};
+use fanfare_log::{BoxFuture, LogRecord, NewRecord, Sync, Topic};
 use futures_util::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +18,7 @@ use crate::{
     chain::Chain,
     dedup::DedupTable,
     error::{SessionError, delivery_error},
+    held::{self, Change, Held},
     progress::{Progress, Routed},
     verdict::{Verdict, claims_of, judge},
 };
@@ -33,6 +34,10 @@ pub(crate) struct Session<'a> {
     /// Everything below was routed by this session or before its checkpoint.
     pub(crate) position: Offset,
     pub(crate) progress: Progress,
+    /// Messages that wait for their time, as of `position`.
+    pub(crate) held: Held,
+    /// Those whose time has come are being appended again; gives those that are not in the log any more.
+    pub(crate) appending: Option<BoxFuture<'static, Result<Vec<Offset>, SessionError>>>,
 }
 
 /// What a batch became.
@@ -41,6 +46,7 @@ struct Sorted {
     outbox: Vec<Vec<NewRecord>>,
     last_sent: Vec<(Partition, Offset)>,
     claims: Vec<ClaimEntry>,
+    held: Vec<Change>,
     oldest: Option<Timestamp>,
     newest: Option<Timestamp>,
 }
@@ -51,6 +57,7 @@ impl Session<'_> {
         let Router { log, control, clock, meters, .. } = self.router;
         let read_error = |error| SessionError::Read { topic: Topic::Messages, error };
         loop {
+            self.append_due();
             tokio::select! {
                 biased;
                 () = drain.cancelled() => return self.progress.finish().await,
@@ -58,6 +65,11 @@ impl Session<'_> {
                     self.progress.settle(event?).await?;
                     continue;
                 }
+                gone = appended(&mut self.appending) => {
+                    self.forget(&gone?);
+                    continue;
+                }
+                () = due(&self.held, &**clock), if self.appending.is_none() => continue,
                 ready = log.wait(Topic::Messages, self.partition, self.position), if self.progress.has_room() => {
                     ready.map_err(read_error)?;
                 }
@@ -88,6 +100,7 @@ impl Session<'_> {
 
             self.position = batch.next;
             self.router.slot(self.partition).routed_below(self.position);
+            self.router.slot(self.partition).holds(self.held.len());
             if let Some(oldest) = sorted.oldest {
                 meters.lag.record(clock.now().since(oldest).as_secs_f64());
             }
@@ -95,6 +108,7 @@ impl Session<'_> {
                 position: self.position,
                 last_sent: sorted.last_sent,
                 claims: sorted.claims,
+                held: sorted.held,
                 newest: sorted.newest,
                 opens,
                 durable: try_join_all(pendings),
@@ -118,11 +132,23 @@ impl Session<'_> {
             sorted.oldest = Some(sorted.oldest.map_or(message.accepted_at, |at| at.min(message.accepted_at)));
             sorted.newest = sorted.newest.max(Some(message.accepted_at));
 
+            if let Some(original) = message.due_of {
+                match self.held.leave(original) {
+                    Some(left) => sorted.held.push(left),
+                    // Appended twice: the first copy was the message.
+                    None => continue,
+                }
+            }
             match self.judge(&message, offset)? {
                 Verdict::New => {
-                    for claim in claims_of(&message, offset) {
+                    for claim in claims_of(&message, offset).filter(|_| message.due_of.is_none()) {
                         self.table.announce(&claim);
                         sorted.claims.push(claim);
+                    }
+                    let waits_until = message.deliver_at.filter(|due| *due > message.accepted_at);
+                    if let (Some(due), None) = (waits_until, message.due_of) {
+                        sorted.held.push(self.held.join(offset, due));
+                        continue;
                     }
                     let matching = wanted_by(&view, &message);
                     let copies = matching.chunk_by(|a, b| a.0 == b.0).count();
@@ -136,6 +162,7 @@ impl Session<'_> {
                             ordering_key: message.ordering_key_hash(),
                             endpoints: group.iter().map(|&(_, number)| number).collect(),
                             content: content.0.clone(),
+                            due_of: message.due_of,
                         };
                         sorted.push(
                             to,
@@ -164,8 +191,36 @@ impl Session<'_> {
         Ok(sorted)
     }
 
+    /// Begins to append what is due.
+    fn append_due(&mut self) {
+        let Router { log, clock, .. } = self.router;
+        if self.appending.is_some() {
+            return;
+        }
+        let offsets = self.held.take_due(clock.now());
+        if !offsets.is_empty() {
+            let append = held::append_due(Arc::clone(log), Arc::clone(clock), self.partition, offsets);
+            self.appending = Some(Box::pin(append));
+        }
+    }
+
+    /// Nothing will come of these.
+    fn forget(&mut self, gone: &[Offset]) {
+        let gone: Vec<Change> = gone.iter().filter_map(|&offset| self.held.leave(offset)).collect();
+        if !gone.is_empty() {
+            self.router.meters.lost.add(gone.len() as u64);
+            tracing::error!(partition = %self.partition, messages = gone.len(),
+                "messages left the log while they waited for their time: raise the retention");
+            self.progress.forget(gone);
+        }
+    }
+
     /// By record time, and against lower offsets only: a restarted router decides as the first one did.
     fn judge(&self, message: &Message, offset: Offset) -> Result<Verdict, SessionError> {
+        // That was decided when the message was accepted.
+        if message.due_of.is_some() {
+            return Ok(Verdict::New);
+        }
         let identity = &message.identity;
         let own_counts = planted(Fault::RepeatOfItself) || planted(Fault::ClaimsAheadOfPosition);
         let offset = if own_counts { offset.next() } else { offset };
@@ -175,6 +230,28 @@ impl Session<'_> {
         };
         let (key, event_id) = (stands(identity.key)?, stands(identity.event_id)?);
         Ok(judge(identity, key.as_ref(), event_id.as_ref()))
+    }
+}
+
+/// Resolves when the append, if there is one, has ended.
+async fn appended(
+    appending: &mut Option<BoxFuture<'static, Result<Vec<Offset>, SessionError>>>,
+) -> Result<Vec<Offset>, SessionError> {
+    match appending {
+        Some(append) => {
+            let gone = append.await;
+            *appending = None;
+            gone
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves when something may be due. The clock may step: it is asked again now and then.
+async fn due(held: &Held, clock: &dyn Clock) {
+    match held.first_due() {
+        Some(due) => tokio::time::sleep(due.since(clock.now()).min(limits::DUE_LOOK_EVERY)).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -203,7 +280,8 @@ fn content_of(inline: bool, copies: usize, head: &Bytes, payload: Option<&Bytes>
 impl Sorted {
     fn new(delivery_partitions: u32) -> Self {
         let outbox = vec![Vec::new(); delivery_partitions as usize];
-        Self { outbox, last_sent: Vec::new(), claims: Vec::new(), oldest: None, newest: None }
+        let (last_sent, claims, held) = (Vec::new(), Vec::new(), Vec::new());
+        Self { outbox, last_sent, claims, held, oldest: None, newest: None }
     }
 
     fn push(&mut self, to: Partition, offset: Offset, record: NewRecord) {

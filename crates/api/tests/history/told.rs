@@ -167,6 +167,7 @@ impl Told {
             ordering_key: 0,
             endpoints: vec![number],
             content: Content::Reference,
+            due_of: None,
         };
         let record = NewRecord::head(delivery.encode());
         let offset = self.append(Topic::Deliveries, partition, record).await;

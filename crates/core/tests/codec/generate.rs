@@ -51,14 +51,15 @@ pub(crate) fn redacted() -> impl Strategy<Value = Redacted> {
 
 pub(crate) fn delivery() -> impl Strategy<Value = Delivery> {
     prop_oneof![
-        (source(), message_id(), timestamp(), any::<u64>(), endpoints(), content()).prop_map(
-            |(source, id, accepted_at, ordering_key, endpoints, content)| Delivery::Routed {
+        (source(), message_id(), timestamp(), any::<u64>(), endpoints(), content(), option::of(offset())).prop_map(
+            |(source, id, accepted_at, ordering_key, endpoints, content, due_of)| Delivery::Routed {
                 source,
                 id,
                 accepted_at,
                 ordering_key,
                 endpoints,
-                content
+                content,
+                due_of
             }
         ),
         (source(), message_id(), message_id()).prop_map(|(source, id, first)| Delivery::Alias {
@@ -101,8 +102,15 @@ pub(crate) fn attempts() -> impl Strategy<Value = AttemptRecord> {
 
 pub(crate) fn router_checkpoint() -> impl Strategy<Value = RouterCheckpoint> {
     let last_sent = vec((partition(), offset()), FEW);
-    (offset(), last_sent, vec(claim_entry(), FEW), vec((timestamp(), offset()), FEW)).prop_map(
-        |(position, last_sent, claims, held)| RouterCheckpoint { position, last_sent, claims, held },
+    let part = prop_oneof![Just((0, 1)), (1_u32..9, 2_u32..9)];
+    (offset(), last_sent, vec(claim_entry(), FEW), vec((timestamp(), offset()), FEW), part).prop_map(
+        |(position, last_sent, claims, held, part)| RouterCheckpoint {
+            position,
+            last_sent,
+            claims,
+            held,
+            part,
+        },
     )
 }
 

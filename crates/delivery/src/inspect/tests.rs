@@ -71,6 +71,7 @@ impl World {
             ordering_key: 0,
             endpoints: vec![self.endpoint],
             content: Content::Reference,
+            due_of: None,
         };
         self.append(Topic::Deliveries, delivery.encode()).await
     }

@@ -237,9 +237,10 @@ impl Place<'_> {
 impl Outcomes {
     fn enter(&mut self, delivery: &Delivery, offset: Offset, facts: &Facts, open: bool, job: JobId) {
         let source = match delivery {
-            Delivery::Routed { source, .. } => {
-                self.routed.insert(source.offset.0);
-                source.offset.0
+            Delivery::Routed { source, due_of, .. } => {
+                let original = due_of.unwrap_or(source.offset).0;
+                self.routed.insert(original);
+                original
             }
             Delivery::Injected { job: number, sequence, offset: source, .. } => {
                 if *number == job_number(job) && self.own.found(offset, *sequence) && !open {

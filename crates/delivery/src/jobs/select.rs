@@ -1,11 +1,14 @@
 //! Which messages a job means.
 
 use fanfare_control::{Control, Endpoint, Job, JobKind, OutcomeFilter, Selection};
-use fanfare_core::{Delivery, EndpointNumber, Message, MessageId, Offset, Partition};
+use fanfare_core::{Delivery, EndpointNumber, Message, MessageId, Offset, Partition, Timestamp};
 use fanfare_log::{Log, Topic};
 use roaring::RoaringTreemap;
 
-use super::{outcomes::Outcomes, runner::Error};
+use super::{
+    outcomes::{APART, Outcomes},
+    runner::Error,
+};
 
 /// Messages read at once, when others were found to be repeats.
 const RUN_BYTES: usize = 256 << 10;
@@ -21,8 +24,8 @@ pub(super) struct Selector {
 enum Set {
     /// Those, by their offsets.
     These(RoaringTreemap),
-    /// All that the endpoint wants, but these.
-    Wanted { control: Control, but: RoaringTreemap },
+    /// All that the endpoint wants, but these and what waited for its time at this moment: the router sends it.
+    Wanted { control: Control, but: RoaringTreemap, at: Timestamp },
 }
 
 impl Selector {
@@ -33,7 +36,7 @@ impl Selector {
         endpoint: &Endpoint,
         source: Partition,
         outcomes: &Outcomes,
-        from: Offset,
+        (from, now): (Offset, Timestamp),
     ) -> Result<Self, Error> {
         let set = match job.kind {
             JobKind::ReplayMissing => {
@@ -41,7 +44,7 @@ impl Selector {
                 but |= &outcomes.attempted;
                 but |= &outcomes.delivered;
                 but |= &outcomes.open;
-                Set::Wanted { control: control.clone(), but }
+                Set::Wanted { control: control.clone(), but, at: now - APART }
             }
             JobKind::Recover | JobKind::DeadLetters | JobKind::BulkReplay => {
                 Set::These(these(job.kind, &job.selection, outcomes))
@@ -96,7 +99,8 @@ impl Selector {
     fn holds(&self, offset: Offset, message: &Message) -> bool {
         match &self.set {
             Set::These(these) => these.contains(offset.0),
-            Set::Wanted { control, but } => {
+            Set::Wanted { control, but, at } => {
+                let waits = message.due_of.is_some() || message.deliver_at.is_some_and(|due| due > *at);
                 let wanted = || {
                     if let Some(only) = message.only_for {
                         return only == self.endpoint;
@@ -105,7 +109,7 @@ impl Selector {
                     let matching = view.matching(message.application, &message.event_type, &message.channels);
                     matching.iter().any(|&(_, number)| number == self.endpoint)
                 };
-                !but.contains(offset.0) && wanted()
+                !waits && !but.contains(offset.0) && wanted()
             }
         }
     }

@@ -67,6 +67,7 @@ pub(crate) fn routed_at(offset: u64, time: Timestamp, endpoints: &[u32]) -> Deli
         ordering_key: 0,
         endpoints: endpoints.iter().copied().map(EndpointNumber).collect(),
         content: Content::Reference,
+        due_of: None,
     }
 }
 

@@ -153,6 +153,7 @@ impl World {
             ordering_key: 0,
             endpoints: publish.endpoints.iter().copied().map(EndpointNumber).collect(),
             content: Content::Reference,
+            due_of: None,
         };
         let delivery = self.append(Topic::Deliveries, NewRecord::head(delivery.encode())).await;
         Published { id, source, delivery }

@@ -300,6 +300,7 @@ impl Writer {
                 ordering_key: message.ordering_key_hash(),
                 endpoints: numbers.clone(),
                 content: Content::Reference,
+                due_of: None,
             };
             let delivery = self.append(DELIVERIES, to, delivery.encode());
             for number in numbers {

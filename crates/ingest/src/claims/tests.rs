@@ -25,6 +25,10 @@ impl KnownClaims for Known {
     fn routed(&self, _: Partition) -> Offset {
         Offset(self.routed.load(Ordering::Relaxed))
     }
+
+    fn held(&self, _: Partition) -> usize {
+        0
+    }
 }
 
 fn print(text: &str) -> Fingerprint {

@@ -3,6 +3,13 @@ use axum::response::IntoResponse as _;
 
 use super::*;
 
+/// 2030-01-01T00:00:00Z.
+const DELIVER_BY: Timestamp = Timestamp::from_secs(1_893_456_000);
+
+fn parse(body: &Bytes) -> Result<Parsed, ApiError> {
+    super::parse(body, DELIVER_BY)
+}
+
 fn parsed(body: &str) -> Parsed {
     parse(&Bytes::copy_from_slice(body.as_bytes())).unwrap()
 }
@@ -27,7 +34,8 @@ fn keeps_the_payload_byte_for_byte() {
 fn takes_all_fields() {
     let message = parsed(
         r#"{"eventType": "invoice.paid", "payload": {}, "eventId": "e-1", "channels": ["a", "b", "a"],
-            "orderingKey": "customer 7", "tags": ["t"], "payloadRetentionPeriod": 5, "deliverAt": null}"#,
+            "orderingKey": "customer 7", "tags": ["t"], "payloadRetentionPeriod": 5,
+            "deliverAt": "2030-01-01T01:00:00+01:00"}"#,
     );
     let expected = MessageIn {
         event_type: "invoice.paid".into(),
@@ -36,6 +44,7 @@ fn takes_all_fields() {
         ordering_key: Some("customer 7".into()),
         tags: vec!["t".into()],
         payload_retention_days: 5,
+        deliver_at: Some(DELIVER_BY),
         payload: Bytes::from_static(b"{}"),
         only_for: None,
     };
@@ -79,7 +88,9 @@ fn names_what_is_wrong() {
         (with(r#""orderingKey": """#), "orderingKey"),
         (with(r#""payloadRetentionPeriod": 4"#), "payloadRetentionPeriod"),
         (with(r#""payloadRetentionPeriod": 91"#), "payloadRetentionPeriod"),
-        (with(r#""deliverAt": "2030-01-01T00:00:00Z""#), "deliverAt"),
+        (with(r#""deliverAt": "tomorrow""#), "deliverAt"),
+        (with(r#""deliverAt": 1893456000"#), "deliverAt"),
+        (with(r#""deliverAt": "2030-01-01T00:00:01Z""#), "deliverAt"),
         (with(r#""tags": ["a b"]"#), "tags"),
     ] {
         let (status, text) = refused(&body);

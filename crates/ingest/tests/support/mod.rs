@@ -7,8 +7,9 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use axum::body::Body;
@@ -33,6 +34,8 @@ use memory_log::MemoryLog;
 pub(crate) struct Router {
     /// It does not catch up with the start.
     pub(crate) behind: AtomicBool,
+    /// Messages that wait for their time.
+    pub(crate) held: AtomicUsize,
 }
 
 impl KnownClaims for Router {
@@ -50,6 +53,10 @@ impl KnownClaims for Router {
 
     fn routed(&self, _: Partition) -> Offset {
         Offset::ZERO
+    }
+
+    fn held(&self, _: Partition) -> usize {
+        self.held.load(Ordering::Relaxed)
     }
 }
 
@@ -133,7 +140,13 @@ impl<L: Log> Process<L> {
         });
         let probes = Probes { ready: Arc::new(|| Ok(())), metrics: Arc::new(String::new) };
         let rates = Arc::new(Rates::new(None, None));
-        let state = State { gate, ingest: ingest.clone(), rates, body_bytes: limits::BODY_BYTES };
+        let state = State {
+            gate,
+            ingest: ingest.clone(),
+            rates,
+            body_bytes: limits::BODY_BYTES,
+            deliver_ahead: Duration::from_hours(1),
+        };
         let surface = Surface::new(routes().with_state(state), probes);
         let token = control.tokens().mint_organization(default_organization(), SystemClock.now());
         let settings =

@@ -42,11 +42,13 @@ fn publish(dice: &mut Dice) -> Publish {
         short_window: dice.roll(2) == 0,
         channel: (dice.roll(3) == 0).then(|| name("channel", dice.roll(2))),
         body: dice.roll(2),
+        wait: (dice.roll(5) == 0).then(|| Duration::from_mins(dice.roll(600))),
     }
 }
 
-/// Everything arrives once, in order, and every repeat is found, whatever happens to the routers.
-async fn survive(seed: u64) -> usize {
+/// Everything arrives once, in order, and every repeat is found, whatever happens to the routers. Gives how many records
+/// were repeated, and how many messages waited for their time when the trouble ended.
+async fn survive(seed: u64) -> (usize, usize) {
     let mut dice = Dice(seed);
     let cluster = SimCluster::new(SimOptions::new(seed, MESSAGE_PARTITIONS, DELIVERY_PARTITIONS));
     let clock = Arc::new(HandClock::default());
@@ -93,6 +95,8 @@ async fn survive(seed: u64) -> usize {
         }
     }
     cluster.set_failures(0);
+    let waiting = expect(&*producer.log, &endpoints).await.waiting.len();
+    clock.advance(Duration::from_hours(24));
     // By then every append has become durable or failed.
     let settled = Instant::now() + Duration::from_secs(5);
     let deadline = Instant::now() + Duration::from_mins(2);
@@ -101,7 +105,7 @@ async fn survive(seed: u64) -> usize {
         let taken = take(&*producer.log).await;
         if taken.outcome == expected && Instant::now() > settled {
             assert!(!expected.aliases.is_empty() && !expected.conflicts.is_empty());
-            return taken.repeats;
+            return (taken.repeats, waiting);
         }
         assert!(Instant::now() < deadline, "seed {seed}:\ntaken {taken:?}\nexpected {expected:?}");
         sleep(Duration::from_millis(500)).await;
@@ -114,9 +118,11 @@ async fn two_routers_in_trouble_lose_and_repeat_nothing() {
         Ok(seed) => vec![seed.parse().unwrap()],
         Err(_) => (0..24).collect(),
     };
-    let mut repeats = 0;
+    let (mut repeats, mut waiting) = (0, 0);
     for seed in seeds.iter().copied() {
-        repeats += survive(seed).await;
+        let of_this = survive(seed).await;
+        (repeats, waiting) = (repeats + of_this.0, waiting + of_this.1);
     }
     assert!(repeats > 0, "the trouble was none");
+    assert!(waiting > 0, "nothing waited for its time");
 }

@@ -20,6 +20,8 @@ pub(crate) struct Outcome {
     pub(crate) arrived: BTreeMap<(EndpointNumber, Partition), Vec<Offset>>,
     pub(crate) aliases: BTreeMap<Place, (MessageId, MessageId)>,
     pub(crate) conflicts: BTreeMap<Place, (MessageId, MessageId)>,
+    /// Their time has not come.
+    pub(crate) waiting: BTreeSet<Place>,
 }
 
 /// How it came to that.
@@ -71,8 +73,9 @@ pub(crate) async fn take(log: &dyn Log) -> Seen {
             highest.insert(source.partition, source.offset);
             let place = (source.partition, source.offset);
             match delivery {
-                Delivery::Routed { endpoints, content, .. } => {
+                Delivery::Routed { endpoints, content, due_of, .. } => {
                     assert!(!endpoints.is_empty());
+                    assert!(due_of.is_none_or(|original| original < source.offset));
                     seen.inlined += usize::from(matches!(content, Content::Inline { .. }));
                     for endpoint in endpoints {
                         seen.outcome.arrived.entry((endpoint, place.0)).or_default().push(place.1);
@@ -101,6 +104,16 @@ pub(crate) async fn expect(log: &dyn Log, endpoints: &[Wanting]) -> Outcome {
         for record in read_all(log, Topic::Messages, partition).await {
             let message = Message::decode(&record.head).unwrap();
             let place = (partition, record.offset);
+            let wanting = endpoints.iter().filter(|endpoint| wants(endpoint, &message));
+            if let Some(original) = message.due_of {
+                assert!(message.deliver_at.unwrap() <= message.accepted_at, "before its time");
+                if outcome.waiting.remove(&(partition, original)) {
+                    for endpoint in wanting {
+                        outcome.arrived.entry((endpoint.number, partition)).or_default().push(record.offset);
+                    }
+                }
+                continue;
+            }
             let identity = message.identity;
             let live = |claim: Option<Fingerprint>| {
                 let found = claims.get(&claim?)?;
@@ -122,7 +135,11 @@ pub(crate) async fn expect(log: &dyn Log, endpoints: &[Wanting]) -> Outcome {
                     };
                     claims.insert(claim, entry);
                 }
-                for endpoint in endpoints.iter().filter(|endpoint| wants(endpoint, &message)) {
+                if message.deliver_at.is_some_and(|at| at > message.accepted_at) {
+                    outcome.waiting.insert(place);
+                    continue;
+                }
+                for endpoint in wanting {
                     outcome.arrived.entry((endpoint.number, partition)).or_default().push(record.offset);
                 }
                 continue;

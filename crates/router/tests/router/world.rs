@@ -66,6 +66,8 @@ pub(crate) struct Publish {
     pub(crate) short_window: bool,
     pub(crate) channel: Option<String>,
     pub(crate) body: u64,
+    /// It waits so long.
+    pub(crate) wait: Option<Duration>,
 }
 
 impl Process {
@@ -127,7 +129,7 @@ impl Process {
             ordering_key: None,
             tags: Vec::new(),
             accepted_at: now,
-            deliver_at: None,
+            deliver_at: publish.wait.map(|wait| now + wait),
             payload_expires_at: None,
             traceparent: None,
             identity: Identity {

@@ -198,6 +198,7 @@ async fn route(log: &dyn Log, endpoint: EndpointNumber, number: u8) {
         ordering_key: 0,
         endpoints: vec![endpoint],
         content: Content::Inline { head: message.encode() },
+        due_of: None,
     };
     let record = NewRecord { head: delivery.encode(), payload: Bytes::from_static(b"{}") };
     let pending = log.append(Topic::Deliveries, PARTITION, vec![record], fanfare_log::Sync::Now).await;
