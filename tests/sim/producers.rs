@@ -160,6 +160,7 @@ async fn send_once(process: &Process, publish: &Publish, number: u32) -> Result<
         ordering_key: publish.ordering_key.clone(),
         tags: Vec::new(),
         payload_retention_days: 90,
+        deliver_at: None,
         only_for: None,
         payload: payload(number),
     };

@@ -193,13 +193,13 @@ impl Control {
         }
     }
 
-    pub(crate) fn mint<K: Kind>(&self) -> Id<K> {
+    pub(crate) fn new_id<K: Kind>(&self) -> Id<K> {
         self.minter.mint(self.now(), &*self.options.entropy)
     }
 
     /// A command that makes an application, with a new id, in the partition of `messages` with fewest.
     pub fn new_application(&self, organization: OrganizationId, settings: ApplicationSettings) -> Command {
-        let id = self.mint();
+        let id = self.new_id();
         let partition = self.view().emptiest_message_partition();
         Command::CreateApplication { id, organization, partition, settings }
     }
@@ -211,7 +211,7 @@ impl Control {
         settings: EndpointSettings,
         key: &SigningKey,
     ) -> Command {
-        let id = self.mint();
+        let id = self.new_id();
         let partition = self.view().emptiest_delivery_partition();
         let secret = self.seal(id, key);
         Command::CreateEndpoint {
@@ -226,7 +226,7 @@ impl Control {
     /// A command that makes a job, with a new id.
     pub fn new_job(&self, endpoint: &Endpoint, kind: JobKind, selection: Selection) -> Command {
         Command::CreateJob {
-            id: self.mint(),
+            id: self.new_id(),
             application: endpoint.application,
             endpoint: endpoint.id,
             kind,

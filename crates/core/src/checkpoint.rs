@@ -52,18 +52,19 @@ pub struct ClaimEntry {
 
 impl RouterCheckpoint {
     /// As many records as it takes so that none of them is large. They stand in the log in this order.
-    pub fn encode_parts(mut self) -> Vec<Bytes> {
-        let held = std::mem::take(&mut self.held);
-        let mut slices = held.chunks(limits::HELD_PER_RECORD);
-        self.part.1 = u32::try_from(slices.len().max(1)).expect("what is held is bounded");
-        self.held = slices.next().unwrap_or_default().to_vec();
-        let mut records = vec![self.encode()];
-        for slice in slices {
-            self.part.0 += 1;
-            let (position, held, part) = (self.position, slice.to_vec(), self.part);
-            records.push(Self { position, held, part, ..Self::default() }.encode());
+    pub fn encode_parts(&self) -> Vec<Bytes> {
+        if self.held.len() <= limits::HELD_PER_RECORD {
+            return vec![self.encode()];
         }
-        records
+        let slices = self.held.chunks(limits::HELD_PER_RECORD);
+        let parts = u32::try_from(slices.len()).expect("what is held is bounded");
+        let mut rest = Self { held: Vec::new(), ..self.clone() };
+        let encode = |(index, slice): (u32, &[(Timestamp, Offset)])| {
+            let position = self.position;
+            let whole = std::mem::replace(&mut rest, Self { position, ..Self::default() });
+            Self { held: slice.to_vec(), part: (index, parts), ..whole }.encode()
+        };
+        (0..).zip(slices).map(encode).collect()
     }
 
     pub fn encode(&self) -> Bytes {

@@ -181,7 +181,8 @@ fn read_message(
     if text.len() > body_bytes {
         return Err(ApiError::too_large(body_bytes));
     }
-    let mut read = parse(&text, deliver_by).map_err(|error| error.below(&["messages".to_owned(), index.to_string()]))?;
+    let mut read =
+        parse(&text, deliver_by).map_err(|error| error.below(&["messages".to_owned(), index.to_string()]))?;
     if let (None, Some(key)) = (&read.idempotency_key, key_of_request) {
         // No key of a message has a blank.
         read.idempotency_key = Some(format!("{key} {index}"));

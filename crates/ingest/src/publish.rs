@@ -117,7 +117,9 @@ pub(crate) fn parse(body: &Bytes, deliver_by: Timestamp) -> Result<Parsed, ApiEr
         Some(Err(_)) => fields.wrong("deliverAt", "must be a time such as 2026-01-31T12:00:00Z"),
         Some(Ok(at)) if at > deliver_by => fields.wrong(
             "deliverAt",
-            format_args!("must not be later than {deliver_by}: a message waits for at most half the retention"),
+            format_args!(
+                "must not be later than {deliver_by}: a message waits for at most half the retention"
+            ),
         ),
         Some(Ok(_)) | None => {}
     }

@@ -34,7 +34,12 @@ pub(crate) struct Slot {
 
 impl Slot {
     fn new() -> Self {
-        Self { table: RwLock::new(None), routed: Mutex::new(None), rose: Notify::new(), held: AtomicUsize::new(0) }
+        Self {
+            table: RwLock::new(None),
+            routed: Mutex::new(None),
+            rose: Notify::new(),
+            held: AtomicUsize::new(0),
+        }
     }
 
     pub(crate) fn table(&self) -> Option<Arc<DedupTable>> {

@@ -118,7 +118,8 @@ pub(crate) async fn append_due(
     }
     if !copies.is_empty() {
         let append_error = |error| SessionError::Append { topic: Topic::Messages, error };
-        let pending = log.append(Topic::Messages, partition, copies, Sync::Now).await.map_err(append_error)?;
+        let pending =
+            log.append(Topic::Messages, partition, copies, Sync::Now).await.map_err(append_error)?;
         pending.await.map_err(append_error)?;
     }
     Ok(gone)

@@ -205,7 +205,9 @@ impl Progress {
             // All that wait stand in each checkpoint: many of them make it rarer.
             true => {
                 let waiting = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
-                self.written_at + limits::ROUTER_CHECKPOINT_EVERY + limits::ROUTER_CHECKPOINT_PER_HELD * waiting
+                self.written_at
+                    + limits::ROUTER_CHECKPOINT_EVERY
+                    + limits::ROUTER_CHECKPOINT_PER_HELD * waiting
             }
             false => self.written_at + REWRITE_AFTER,
         }

@@ -92,7 +92,7 @@ impl Control {
         scope: Scope,
         expires_at: Option<Timestamp>,
     ) -> (Command, String) {
-        let id = self.mint();
+        let id = self.new_id();
         let (key, digest) = self.api_keys.make(id, &*self.options.entropy);
         (Command::CreateApiKey { id, organization, application, name, scope, expires_at, digest }, key)
     }

@@ -51,17 +51,10 @@ pub(crate) fn redacted() -> impl Strategy<Value = Redacted> {
 
 pub(crate) fn delivery() -> impl Strategy<Value = Delivery> {
     prop_oneof![
-        (source(), message_id(), timestamp(), any::<u64>(), endpoints(), content(), option::of(offset())).prop_map(
-            |(source, id, accepted_at, ordering_key, endpoints, content, due_of)| Delivery::Routed {
-                source,
-                id,
-                accepted_at,
-                ordering_key,
-                endpoints,
-                content,
-                due_of
-            }
-        ),
+        (source(), message_id(), timestamp(), any::<u64>(), endpoints(), content(), option::of(offset()))
+            .prop_map(|(source, id, accepted_at, ordering_key, endpoints, content, due_of)| {
+                Delivery::Routed { source, id, accepted_at, ordering_key, endpoints, content, due_of }
+            }),
         (source(), message_id(), message_id()).prop_map(|(source, id, first)| Delivery::Alias {
             source,
             id,

@@ -139,7 +139,8 @@ impl<'a> Run<'a> {
         let (within, of) = ((bounds.start, bounds.end), (Topic::Messages, source));
         let from = first_after(log, of, within, selection.since - APART, accepted_at).await?;
         let end = first_after(log, of, within, selection.until + APART, accepted_at).await?;
-        let selector = Selector::new(log, control, &job, &endpoint, source, &outcomes, (from, clock.now())).await?;
+        let selector =
+            Selector::new(log, control, &job, &endpoint, source, &outcomes, (from, clock.now())).await?;
         let Outcomes { own, deliveries, attempts, .. } = outcomes;
         let position = own.highest.map_or(from, |highest| Offset(highest).next().max(from));
         let left = selector.total(position, end);
