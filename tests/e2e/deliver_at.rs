@@ -61,8 +61,11 @@ async fn a_message_waits_for_its_time_over_a_kill(engine: Engine) {
 
     // It is one message, and its attempts are found by it.
     let path = format!("/api/v1/app/{application}/attempt/msg/{later}");
-    let attempts = client.get(&path).await.json(200);
-    assert_eq!(attempts["data"].as_array().unwrap().len(), 1, "{attempts}");
+    wait::until("its attempt is written down", wait::PATIENCE, async || {
+        let attempts = client.get(&path).await.json(200);
+        (attempts["data"].as_array().unwrap().len() == 1).then_some(())
+    })
+    .await;
     let listed = client.get(&format!("/api/v1/app/{application}/msg")).await.json(200);
     assert_eq!(listed["data"].as_array().unwrap().len(), 4, "{listed}");
     server.terminate().await;

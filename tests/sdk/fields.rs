@@ -21,6 +21,8 @@ const ONE_APP: &str = "/api/v1/app/*";
 const ENDPOINT: &str = "/api/v1/app/*/endpoint";
 const ONE_ENDPOINT: &str = "/api/v1/app/*/endpoint/*";
 const MESSAGE: &str = "/api/v1/app/*/msg";
+const ONE_MESSAGE: &str = "/api/v1/app/*/msg/*";
+const ATTEMPTS: &str = "/api/v1/app/*/attempt/msg/*";
 const EVENT_TYPE: &str = "/api/v1/event-type";
 const ONE_EVENT_TYPE: &str = "/api/v1/event-type/*";
 const PORTAL: &str = "/api/v1/auth/app-portal-access/*";
@@ -85,6 +87,26 @@ const ALL: &[Row] = &[
     ("POST", MESSAGE, 409, &["code", "detail"]),
     ("POST", MESSAGE, 422, &["detail"]),
     ("POST", PORTAL, 200, &["url", "token"]),
+    ("GET", ONE_MESSAGE, 200, &["id", "eventId", "payload"]),
+    ("GET", MESSAGE, 200, &["data", "data.*.id"]),
+    (
+        "GET",
+        ATTEMPTS,
+        200,
+        &[
+            "data",
+            "data.*.id",
+            "data.*.msgId",
+            "data.*.endpointId",
+            "data.*.responseStatusCode",
+            "data.*.response",
+            "data.*.url",
+            "data.*.timestamp",
+        ],
+    ),
+    ("GET", "/api/v1/app/*/msg/*/attempt/*", 200, &["id"]),
+    ("GET", "/api/v1/app/*/attempt/endpoint/*", 200, &["data", "data.*.id"]),
+    ("POST", "/api/v1/app/*/endpoint/*/recover", 202, &["id", "task"]),
 ];
 
 /// Of the newest major. The one before it has other names for them, or fills them in itself.
@@ -92,6 +114,8 @@ const NEWEST: &[Row] = &[
     ("POST", ENDPOINT, 201, &["eventTypes"]),
     ("POST", EVENT_TYPE, 201, &["deprecated"]),
     ("POST", MESSAGE, 202, &["payload"]),
+    // Zero, both of them: what is not there is zero in Go.
+    ("GET", ATTEMPTS, 200, &["data.*.status", "data.*.triggerType"]),
 ];
 const PREVIOUS: &[Row] = &[("POST", ENDPOINT, 201, &["filterTypes", "version"])];
 

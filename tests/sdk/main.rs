@@ -16,9 +16,6 @@ mod tours;
 
 use tours::{Tour, makes_the_tour, notices_missing_fields};
 
-/// Parts of a tour beyond the first: messages are read and listed, attempts too, one message is sent again, and all that failed.
-const PARTS: &[&str] = &["messages", "attempts", "resend", "recover"];
-
 macro_rules! tours {
     ($($name:ident: $tour:expr),+ $(,)?) => {
         $(

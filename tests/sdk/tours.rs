@@ -11,7 +11,6 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tokio::{process::Command, time::timeout};
 
 use crate::{
-    PARTS,
     dropping::Proxy,
     fields::{Field, fields},
     support::{Client, Installation},
@@ -82,7 +81,7 @@ impl Tour {
             }
         };
         command.env("TOUR_URL", &visit.url).env("TOUR_TOKEN", &visit.token).env("TOUR_NAME", &visit.name);
-        command.env("TOUR_PARTS", PARTS.join(",")).stdin(Stdio::null()).kill_on_drop(true);
+        command.stdin(Stdio::null()).kill_on_drop(true);
         let output = timeout(PATIENCE, command.output()).await.context("it takes too long")?;
         let output = output.context("it cannot be started: run `cargo xtask sdk`")?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();

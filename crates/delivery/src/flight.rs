@@ -102,8 +102,7 @@ pub(crate) fn attempt(landed: &Landed, answer: &Answer, verdict: Verdict) -> Att
         outcome: if answer.error.is_none() { Outcome::Delivered } else { Outcome::Failed },
         status: answer.status,
         error: answer.error,
-        // What a 2xx says is of no use later; that it came is.
-        response: if answer.error.is_none() { bytes::Bytes::new() } else { answer.body.clone() },
+        response: answer.body.clone(),
         due: verdict.due,
         deadline_used: verdict.deadline_used,
     }

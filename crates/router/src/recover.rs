@@ -36,8 +36,9 @@ pub(crate) async fn recover(
         }
         for record in batch.records {
             let offset = record.offset;
-            let mut checkpoint = RouterCheckpoint::decode(&record.head)
+            let checkpoint = RouterCheckpoint::decode(&record.head)
                 .map_err(|error| SessionError::Record { topic: Topic::Dedup, offset, error })?;
+            let Some((mut checkpoint, offset)) = parts.whole(checkpoint, offset) else { continue };
             let known = newest.as_ref().map_or(Offset::ZERO, |newest| newest.position);
             // Another router may have written behind a newer checkpoint before it learned of it: what it says
             // of messages below that checkpoint is known, and older.
@@ -47,11 +48,9 @@ pub(crate) async fn recover(
                 let table = Arc::clone(table);
                 blocking(move || table.maintain()).await?;
             }
-            checkpoint.claims = Vec::new();
-            if let Some(whole) = parts.whole(checkpoint)
-                && (newest.is_none() || whole.position > known)
-            {
-                newest = Some(whole);
+            if newest.is_none() || checkpoint.position > known {
+                checkpoint.claims = Vec::new();
+                newest = Some(checkpoint);
             }
         }
         from = batch.next;
@@ -61,26 +60,24 @@ pub(crate) async fn recover(
 
 /// Checkpoints of which not all records were read yet, by position.
 #[derive(Default)]
-struct Parts(BTreeMap<Offset, BTreeMap<u32, RouterCheckpoint>>);
+struct Parts(BTreeMap<Offset, BTreeMap<u32, (RouterCheckpoint, Offset)>>);
 
 impl Parts {
-    /// Takes one record; gives the checkpoint if that was the last one missing.
-    fn whole(&mut self, record: RouterCheckpoint) -> Option<RouterCheckpoint> {
+    /// Takes one record; gives the checkpoint, and where it begins, if that was the last one missing.
+    fn whole(&mut self, record: RouterCheckpoint, at: Offset) -> Option<(RouterCheckpoint, Offset)> {
         let (position, (index, of)) = (record.position, record.part);
         if of <= 1 {
-            return Some(record);
+            return Some((record, at));
         }
         let parts = self.0.entry(position).or_default();
-        parts.insert(index, record);
+        parts.insert(index, (record, at));
         if (0..of).any(|index| !parts.contains_key(&index)) {
             return None;
         }
         let mut parts = self.0.remove(&position)?.into_values();
-        let first = parts.next()?;
-        Some(parts.fold(first, |mut whole, part| {
-            whole.held.extend(part.held);
-            whole
-        }))
+        let (mut whole, begin) = parts.next()?;
+        whole.held.extend(parts.flat_map(|(part, _)| part.held));
+        Some((whole, begin))
     }
 }
 
@@ -129,7 +126,7 @@ mod tests {
     async fn a_checkpoint_in_parts_counts_when_all_of_it_is_there() {
         let log = SimCluster::new(SimOptions::new(1, 1, 1)).join();
         let held: Vec<(Timestamp, Offset)> =
-            (0..50_000).map(|offset| (Timestamp::from_secs(offset), Offset(offset as u64))).collect();
+            (0_u32..50_000).map(|at| (Timestamp::from_secs(at.into()), Offset(at.into()))).collect();
         let older = RouterCheckpoint { position: Offset(60_000), ..RouterCheckpoint::default() };
         let newer = RouterCheckpoint { position: Offset(70_000), held: held.clone(), ..older.clone() };
         let mut records = older.encode_parts();

@@ -44,22 +44,27 @@ func startReceiver() *receiver {
 
 // The deliveries of a message, as soon as there are so many.
 func (r *receiver) of(message string, count int) []delivery {
-	deadline := time.Now().Add(patience)
-	for {
-		its := []delivery{}
+	var its []delivery
+	asSoonAs(func() bool {
+		its = []delivery{}
 		r.lock.Lock()
+		defer r.lock.Unlock()
 		for _, one := range r.deliveries {
 			if one.header.Get("webhook-id") == message {
 				its = append(its, one)
 			}
 		}
-		r.lock.Unlock()
-		if len(its) >= count {
-			return its
-		}
-		if time.Now().After(deadline) {
-			panic(fmt.Errorf("%d deliveries of %s, not %d", len(its), message, count))
-		}
+		return len(its) >= count
+	})
+	if len(its) < count {
+		panic(fmt.Errorf("%d deliveries of %s, not %d", len(its), message, count))
+	}
+	return its
+}
+
+// Returns when something is so, or in the end all the same.
+func asSoonAs(isSo func() bool) {
+	for deadline := time.Now().Add(patience); !isSo() && time.Now().Before(deadline); {
 		time.Sleep(poll)
 	}
 }

@@ -25,17 +25,26 @@ export class Receiver {
 
   /** The deliveries of a message, as soon as there are so many. */
   async of(messageId, count = 1) {
-    const deadline = Date.now() + PATIENCE_MS;
-    for (;;) {
-      const its = this.deliveries.filter((delivery) => delivery.headers["webhook-id"] === messageId);
-      if (its.length >= count) return its;
-      if (Date.now() > deadline) throw new Error(`${its.length} deliveries of ${messageId}, not ${count}`);
-      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-    }
+    const its = await asSoonAs(
+      () => this.deliveries.filter((delivery) => delivery.headers["webhook-id"] === messageId),
+      (its) => its.length >= count,
+    );
+    if (its.length < count) throw new Error(`${its.length} deliveries of ${messageId}, not ${count}`);
+    return its;
   }
 
   stop() {
     this.server.closeAllConnections();
     this.server.close();
+  }
+}
+
+/** What is asked for, as soon as it is there, or as it is in the end. */
+export async function asSoonAs(ask, isThere) {
+  const deadline = Date.now() + PATIENCE_MS;
+  for (;;) {
+    const found = await ask();
+    if (isThere(found) || Date.now() > deadline) return found;
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
 }

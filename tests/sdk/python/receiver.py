@@ -34,14 +34,24 @@ class Receiver:
 
     def of(self, message_id, count=1):
         """The deliveries of a message, as soon as there are so many."""
-        deadline = time.monotonic() + PATIENCE_SECS
-        while True:
-            its = [one for one in list(self.deliveries) if header(one, "webhook-id") == message_id]
-            if len(its) >= count:
-                return its
-            if time.monotonic() > deadline:
-                raise AssertionError(f"{len(its)} deliveries of {message_id}, not {count}")
-            time.sleep(POLL_SECS)
+
+        def its():
+            return [one for one in list(self.deliveries) if header(one, "webhook-id") == message_id]
+
+        found = as_soon_as(its, lambda its: len(its) >= count)
+        if len(found) < count:
+            raise AssertionError(f"{len(found)} deliveries of {message_id}, not {count}")
+        return found
+
+
+def as_soon_as(ask, is_there):
+    """What is asked for, as soon as it is there, or as it is in the end."""
+    deadline = time.monotonic() + PATIENCE_SECS
+    while True:
+        found = ask()
+        if is_there(found) or time.monotonic() > deadline:
+            return found
+        time.sleep(POLL_SECS)
 
 
 def header(delivery, name):

@@ -5,7 +5,6 @@
 //! TOUR_URL    the server
 //! TOUR_TOKEN  of the organization
 //! TOUR_NAME   begins all names of this tour: others run beside it
-//! TOUR_PARTS  parts beyond the first that the server has: see tests/sdk/main.rs
 //! ```
 
 mod check;
@@ -20,18 +19,15 @@ struct Visit {
     url: String,
     token: String,
     name: String,
-    parts: Vec<String>,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let variable = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
-    let parts = variable("TOUR_PARTS").unwrap_or_default();
     let visit = Visit {
         url: variable("TOUR_URL")?,
         token: variable("TOUR_TOKEN")?,
         name: variable("TOUR_NAME")?,
-        parts: parts.split(',').map(str::to_owned).collect(),
     };
     let (version, checks) = match std::env::args().nth(1).as_deref() {
         Some("newest") => ("2", newest::tour::tour(&visit).await?),

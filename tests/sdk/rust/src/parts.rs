@@ -1,11 +1,16 @@
-//! Parts of the tour that wait for their routes.
+//! What became of messages, and sending them again.
+
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::{Tour, sdk};
-use crate::check::{Checks, input, shown};
-use sdk::api::{MessageGetOptions, MessageListOptions};
+use crate::{
+    check::{Checks, input, shown},
+    receiver,
+};
+use sdk::api::{MessageAttemptListByMsgOptions, MessageGetOptions, MessageListOptions};
 
 impl Tour<'_> {
     pub(super) async fn reads(&self, checks: &mut Checks, app: &str, message: &str) -> Result<()> {
@@ -31,7 +36,17 @@ impl Tour<'_> {
     ) -> Result<()> {
         let id = self.api.endpoint().get(app.to_owned(), endpoint.to_owned()).await?.id;
         let api = self.api.message_attempt();
-        let list = shown(api.list_by_msg(app.to_owned(), message.to_owned(), None).await?);
+        // An attempt is written down a moment after it was made.
+        let deadline = Instant::now() + receiver::PATIENCE;
+        let list = loop {
+            let options = MessageAttemptListByMsgOptions { with_content: Some(true), ..Default::default() };
+            let list = shown(api.list_by_msg(app.to_owned(), message.to_owned(), Some(options)).await?);
+            let is_there = list["data"].as_array().is_some_and(|list| !list.is_empty());
+            if is_there || Instant::now() > deadline {
+                break list;
+            }
+            tokio::time::sleep(receiver::POLL).await;
+        };
         checks.equal("attempts: how many", &list["data"].as_array().map(Vec::len), Some(1))?;
         let attempt = &list["data"][0];
         checks.prefixed("attempt.id", &attempt["id"], "atmpt_")?;
@@ -49,6 +64,18 @@ impl Tour<'_> {
         let by_endpoint = api.list_by_endpoint(app.to_owned(), endpoint.to_owned(), None).await?;
         let found = by_endpoint.data.iter().any(|one| one.id == attempt_id);
         checks.equal("attempts of the endpoint", &found, true)
+    }
+
+    pub(super) async fn resend(
+        &self,
+        checks: &mut Checks,
+        (app, endpoint): (&str, &str),
+        message: &str,
+    ) -> Result<()> {
+        let api = self.api.message_attempt();
+        api.resend(app.to_owned(), message.to_owned(), endpoint.to_owned(), None).await?;
+        let deliveries = self.receiver.of(message, 2).await?;
+        checks.equal("resent: the same body", &deliveries[1].body, deliveries[0].body.clone())
     }
 
     pub(super) async fn recover(&self, checks: &mut Checks, app: &str, endpoint: &str) -> Result<()> {
