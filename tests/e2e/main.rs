@@ -27,6 +27,7 @@ mod operator;
 mod options;
 mod resend;
 mod scaling;
+mod secrets_and_headers;
 mod secure_kafka;
 mod throttle;
 mod told;

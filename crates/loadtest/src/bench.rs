@@ -21,6 +21,9 @@ use crate::{
     run::{self, Outcome, Parties},
 };
 
+/// With history on, deliveries reach at least this share of their speed without.
+const SHARE_OF_NO_HISTORY: f64 = 0.75;
+
 /// What to compare, with which programs.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -38,6 +41,8 @@ pub struct Options {
     pub scratch: PathBuf,
     /// Where to run the case a second time, on the other engine.
     pub kafka: Option<Kafka>,
+    /// Run the case once more, on the embedded engine, by a server that keeps no history.
+    pub without_history: bool,
 }
 
 /// Brokers to measure with.
@@ -56,6 +61,7 @@ pub struct Round {
     /// On the embedded engine.
     pub outcome: Outcome,
     pub kafka: Option<OnKafka>,
+    pub without_history: Option<Outcome>,
 }
 
 /// The same case on Kafka.
@@ -86,6 +92,8 @@ pub struct Bench {
     /// On the embedded engine.
     pub medians: Medians,
     pub kafka: Option<Medians>,
+    /// Deliveries per second ÷ those without history.
+    pub share_of_no_history: Option<f64>,
     /// What the case was to reach and did not, in words; and whatever was lost or wrong.
     pub missed: Vec<String>,
 }
@@ -109,8 +117,17 @@ pub async fn run(options: &Options, mut tell: impl FnMut(&str)) -> anyhow::Resul
             }
             _ => None,
         };
+        let without_history = if options.without_history && outcome.is_ok() {
+            tell(&format!("round {number} of {}: fanfare without history", options.rounds));
+            let mut options = options.clone();
+            options.serve_arguments.extend(["--history", "off"].map(str::to_owned));
+            Some(run_case(&options, &receiver, None).await)
+        } else {
+            None
+        };
         receiver.stop().await?;
-        rounds.push(Round { roof, outcome: outcome?, kafka: on_kafka.transpose()? });
+        let (kafka, without_history) = (on_kafka.transpose()?, without_history.transpose()?);
+        rounds.push(Round { roof, outcome: outcome?, kafka, without_history });
     }
     Ok(compare(&options.case, rounds))
 }
@@ -128,7 +145,20 @@ pub fn compare(case: &Case, rounds: Vec<Round>) -> Bench {
     if let Some(medians) = kafka {
         judge("on Kafka: ", &case.target_on_kafka, medians, &on_kafka, &mut missed);
     }
-    Bench { rounds, medians, kafka, missed }
+    let shares = rounds.iter().filter_map(|round| {
+        let without = round.without_history.as_ref()?.deliveries_per_second;
+        Some(round.outcome.deliveries_per_second / without.max(1.0))
+    });
+    let shares: Vec<f64> = shares.collect();
+    let share_of_no_history = (!shares.is_empty()).then(|| median(shares));
+    if let Some(share) = share_of_no_history.filter(|&share| share < SHARE_OF_NO_HISTORY) {
+        missed.push(format!(
+            "with history {:.1} % of the speed without, wanted {:.1} %",
+            share * 100.0,
+            SHARE_OF_NO_HISTORY * 100.0
+        ));
+    }
+    Bench { rounds, medians, kafka, share_of_no_history, missed }
 }
 
 fn medians(rounds: &[(&Roof, &Outcome)]) -> Medians {

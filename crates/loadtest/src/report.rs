@@ -130,6 +130,9 @@ pub fn bench(case: &Case, bench: &Bench) -> String {
         if let Some(OnKafka { outcome, .. }) = &round.kafka {
             line(row(&format!("{number} Kafka"), &round.roof, outcome));
         }
+        if let Some(outcome) = &round.without_history {
+            line(row(&format!("{number} alone"), &round.roof, outcome));
+        }
     }
     text.push('\n');
     let engines = [("median", Some(&bench.medians)), ("median on Kafka", bench.kafka.as_ref())];
@@ -141,6 +144,10 @@ pub fn bench(case: &Case, bench: &Bench) -> String {
             "{engine}: {share:.1} % of the roof; p50 {p50_above_roof_ms:+.2} ms, p99 {p99_above_roof_ms:+.2} ms against it"
         )
         .expect("a String takes all");
+    }
+    if let Some(share) = bench.share_of_no_history {
+        writeln!(text, "median with history: {:.1} % of the speed without", share * 100.0)
+            .expect("a String takes all");
     }
     for on_kafka in bench.rounds.iter().filter_map(|round| round.kafka.as_ref()) {
         text += &stored(on_kafka);

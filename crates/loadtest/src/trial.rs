@@ -1,10 +1,11 @@
-//! Promises that are put to the test against a server of their own: [`memory`], [`overload`], [`isolation`].
+//! Promises that are put to the test against a server of their own: [`memory`], [`overload`], [`isolation`], [`jobs`].
 //!
 //! A trial starts a server and a receiver as processes, does what it has to, and writes down [`Check`]s: what
 //! was measured, what is allowed.
 
 mod checks;
 pub mod isolation;
+pub mod jobs;
 pub mod memory;
 pub mod overload;
 
@@ -93,6 +94,9 @@ pub struct Stage {
     pub run: u64,
     /// Ids.
     pub applications: Vec<String>,
+    pub endpoints: Vec<String>,
+    /// What the receiver was told to expect.
+    spec: Spec,
 }
 
 #[derive(Deserialize)]
@@ -129,6 +133,8 @@ impl Stage {
             refusing,
             run: <dyn Entropy>::u64(&SystemEntropy),
             applications: Vec::new(),
+            endpoints: Vec::new(),
+            spec: Spec { run: 0, endpoints: Vec::new() },
         })
     }
 
@@ -169,9 +175,15 @@ impl Stage {
                 behaviour: plan.behaviour.clone(),
             });
         }
-        self.receiver.call::<_, ()>(Method::POST, "/configure", Some(&spec)).await?;
-        self.create(bodies).await?;
+        self.spec = spec;
+        self.forget_received().await?;
+        self.endpoints = self.create(bodies).await?;
         Ok(())
+    }
+
+    /// The receiver begins anew, as if nothing had come yet.
+    pub async fn forget_received(&self) -> anyhow::Result<()> {
+        self.receiver.call::<_, ()>(Method::POST, "/configure", Some(&self.spec)).await
     }
 
     /// Posts all of these (path, body) over some connections; gives the ids in the same order.

@@ -21,7 +21,7 @@ use fanfare_loadtest::{
     receiver::Receiver,
     report, roof,
     run::{self, Parties},
-    trial::{Checks, Programs, isolation, memory, overload},
+    trial::{Checks, Programs, isolation, jobs, memory, overload},
 };
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
@@ -97,6 +97,9 @@ enum Job {
         /// Their data directories, to tell what they store; repeat it for several.
         #[arg(long, requires = "kafka")]
         kafka_data: Vec<PathBuf>,
+        /// Run the case by a server that keeps no history as well, and compare.
+        #[arg(long)]
+        without_history: bool,
         /// Further arguments of `fanfare serve`.
         #[arg(last = true)]
         serve_arguments: Vec<String>,
@@ -121,6 +124,13 @@ enum Job {
         together: Together,
         #[command(flatten)]
         options: isolation::Options,
+    },
+    /// Put to the test what jobs send again, and what live messages notice of them.
+    Jobs {
+        #[command(flatten)]
+        together: Together,
+        #[command(flatten)]
+        options: jobs::Options,
     },
 }
 
@@ -208,12 +218,30 @@ async fn perform(command: Command) -> anyhow::Result<ExitCode> {
             print(&if json { serde_json::to_string(&outcome)? } else { report::outcome(&outcome) })?;
             Ok(success(outcome.drained && outcome.verdict.is_clean()))
         }
-        Job::Bench { case, fanfare, rounds, scratch, kafka, kafka_data, serve_arguments } => {
+        Job::Bench {
+            case,
+            fanfare,
+            rounds,
+            scratch,
+            kafka,
+            kafka_data,
+            without_history,
+            serve_arguments,
+        } => {
             let case = Case::read(&find_case(&case)?)?;
             let loader = std::env::current_exe()?;
             let kafka = kafka.map(|brokers| bench::Kafka { brokers, data: kafka_data });
-            let options =
-                bench::Options { case, fanfare, serve_arguments, loader, rounds, threads, scratch, kafka };
+            let options = bench::Options {
+                case,
+                fanfare,
+                serve_arguments,
+                loader,
+                rounds,
+                threads,
+                scratch,
+                kafka,
+                without_history,
+            };
             let bench = bench::run(&options, |line| eprintln!("{line}")).await?;
             let text =
                 if json { serde_json::to_string(&bench)? } else { report::bench(&options.case, &bench) };
@@ -228,6 +256,9 @@ async fn perform(command: Command) -> anyhow::Result<ExitCode> {
         }
         Job::Isolation { together, options } => {
             conclude(&isolation::run(&together.programs()?, &options, |line| eprintln!("{line}")).await?)
+        }
+        Job::Jobs { together, options } => {
+            conclude(&jobs::run(&together.programs()?, &options, |line| eprintln!("{line}")).await?)
         }
     }
 }
