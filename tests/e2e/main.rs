@@ -11,6 +11,7 @@ mod batch;
 mod command_line;
 mod endpoint_ends;
 mod engines;
+mod erase;
 mod first_message;
 mod from_topic;
 mod full_disk;

@@ -10,10 +10,11 @@ use fanfare_core::{
     signature::{Signer, SigningKey},
 };
 use fanfare_log::{Log, NewRecord, Sync, Topic};
-use parking_lot::RwLockReadGuard;
+use parking_lot::{Mutex, RwLockReadGuard};
 use tokio::{
     sync::{Semaphore, watch},
     task::AbortHandle,
+    time::Instant,
 };
 
 pub use audit::Looked;
@@ -25,7 +26,7 @@ use crate::{
     error::{CommandError, OpenError, Unavailable},
     follower::{Follower, State},
     install::{PARTITION, install_or_check},
-    jobs::{JobKind, Selection},
+    jobs::{JobKind, Place, Selection},
     model::{Application, ApplicationSettings, Endpoint, EndpointSecret, EndpointSettings},
     reducer::Applied,
     secrets::{MainSecret, SealError, Sealer},
@@ -61,7 +62,22 @@ pub struct Control {
     sealer: Arc<Sealer>,
     tokens: Arc<Tokens>,
     api_keys: Arc<ApiKeys>,
+    fresh: Arc<Fresh>,
     _follower: Arc<StopOnDrop>,
+}
+
+/// As of when the view holds everything that was answered anywhere.
+#[derive(Default)]
+struct Fresh {
+    as_of: Mutex<Option<Instant>>,
+    /// One asks; who comes meanwhile has the answer too.
+    asking: tokio::sync::Mutex<()>,
+}
+
+impl Fresh {
+    fn is_fresh(&self) -> bool {
+        self.as_of.lock().is_some_and(|as_of| as_of.elapsed() < limits::CONTROL_LEASE)
+    }
 }
 
 struct StopOnDrop(AbortHandle);
@@ -87,6 +103,7 @@ impl Control {
             tokens: Arc::new(Tokens::new(&options.main_secret, Arc::clone(&options.entropy))),
             api_keys: Arc::new(ApiKeys::new(&options.main_secret)),
             options: Arc::new(options),
+            fresh: Arc::default(),
             state,
             progress,
             waiting: Arc::new(Semaphore::new(limits::COMMANDS_WAITING)),
@@ -124,6 +141,21 @@ impl Control {
             self.applied(end).await?;
         }
         Ok(end)
+    }
+
+    /// Waits until the view is no older than [`limits::CONTROL_LEASE`]: it holds whatever was answered anywhere before
+    /// that. Costs nothing while it is so.
+    pub async fn fresh(&self) -> Result<(), Unavailable> {
+        if self.fresh.is_fresh() {
+            return Ok(());
+        }
+        let _turn = self.fresh.asking.lock().await;
+        if !self.fresh.is_fresh() {
+            let asked = Instant::now();
+            self.apply_to_end().await?;
+            *self.fresh.as_of.lock() = Some(asked);
+        }
+        Ok(())
     }
 
     /// Waits until everything below `position` is applied.
@@ -222,9 +254,25 @@ impl Control {
         Command::CreateJob {
             id: Id::mint(self.now(), self.options.entropy.bytes()),
             application: endpoint.application,
-            endpoint: endpoint.id,
+            endpoint: Some(endpoint.id),
             kind,
             selection: Box::new(selection),
+        }
+    }
+
+    /// A command that makes a job, with a new id, which erases what the application's partition has of it below `below`.
+    pub fn new_erasure(&self, application: &Application, below: Offset) -> Command {
+        let now = self.now();
+        Command::CreateJob {
+            id: Id::mint(now, self.options.entropy.bytes()),
+            application: application.id,
+            endpoint: None,
+            kind: JobKind::EraseContents,
+            selection: Box::new(Selection {
+                until: now,
+                below: Some(Place { partition: application.partition, offset: below }),
+                ..Selection::default()
+            }),
         }
     }
 

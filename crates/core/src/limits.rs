@@ -201,6 +201,17 @@ pub const FACT_DURABLE: Duration = Duration::from_millis(45);
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 pub const DRAIN: Duration = Duration::from_millis(1_500);
 
+// Erasure.
+/// Nothing is sent, and no payload shown, by a process whose view of `control` is older than this; so after it has passed,
+/// what was erased before is honoured by every process.
+pub const CONTROL_LEASE: Duration = Duration::from_secs(1);
+/// Payloads that are overwritten together.
+pub const WIPED_TOGETHER: usize = 1_000;
+/// Messages that one request erases.
+pub const ERASED_TOGETHER: usize = 1_000;
+/// Dead letters that one request purges.
+pub const PURGED_TOGETHER: usize = 10_000;
+
 // Jobs.
 /// Jobs of a delivery partition whose records are known as repeats: those that wrote last. A message that was resent is
 /// one of them.

@@ -91,8 +91,9 @@ impl<T: Transport> Worker<T> {
                     self.sweep.soon();
                 }
                 self.probes_in_flight += usize::from(start.class == Class::Probe);
+                let endpoint = (slot.application, number);
                 let flight =
-                    flight::fly(Arc::clone(&self.shared), self.partition, number, target, record, start);
+                    flight::fly(Arc::clone(&self.shared), self.partition, endpoint, target, record, start);
                 self.flights.push(Box::pin(flight));
             }
             Err(error) => {
