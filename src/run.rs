@@ -59,6 +59,7 @@ struct Running {
     from_topic: Option<JoinHandle<()>>,
     http: JoinHandle<()>,
     history: Option<Projecting>,
+    eraser: JoinHandle<()>,
 }
 
 /// The thread that keeps history, and how it is told to end.
@@ -123,9 +124,14 @@ async fn start(mut settings: Settings) -> anyhow::Result<Running> {
         known_claims,
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
+        retention: settings.retention,
     });
+    let eraser = tokio::spawn(fanfare_control::Eraser::new(Arc::clone(&log), control.clone()).run());
     let (history, projecting) = history(&settings, &log, &control, &clock).await?.unzip();
-    let routes = routes(&settings, gate, (&log, &entropy), (ingest.clone(), history), scaling);
+    // Where others may work on the log, an erasure is theirs too before it is answered.
+    let lease =
+        if engine.is_shared() { limits::CONTROL_LEASE + limits::CONTROL_LEASE / 10 } else { Duration::ZERO };
+    let routes = routes(&settings, gate, (&log, &entropy), (ingest.clone(), history), (scaling, lease));
 
     let roles = settings.roles;
     let idle = stop.child_token();
@@ -141,7 +147,7 @@ async fn start(mut settings: Settings) -> anyhow::Result<Running> {
     let from_topic = start_from_topic(&settings, &engine, control.clone(), ingest, http_stop.clone()).await?;
     surface.begin(routes, Probes { ready: ready(&engine, &control, roles), metrics });
     announce(&settings, address, &control, &*clock);
-    Ok(Running { engine, stop, http_stop, router, delivery, from_topic, http, history: projecting })
+    Ok(Running { engine, stop, http_stop, router, delivery, from_topic, http, history: projecting, eraser })
 }
 
 impl Running {
@@ -159,6 +165,7 @@ impl Running {
         // Nothing more comes in, then what is in goes on to where it is safe.
         self.http_stop.cancel();
         let _ = self.http.await;
+        self.eraser.abort();
         let ending = async {
             if let Some(from_topic) = self.from_topic {
                 let _ = from_topic.await;
@@ -220,6 +227,11 @@ async fn history(
         retention: settings.retention,
     })
     .await?;
+    let hidden = control.clone();
+    let history = history.hiding(Arc::new(move |message: &fanfare_history::MessageRow| {
+        let fanfare_history::MessageKey { partition, offset } = message.key;
+        hidden.view().is_erased_of(message.application, partition, offset)
+    }));
     // On its own: it goes on while what is on its way is written down.
     let stop = CancellationToken::new();
     let thread = service.start(stop.clone())?;
@@ -277,7 +289,7 @@ fn routes(
     gate: Gate,
     (log, entropy): (&Arc<dyn Log>, &Arc<dyn Entropy>),
     (ingest, history): (fanfare_ingest::Ingest, Option<fanfare_history::History>),
-    scaling: scaling::Scaling,
+    (scaling, lease): (scaling::Scaling, Duration),
 ) -> Routes {
     let shared = scaling::Shared { gate: gate.clone(), scaling };
     let mut routes = scaling::routes().with_state(shared);
@@ -301,6 +313,7 @@ fn routes(
             log: Arc::clone(log),
             messages: Arc::new(fanfare_api::MessagesInLog(Arc::clone(log))),
             history,
+            lease,
         }));
     }
     let all = all_routes();

@@ -167,6 +167,7 @@ impl World {
             .replace("{n}", &self.number().to_string())
             .replace("{url}", &self.recorder.url("/hook"))
             .replace("{event_type}", &things.event_type)
+            .replace("{endpoint_id}", &things.endpoint)
     }
 
     /// Calls a route as it should be called, on these things.

@@ -12,6 +12,7 @@ mod command_line;
 mod deliver_at;
 mod endpoint_ends;
 mod engines;
+mod erase;
 mod first_message;
 mod from_topic;
 mod full_disk;

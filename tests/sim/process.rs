@@ -135,6 +135,7 @@ impl Surroundings {
             known_claims: matches!(engine, Engine::Embedded(_)).then_some(known_claims),
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
+            retention: limits::RETENTION,
         });
         let delivery = fanfare_delivery::Service::new(
             fanfare_delivery::Options {

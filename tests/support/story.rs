@@ -224,7 +224,9 @@ impl Records {
                 Fact::Attempted(attempt) if attempt.outcome == Outcome::Delivered => {
                     settled.insert((attempt.endpoint, attempt.offset), Settlement::Delivered);
                 }
-                Fact::Attempted(_) => {}
+                Fact::Attempted(_)
+                | Fact::AnswerErased { .. }
+                | Fact::Settled { reason: Settlement::Purged, .. } => {}
                 Fact::Settled { endpoint, offset, reason, .. } => {
                     settled.entry((*endpoint, *offset)).or_insert(*reason);
                 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::application::shown;
 
 /// What `action` may be.
-pub(crate) const ACTIONS: [&str; 20] = [
+pub(crate) const ACTIONS: [&str; 21] = [
     "application.create",
     "application.update",
     "application.delete",
@@ -31,6 +31,7 @@ pub(crate) const ACTIONS: [&str; 20] = [
     "job.pause",
     "job.resume",
     "job.cancel",
+    "message.erase",
 ];
 
 #[derive(Debug, Serialize)]
@@ -88,6 +89,7 @@ pub(crate) fn action(command: &Command) -> Option<&'static str> {
         Command::SteerJob { order: Steer::Pause, .. } => "job.pause",
         Command::SteerJob { order: Steer::Resume, .. } => "job.resume",
         Command::SteerJob { order: Steer::Cancel, .. } => "job.cancel",
+        Command::EraseContents { .. } => "message.erase",
     })
 }
 
@@ -131,8 +133,8 @@ fn endpoint(command: &Command) -> Option<EndpointId> {
         | Command::UpdateEndpoint { id, .. }
         | Command::DeleteEndpoint { id, .. }
         | Command::DisableEndpointByPolicy { id, .. }
-        | Command::RotateSecret { endpoint: id, .. }
-        | Command::CreateJob { endpoint: id, .. } => Some(*id),
+        | Command::RotateSecret { endpoint: id, .. } => Some(*id),
+        Command::CreateJob { endpoint, .. } => *endpoint,
         _ => None,
     }
 }
@@ -184,6 +186,7 @@ fn details(command: &Command) -> Value {
             "until": shown(selection.until),
         }),
         Command::SteerJob { id, .. } => json!({ "task": id }),
+        Command::EraseContents { offsets, .. } => json!({ "messages": offsets.len() }),
         Command::Install(_)
         | Command::DeleteApplication { .. }
         | Command::DeleteEndpoint { .. }

@@ -146,6 +146,7 @@ impl SelectionIn {
             status_class,
             messages,
             per_second,
+            below: None,
         })
     }
 }
@@ -193,7 +194,7 @@ fn message_ids(fields: &mut Fields, ids: &[String]) -> Vec<MessageId> {
     parsed
 }
 
-fn made(state: &State, applied: Applied) -> Result<Arc<Job>, ApiError> {
+pub(crate) fn made(state: &State, applied: Applied) -> Result<Arc<Job>, ApiError> {
     match applied {
         Applied::Accepted(Effect::Job(job)) => Ok(job),
         Applied::Repeated(Resource::Job(id)) => {
@@ -207,7 +208,7 @@ fn made(state: &State, applied: Applied) -> Result<Arc<Job>, ApiError> {
 /// A job as clients know it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct TaskOut {
+pub(crate) struct TaskOut {
     id: JobId,
     status: &'static str,
     task: &'static str,
@@ -216,32 +217,51 @@ struct TaskOut {
 }
 
 impl TaskOut {
-    fn of(job: &Job) -> Self {
-        let progress = &job.progress;
-        let settled = progress.delivered + progress.dead_letters + progress.cancelled;
+    pub(crate) fn of(job: &Job) -> Self {
+        let data = if job.kind == JobKind::EraseContents { of_erasure(job) } else { of_sending(job) };
         Self {
             id: job.id,
             status: status(job.state),
             task: task(job.kind),
-            data: json!({
-                "appId": job.application,
-                "endpointId": job.endpoint,
-                "kind": job.kind,
-                "state": job.state.as_str(),
-                "since": shown(job.selection.since),
-                "until": shown(job.selection.until),
-                "total": progress.total,
-                "sent": progress.injected,
-                "delivered": progress.delivered,
-                "deadLettered": progress.dead_letters,
-                "cancelled": progress.cancelled,
-                "pending": progress.injected.saturating_sub(settled),
-                "error": progress.failure,
-                "createdAt": shown(job.created_at),
-            }),
+            data,
             updated_at: shown(job.updated_at),
         }
     }
+}
+
+fn of_sending(job: &Job) -> Value {
+    let progress = &job.progress;
+    let settled = progress.delivered + progress.dead_letters + progress.cancelled;
+    json!({
+        "appId": job.application,
+        "endpointId": job.endpoint,
+        "kind": job.kind,
+        "state": job.state.as_str(),
+        "since": shown(job.selection.since),
+        "until": shown(job.selection.until),
+        "total": progress.total,
+        "sent": progress.injected,
+        "delivered": progress.delivered,
+        "deadLettered": progress.dead_letters,
+        "cancelled": progress.cancelled,
+        "pending": progress.injected.saturating_sub(settled),
+        "error": progress.failure,
+        "createdAt": shown(job.created_at),
+    })
+}
+
+/// `erased`: overwritten where they stand. Hidden were all from the beginning.
+fn of_erasure(job: &Job) -> Value {
+    json!({
+        "appId": job.application,
+        "kind": job.kind,
+        "state": job.state.as_str(),
+        "until": shown(job.selection.until),
+        "total": job.progress.total,
+        "erased": job.progress.erased,
+        "error": job.progress.failure,
+        "createdAt": shown(job.created_at),
+    })
 }
 
 /// Clients know three; which of ours it is stands in `data`.
@@ -258,6 +278,7 @@ fn task(kind: JobKind) -> &'static str {
         JobKind::Recover | JobKind::DeadLetters => "endpoint.recover",
         JobKind::ReplayMissing => "endpoint.replay",
         JobKind::BulkReplay => "endpoint.bulk-replay",
+        JobKind::EraseContents => "application.purge_content",
     }
 }
 

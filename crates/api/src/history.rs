@@ -5,13 +5,16 @@
 //! is said not to exist; payloads come from the log alone, and hold room in memory until they are sent.
 
 mod answer;
+mod answer_content;
 mod attempt;
 mod dead_letter;
 mod endpoint_message;
 mod filter;
 mod message;
+mod message_content;
 mod message_endpoint;
 mod message_out;
+mod purge;
 mod reading;
 mod reconciliation;
 mod stats;
@@ -23,11 +26,14 @@ use crate::State;
 
 pub(crate) fn routes() -> Routes<State> {
     Routes::new()
+        .merge(answer_content::routes())
         .merge(attempt::routes())
         .merge(dead_letter::routes())
         .merge(endpoint_message::routes())
         .merge(message::routes())
+        .merge(message_content::routes())
         .merge(message_endpoint::routes())
+        .merge(purge::routes())
         .merge(reconciliation::routes())
         .merge(stats::routes())
 }

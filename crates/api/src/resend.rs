@@ -49,19 +49,22 @@ async fn message(state: &State, endpoint: &Endpoint, msg_id: &str) -> Result<Box
     let unknown = || ApiError::not_found("message", msg_id);
     let id: MessageId = msg_id.parse().map_err(|_| unknown())?;
     let application = state.control().view().application_by_id(endpoint.application).ok_or_else(unknown)?;
-    match state.messages.find(&application, id).await.map_err(|error| unreadable(&error))? {
-        Lookup::Unknown => Err(unknown()),
-        Lookup::Found(found) if !is_hidden(state, &found) => Ok(found),
-        Lookup::Found(_) | Lookup::Gone => {
-            let detail = "the message's payload is not kept any more; publish it again";
-            Err(ApiError::new(StatusCode::BAD_REQUEST, "missing_payload", detail))
-        }
+    let found = state.messages.find(&application, id).await.map_err(|error| unreadable(&error))?;
+    match found {
+        Lookup::Unknown => return Err(unknown()),
+        Lookup::Found(found) if !is_hidden(state, &found).await? => return Ok(found),
+        Lookup::Found(_) | Lookup::Gone => {}
     }
+    let detail = "the message's payload is not kept any more; publish it again";
+    Err(ApiError::new(StatusCode::BAD_REQUEST, "missing_payload", detail))
 }
 
-fn is_hidden(state: &State, found: &Found) -> bool {
-    let expired = found.message.payload_expires_at.is_some_and(|at| at <= state.gate.clock().now());
-    found.wiped || expired
+async fn is_hidden(state: &State, found: &Found) -> Result<bool, ApiError> {
+    state.control().fresh().await?;
+    let Found { message, partition, offset, wiped } = found;
+    let expired = message.payload_expires_at.is_some_and(|at| at <= state.gate.clock().now());
+    let erased = state.control().view().is_erased(message.application, *partition, *offset);
+    Ok(*wiped || expired || erased)
 }
 
 async fn inject(state: &State, endpoint: &Endpoint, found: &Found, job: u64) -> Result<(), ApiError> {
@@ -82,7 +85,7 @@ async fn inject(state: &State, endpoint: &Endpoint, found: &Found, job: u64) -> 
     Ok(())
 }
 
-fn not_appended(error: AppendError) -> ApiError {
+pub(crate) fn not_appended(error: AppendError) -> ApiError {
     match error {
         AppendError::Full { .. } => {
             ApiError::unavailable("disk_full", "the disk is full; send it again when there is room")

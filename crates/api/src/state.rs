@@ -1,6 +1,6 @@
 //! What the routes share, and the list of them.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::extract::FromRef;
 use fanfare_control::{Applied, Command, CommandError, Control, ControlKey, Envelope, Refusal, decide};
@@ -30,6 +30,8 @@ pub struct State {
     pub messages: Arc<dyn Messages>,
     /// What became of messages; none: it is not kept, or not read here.
     pub history: Option<History>,
+    /// So long after an erasure is durable every process honours it; nothing where there is one.
+    pub lease: Duration,
 }
 
 impl State {

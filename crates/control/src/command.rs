@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use fanfare_core::{
-    ApiKeyId, ApplicationId, EndpointId, Fingerprint, JobId, OrganizationId, Partition, Timestamp,
+    ApiKeyId, ApplicationId, EndpointId, Fingerprint, JobId, Offset, OrganizationId, Partition, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The newest version of a record that this program writes and reads.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// One change of the control plane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,11 +149,12 @@ pub enum Command {
     NoteApiKeyUse {
         uses: BTreeMap<ApiKeyId, Timestamp>,
     },
-    /// Messages are to be sent again to an endpoint.
+    /// Messages are to be sent again to an endpoint, or, without one, the contents of all of an application's erased.
     CreateJob {
         id: JobId,
         application: ApplicationId,
-        endpoint: EndpointId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        endpoint: Option<EndpointId>,
         kind: JobKind,
         selection: Box<Selection>,
     },
@@ -168,6 +169,12 @@ pub enum Command {
         progress: Box<Progress>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ended: Option<JobState>,
+    },
+    /// The contents of these messages may be shown and sent to nobody any more.
+    EraseContents {
+        application: ApplicationId,
+        /// In the application's partition of `messages`.
+        offsets: Vec<Offset>,
     },
 }
 
@@ -197,6 +204,7 @@ impl Command {
             | Self::CreateApiKey { .. }
             | Self::DeleteApiKey { .. }
             | Self::NoteApiKeyUse { .. } => 2,
+            Self::CreateJob { endpoint: None, .. } | Self::EraseContents { .. } => 4,
             Self::CreateJob { .. } | Self::SteerJob { .. } | Self::NoteJobProgress { .. } => 3,
         }
     }
@@ -223,7 +231,8 @@ impl Command {
             | Self::NoteApiKeyUse { .. }
             | Self::CreateJob { .. }
             | Self::SteerJob { .. }
-            | Self::NoteJobProgress { .. } => None,
+            | Self::NoteJobProgress { .. }
+            | Self::EraseContents { .. } => None,
         }
     }
 
@@ -240,7 +249,8 @@ impl Command {
             | Self::RotateSecret { application, .. }
             | Self::ExpireTokens { application, .. }
             | Self::CreateJob { application, .. }
-            | Self::SteerJob { application, .. } => Some(*application),
+            | Self::SteerJob { application, .. }
+            | Self::EraseContents { application, .. } => Some(*application),
             Self::RevokeToken { application, .. } | Self::CreateApiKey { application, .. } => *application,
             Self::Install(_)
             | Self::CreateEventType { .. }
@@ -341,10 +351,10 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_named_whatever_else_it_says() {
-        let error = Envelope::decode(br#"{"v": 4, "command": "of a shape nobody knows yet"}"#);
-        assert_eq!(error, Err(RecordError::NewerVersion { version: 4, known: 3 }));
+        let error = Envelope::decode(br#"{"v": 5, "command": "of a shape nobody knows yet"}"#);
+        assert_eq!(error, Err(RecordError::NewerVersion { version: 5, known: 4 }));
         let text = error.expect_err("it is newer").to_string();
-        assert!(text.contains("version 4") && text.contains("up to 3"), "{text}");
+        assert!(text.contains("version 5") && text.contains("up to 4"), "{text}");
     }
 
     /// Who gave a command is no reason for an older program to stop; a command that it does not know is.
@@ -365,6 +375,16 @@ mod tests {
         assert_eq!(version(Command::NoteApiKeyUse { uses: [(id, Timestamp::ZERO)].into() }), Some(2));
         let (application, id) = (ApplicationId::from_bytes([1; 20]), JobId::from_bytes([2; 20]));
         assert_eq!(version(Command::SteerJob { application, id, order: Steer::Pause }), Some(3));
+        let job = |endpoint, kind| Command::CreateJob {
+            id,
+            application,
+            endpoint,
+            kind,
+            selection: Box::default(),
+        };
+        assert_eq!(version(job(Some(EndpointId::from_bytes([3; 20])), JobKind::Recover)), Some(3));
+        assert_eq!(version(job(None, JobKind::EraseContents)), Some(4));
+        assert_eq!(version(Command::EraseContents { application, offsets: vec![Offset(7)] }), Some(4));
     }
 
     #[test]

@@ -9,11 +9,12 @@ use fanfare_core::{
     Clock, EndpointId, Entropy, Id, Kind, Minter, Offset, OrganizationId, Policy, Timestamp, limits,
     signature::{Signer, SigningKey},
 };
-use fanfare_log::{Log, NewRecord, Sync, Topic};
-use parking_lot::RwLockReadGuard;
+use fanfare_log::{Log, NewRecord, ReadError, Sync, Topic};
+use parking_lot::{Mutex, RwLockReadGuard};
 use tokio::{
     sync::{Semaphore, watch},
     task::AbortHandle,
+    time::{Instant, timeout},
 };
 
 pub use audit::Looked;
@@ -25,7 +26,7 @@ use crate::{
     error::{CommandError, OpenError, Unavailable},
     follower::{Follower, State},
     install::{PARTITION, install_or_check},
-    jobs::{JobKind, Selection},
+    jobs::{JobKind, Place, Selection},
     model::{Application, ApplicationSettings, Endpoint, EndpointSecret, EndpointSettings},
     reducer::Applied,
     secrets::{MainSecret, SealError, Sealer},
@@ -62,7 +63,24 @@ pub struct Control {
     tokens: Arc<Tokens>,
     api_keys: Arc<ApiKeys>,
     minter: Arc<Minter>,
+    fresh: Arc<Fresh>,
     _follower: Arc<StopOnDrop>,
+}
+
+/// As of when the view holds everything that was answered anywhere.
+#[derive(Default)]
+struct Fresh {
+    as_of: Mutex<Option<Instant>>,
+    /// Until then nobody asks again: there was no answer.
+    again_at: Mutex<Option<Instant>>,
+    /// One asks; who comes meanwhile has the answer too.
+    asking: tokio::sync::Mutex<()>,
+}
+
+impl Fresh {
+    fn is_fresh(&self) -> bool {
+        self.as_of.lock().is_some_and(|as_of| as_of.elapsed() < limits::CONTROL_LEASE)
+    }
 }
 
 struct StopOnDrop(AbortHandle);
@@ -89,6 +107,7 @@ impl Control {
             api_keys: Arc::new(ApiKeys::new(&options.main_secret)),
             minter: Arc::default(),
             options: Arc::new(options),
+            fresh: Arc::default(),
             state,
             progress,
             waiting: Arc::new(Semaphore::new(limits::COMMANDS_WAITING)),
@@ -126,6 +145,30 @@ impl Control {
             self.applied(end).await?;
         }
         Ok(end)
+    }
+
+    /// Waits until the view is no older than [`limits::CONTROL_LEASE`]: it holds whatever was answered anywhere before
+    /// that. Costs nothing while it is so. An error after one more lease without an answer, and for a while after that at
+    /// once.
+    pub async fn fresh(&self) -> Result<(), Unavailable> {
+        if self.fresh.is_fresh() {
+            return Ok(());
+        }
+        let _turn = self.fresh.asking.lock().await;
+        if self.fresh.is_fresh() {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        let silence = || Unavailable::Read(ReadError::Unavailable("no answer in time".to_owned()));
+        if self.fresh.again_at.lock().is_some_and(|at| asked < at) {
+            return Err(silence());
+        }
+        let applied = timeout(limits::CONTROL_LEASE, self.apply_to_end()).await;
+        let applied = applied.unwrap_or_else(|_| Err(silence()));
+        *self.fresh.again_at.lock() = applied.is_err().then(|| Instant::now() + limits::CONTROL_LEASE_AGAIN);
+        applied?;
+        *self.fresh.as_of.lock() = Some(asked);
+        Ok(())
     }
 
     /// Waits until everything below `position` is applied.
@@ -228,9 +271,25 @@ impl Control {
         Command::CreateJob {
             id: self.new_id(),
             application: endpoint.application,
-            endpoint: endpoint.id,
+            endpoint: Some(endpoint.id),
             kind,
             selection: Box::new(selection),
+        }
+    }
+
+    /// A command that makes a job, with a new id, which erases what the application's partition has of it below `below`.
+    pub fn new_erasure(&self, application: &Application, below: Offset) -> Command {
+        let now = self.now();
+        Command::CreateJob {
+            id: self.new_id(),
+            application: application.id,
+            endpoint: None,
+            kind: JobKind::EraseContents,
+            selection: Box::new(Selection {
+                until: now,
+                below: Some(Place { partition: application.partition, offset: below }),
+                ..Selection::default()
+            }),
         }
     }
 

@@ -7,17 +7,19 @@ use std::{
 };
 
 use fanfare_core::{
-    ApplicationId, EndpointId, Fingerprint, JobId, MessageId, OrganizationId, Timestamp, limits,
+    ApplicationId, EndpointId, Fingerprint, JobId, MessageId, Offset, OrganizationId, Partition, Timestamp,
+    limits,
 };
 use serde::{Deserialize, Serialize};
 
-/// What is sent again to one endpoint.
+/// What is sent again to one endpoint, or erased of one application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
     pub id: JobId,
     pub organization: OrganizationId,
     pub application: ApplicationId,
-    pub endpoint: EndpointId,
+    /// `None`: it is about the application.
+    pub endpoint: Option<EndpointId>,
     pub kind: JobKind,
     pub selection: Selection,
     pub state: JobState,
@@ -37,6 +39,9 @@ pub enum JobKind {
     BulkReplay,
     /// Its dead letters.
     DeadLetters,
+    /// The contents of all messages of the application are overwritten, where the log can. From the job's making on they
+    /// are hidden.
+    EraseContents,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +96,16 @@ pub struct Selection {
     pub messages: Option<Vec<MessageId>>,
     /// Injected in a second at most.
     pub per_second: Option<u32>,
+    /// Whose contents are erased: those below this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub below: Option<Place>,
+}
+
+/// Of `messages`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    pub partition: Partition,
+    pub offset: Offset,
 }
 
 /// How a message's delivery ended.
@@ -112,8 +127,15 @@ pub struct Progress {
     pub delivered: u64,
     pub dead_letters: u64,
     pub cancelled: u64,
+    /// Messages whose contents are overwritten.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub erased: u64,
     /// Why it failed.
     pub failure: Option<String>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// What somebody tells a job.

@@ -14,6 +14,8 @@
 mod access;
 mod api_keys;
 mod command;
+mod eraser;
+mod erasures;
 mod error;
 mod follower;
 mod former;
@@ -34,11 +36,13 @@ mod view;
 pub use access::{Access, Actor, Credential, Origin, Principal, Scope, TokenId, TokenMark};
 pub use api_keys::KeyDigest;
 pub use command::{Command, ControlKey, Envelope, Session};
+pub use eraser::Eraser;
+pub use erasures::application_number;
 pub use error::{CommandError, OpenError, RecordError, Unavailable};
 pub use former::FormerEndpoint;
 pub use handle::{Control, Looked, Options};
 pub use install::replay;
-pub use jobs::{Job, JobKind, JobState, OutcomeFilter, Progress, Selection, Steer, job_number};
+pub use jobs::{Job, JobKind, JobState, OutcomeFilter, Place, Progress, Selection, Steer, job_number};
 pub use model::{
     ApiKey, Application, ApplicationSettings, Endpoint, EndpointSecret, EndpointSettings, EventType,
     EventTypeSettings, Installation, Park,

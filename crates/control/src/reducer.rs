@@ -9,8 +9,8 @@ mod jobs;
 use std::sync::Arc;
 
 use fanfare_core::{
-    ApiKeyId, ApplicationId, EndpointId, EndpointNumber, Fingerprint, JobId, OrganizationId, Partition,
-    Timestamp, limits,
+    ApiKeyId, ApplicationId, EndpointId, EndpointNumber, Fingerprint, JobId, Offset, OrganizationId,
+    Partition, Timestamp, limits,
 };
 
 use crate::{
@@ -60,6 +60,10 @@ pub enum Effect {
     /// As they are from now on.
     ApiKeysUsed(Vec<Arc<ApiKey>>),
     Job(Arc<Job>),
+    ContentsErased {
+        partition: Partition,
+        offsets: Vec<Offset>,
+    },
 }
 
 /// What became of a command that was not refused.
@@ -130,6 +134,10 @@ pub enum Refusal {
     JobEnded(JobId),
     #[error("an endpoint has at most {} jobs that have not ended", limits::JOBS_PER_ENDPOINT)]
     TooManyJobs,
+    #[error("job {0} is of a kind that is about an endpoint, or about none")]
+    WrongJob(JobId),
+    #[error("job {0} erases, which cannot be stopped")]
+    ErasesToTheEnd(JobId),
 }
 
 /// What `envelope` does to `view`. Of a command that is refused, nothing.
@@ -198,6 +206,10 @@ fn decide_command(view: &View, envelope: &Envelope) -> Result<Effect, Refusal> {
         Command::CreateJob { .. } => jobs::create(view, at, &envelope.command),
         Command::SteerJob { application, id, order } => jobs::steer(view, at, (*application, *id), *order),
         Command::NoteJobProgress { id, progress, ended } => jobs::note(view, at, *id, progress, *ended),
+        Command::EraseContents { application: owner, offsets } => {
+            let partition = application(view, *owner)?.partition;
+            Ok(Effect::ContentsErased { partition, offsets: offsets.clone() })
+        }
     }
 }
 

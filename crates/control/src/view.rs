@@ -14,8 +14,9 @@ use fanfare_core::{
 use crate::{
     access::{Access, Credential},
     command::{Command, Envelope},
+    erasures::{Erasures, application_number},
     former::{FormerEndpoint, FormerEndpoints},
-    jobs::{Job, Jobs},
+    jobs::{Job, JobKind, Jobs},
     keys::Keys,
     model::{ApiKey, Application, Endpoint, EventType, Installation, Park},
     reducer::{Applied, Effect, Refusal, Resource, decide},
@@ -38,6 +39,7 @@ pub struct View {
     api_keys: HashMap<ApiKeyId, Arc<ApiKey>>,
     revocations: Revocations,
     jobs: Jobs,
+    erasures: Erasures,
     /// Rises with each change after which a credential that was good may be so no more.
     credentials_revision: u64,
     /// Records that did nothing, because they were refused or are repeats: the last of them, and whether there were
@@ -202,6 +204,25 @@ impl View {
         self.jobs.was_cancelled(number)
     }
 
+    /// Whether the content of a message may be shown and sent to nobody any more.
+    pub fn is_erased(&self, application: ApplicationId, partition: Partition, offset: Offset) -> bool {
+        self.erasures.holds(|| application_number(application), partition, offset)
+    }
+
+    /// The same, of an application that is known by its [`application_number`].
+    pub fn is_erased_of(&self, application: u64, partition: Partition, offset: Offset) -> bool {
+        self.erasures.holds(|| application, partition, offset)
+    }
+
+    /// Rises with each erasure.
+    pub fn erasures_revision(&self) -> u64 {
+        self.erasures.revision()
+    }
+
+    pub(crate) fn erasures(&self) -> &Erasures {
+        &self.erasures
+    }
+
     /// From when on a credential is refused, whatever the token says itself.
     pub fn refused_from(&self, access: &Access) -> Timestamp {
         match &access.credential {
@@ -339,7 +360,14 @@ impl View {
                     self.api_keys.insert(key.id, Arc::clone(key));
                 }
             }
-            Effect::Job(job) => self.jobs.put(job),
+            Effect::Job(job) => {
+                if job.kind == JobKind::EraseContents {
+                    let below = job.selection.below.map_or(Offset::ZERO, |below| below.offset);
+                    self.erasures.erase_all(job.application, below);
+                }
+                self.jobs.put(job);
+            }
+            Effect::ContentsErased { partition, offsets } => self.erasures.erase(*partition, offsets),
         }
     }
 
@@ -515,6 +543,7 @@ fn made(command: &Command) -> Option<Resource> {
         | Command::DeleteApiKey { .. }
         | Command::NoteApiKeyUse { .. }
         | Command::SteerJob { .. }
-        | Command::NoteJobProgress { .. } => return None,
+        | Command::NoteJobProgress { .. }
+        | Command::EraseContents { .. } => return None,
     })
 }

@@ -10,6 +10,8 @@ use crate::{
 };
 
 const VERSION: u8 = 1;
+/// Of a record with facts about what may be seen: a reader that does not know of them would show it.
+const VERSION_HIDING: u8 = 2;
 const KIND_CLAIM: u8 = 1;
 const KIND_FACTS: u8 = 2;
 
@@ -39,6 +41,16 @@ pub enum Fact {
         from: Offset,
         to: Offset,
         reason: Settlement,
+        at: Timestamp,
+    },
+    /// What an attempt was answered is shown to nobody any more. No matter of delivery.
+    AnswerErased {
+        endpoint: EndpointNumber,
+        offset: Offset,
+        /// The attempt's, with the time at which it was made.
+        number: u32,
+        made_at: Timestamp,
+        /// Of the erasure.
         at: Timestamp,
     },
 }
@@ -164,10 +176,12 @@ pub enum Settlement {
     IdempotencyConflict,
     /// The endpoint was disabled or deleted.
     Cancelled,
+    /// It was a dead letter, of which somebody wants to hear no more.
+    Purged,
 }
 
 impl Settlement {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Delivered,
         Self::Acknowledged,
         Self::Exhausted,
@@ -175,6 +189,7 @@ impl Settlement {
         Self::Expired,
         Self::IdempotencyConflict,
         Self::Cancelled,
+        Self::Purged,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -186,13 +201,14 @@ impl Settlement {
             Self::Expired => "expired",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::Cancelled => "cancelled",
+            Self::Purged => "purged",
         }
     }
 
     pub const fn is_dead_letter(self) -> bool {
         match self {
             Self::Exhausted | Self::Rejected | Self::Expired | Self::IdempotencyConflict => true,
-            Self::Delivered | Self::Acknowledged | Self::Cancelled => false,
+            Self::Delivered | Self::Acknowledged | Self::Cancelled | Self::Purged => false,
         }
     }
 
@@ -205,6 +221,7 @@ impl Settlement {
             Self::Expired => 5,
             Self::IdempotencyConflict => 6,
             Self::Cancelled => 7,
+            Self::Purged => 8,
         }
     }
 
@@ -220,14 +237,21 @@ impl Fact {
     pub fn endpoint(&self) -> EndpointNumber {
         match self {
             Self::Attempted(attempt) => attempt.endpoint,
-            Self::Settled { endpoint, .. } | Self::SettledRange { endpoint, .. } => *endpoint,
+            Self::Settled { endpoint, .. }
+            | Self::SettledRange { endpoint, .. }
+            | Self::AnswerErased { endpoint, .. } => *endpoint,
         }
     }
 
     /// Whether it counts even when a newer claim has made its writer a zombie: what an endpoint received, it
-    /// received (design §5).
+    /// received (design §5). And what somebody wants to see no more is written by who holds no partition.
     pub fn survives_its_epoch(&self) -> bool {
-        matches!(self, Self::Attempted(attempt) if attempt.outcome == Outcome::Delivered)
+        self.hides() || matches!(self, Self::Attempted(attempt) if attempt.outcome == Outcome::Delivered)
+    }
+
+    /// Whether it is about what may be seen, and not about deliveries.
+    pub fn hides(&self) -> bool {
+        matches!(self, Self::Settled { reason: Settlement::Purged, .. } | Self::AnswerErased { .. })
     }
 }
 
@@ -241,7 +265,8 @@ impl AttemptRecord {
                 w.finish()
             }
             Self::Facts { epoch, facts } => {
-                let mut w = Writer::record(VERSION, KIND_FACTS);
+                let version = if facts.iter().any(Fact::hides) { VERSION_HIDING } else { VERSION };
+                let mut w = Writer::record(version, KIND_FACTS);
                 w.offset(*epoch);
                 w.list(facts, write_fact);
                 w.finish()
@@ -250,7 +275,7 @@ impl AttemptRecord {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let (mut r, kind) = Reader::record(bytes, VERSION)?;
+        let (mut r, kind) = Reader::record(bytes, VERSION_HIDING)?;
         match kind {
             KIND_CLAIM => {
                 Ok(Self::Claim { owner: u128::from_be_bytes(r.fixed("owner")?), at: r.timestamp("at")? })
@@ -293,6 +318,14 @@ fn write_fact(w: &mut Writer, fact: &Fact) {
             w.u8(reason.code());
             w.timestamp(*at);
         }
+        Fact::AnswerErased { endpoint, offset, number, made_at, at } => {
+            w.u8(4);
+            w.uint(u64::from(endpoint.0));
+            w.offset(*offset);
+            w.uint(u64::from(*number));
+            w.timestamp(*made_at);
+            w.timestamp(*at);
+        }
     }
 }
 
@@ -328,6 +361,13 @@ fn read_fact(r: &mut Reader<'_>) -> Result<Fact, Malformed> {
             from: r.offset("from")?,
             to: r.offset("to")?,
             reason: Settlement::from_code(r.u8("reason")?)?,
+            at: r.timestamp("at")?,
+        },
+        4 => Fact::AnswerErased {
+            endpoint,
+            offset: r.offset("offset")?,
+            number: r.uint32("number")?,
+            made_at: r.timestamp("made_at")?,
             at: r.timestamp("at")?,
         },
         other => return Err(Malformed::Value { field: "fact", value: u64::from(other) }),

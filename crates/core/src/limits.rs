@@ -211,6 +211,19 @@ pub const FACT_DURABLE: Duration = Duration::from_millis(45);
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 pub const DRAIN: Duration = Duration::from_millis(1_500);
 
+// Erasure.
+/// No payload is shown, and none sent as long as `control` can be read, by a process whose view of it is older than this; so
+/// after it has passed, what was erased before is honoured by every process.
+pub const CONTROL_LEASE: Duration = Duration::from_secs(1);
+/// Where there was no answer within a lease, it is asked again after this.
+pub const CONTROL_LEASE_AGAIN: Duration = Duration::from_secs(5);
+/// Payloads that are overwritten together.
+pub const WIPED_TOGETHER: usize = 1_000;
+/// Messages that one request erases.
+pub const ERASED_TOGETHER: usize = 1_000;
+/// Dead letters that one request purges.
+pub const PURGED_TOGETHER: usize = 10_000;
+
 // Jobs.
 /// Jobs of a delivery partition whose records are known as repeats: those that wrote last. A message that was resent is
 /// one of them.

@@ -13,7 +13,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use fanfare_core::{Content as Where, Delivery, Message, Offset, Partition, codec::Malformed, limits};
+use fanfare_core::{
+    Content as Where, Delivery, Message, Offset, Partition, Timestamp, codec::Malformed, limits,
+};
 use fanfare_log::{Log, LogRecord, ReadError, Topic};
 use http::HeaderValue;
 use parking_lot::Mutex;
@@ -34,6 +36,8 @@ pub(crate) struct Place {
 pub(crate) struct Content {
     pub(crate) payload: Bytes,
     pub(crate) traceparent: Option<HeaderValue>,
+    /// Not to be sent from here on.
+    pub(crate) expires_at: Option<Timestamp>,
     _room: Room,
 }
 
@@ -45,6 +49,7 @@ type Room = Arc<OwnedSemaphorePermit>;
 struct Loaded {
     payload: Bytes,
     traceparent: Option<HeaderValue>,
+    expires_at: Option<Timestamp>,
     /// Only what is being sent takes room. If the cache held room too, it could keep all of it from what waits to be
     /// sent.
     room: Mutex<Weak<OwnedSemaphorePermit>>,
@@ -133,11 +138,15 @@ impl Contents {
         Ok(loaded.content(room))
     }
 
-    /// Gives back what is kept whenever nobody has asked for a while: a process at rest holds no payloads. Never ends.
-    pub(crate) async fn tidy(&self) {
+    /// Gives back what is kept whenever nobody has asked for a while: a process at rest holds no payloads. And whenever
+    /// something was erased, which `erasures` counts: that is asked for no more. Never ends.
+    pub(crate) async fn tidy(&self, erasures: impl Fn() -> u64) {
+        let mut known = erasures();
         loop {
             tokio::time::sleep(KEPT_UNASKED).await;
-            if !self.asked.swap(false, Ordering::Relaxed) {
+            let now = erasures();
+            let erased = std::mem::replace(&mut known, now) != now;
+            if !self.asked.swap(false, Ordering::Relaxed) || erased {
                 self.runs.clear();
                 self.cache.invalidate_all();
                 self.cache.run_pending_tasks().await;
@@ -216,7 +225,8 @@ impl Loaded {
         };
         let message = Message::decode(&head).map_err(ContentError::Malformed)?;
         let traceparent = message.traceparent.and_then(|text| HeaderValue::try_from(text).ok());
-        Ok(Self { payload, traceparent, room: Mutex::default() })
+        let expires_at = message.payload_expires_at;
+        Ok(Self { payload, traceparent, expires_at, room: Mutex::default() })
     }
 
     fn size_bytes(&self) -> usize {
@@ -238,7 +248,12 @@ impl Loaded {
     }
 
     fn content(&self, room: Room) -> Content {
-        Content { payload: self.payload.clone(), traceparent: self.traceparent.clone(), _room: room }
+        Content {
+            payload: self.payload.clone(),
+            traceparent: self.traceparent.clone(),
+            expires_at: self.expires_at,
+            _room: room,
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use fanfare_core::{
-    Attempt, AttemptError, Content, Delivery, EndpointNumber, Offset, Outcome, Partition, Timestamp,
+    ApplicationId, Attempt, AttemptError, Content, Delivery, EndpointNumber, Offset, Outcome, Partition,
+    Timestamp,
     lane::{Failure, FailureKind, Finished, Start, Verdict},
     planted::{Fault, planted},
 };
@@ -29,13 +30,17 @@ pub(crate) struct Landed {
 pub(crate) async fn fly<T: Transport>(
     shared: Arc<Shared<T>>,
     partition: Partition,
-    endpoint: EndpointNumber,
+    (application, endpoint): (ApplicationId, EndpointNumber),
     target: Arc<Target>,
     record: Arc<Delivery>,
     start: Start,
 ) -> Landed {
     let content =
         shared.contents.get(place(&record, partition, start.offset), record.endpoints().len() > 1).await;
+    let content = match content {
+        Ok(content) => may_leave(&shared, application, &record, &content).await.map(|()| content),
+        Err(error) => Err(error),
+    };
     let at = shared.options.clock.now();
     let result = match content {
         Ok(content) => {
@@ -58,17 +63,40 @@ pub(crate) async fn fly<T: Transport>(
     Landed { endpoint, start, record, at, result }
 }
 
-/// Where the content of the record at `offset` of a delivery partition stands.
-fn place(record: &Delivery, partition: Partition, offset: Offset) -> Place {
-    let (partition, offset) = match record {
-        Delivery::Routed { content: Content::Inline { .. }, .. } => {
-            return Place { topic: Topic::Deliveries, partition, offset };
-        }
+/// Whether the content may be sent as of now: it is not erased, anywhere, and has not expired.
+async fn may_leave<T: Transport>(
+    shared: &Shared<T>,
+    application: ApplicationId,
+    record: &Delivery,
+    content: &crate::contents::Content,
+) -> Result<(), ContentError> {
+    let control = &shared.options.control;
+    // What was read before the log went away goes out: by whoever is cut off from it as well.
+    if let Err(error) = control.fresh().await {
+        tracing::debug!(%error, "what was erased elsewhere is not known now");
+    }
+    let (partition, offset) = record.message().unwrap_or_else(|| source(record));
+    let erased = control.view().is_erased(application, partition, offset);
+    let expired = content.expires_at.is_some_and(|at| at <= shared.options.clock.now());
+    if erased || expired { Err(ContentError::Gone) } else { Ok(()) }
+}
+
+/// Where the record's message stands in `messages`.
+fn source(record: &Delivery) -> (Partition, Offset) {
+    match record {
         Delivery::Routed { source, .. }
         | Delivery::Alias { source, .. }
         | Delivery::Conflict { source, .. } => (source.partition, source.offset),
         Delivery::Injected { partition, offset, .. } => (*partition, *offset),
-    };
+    }
+}
+
+/// Where the content of the record at `offset` of a delivery partition stands.
+fn place(record: &Delivery, partition: Partition, offset: Offset) -> Place {
+    if matches!(record, Delivery::Routed { content: Content::Inline { .. }, .. }) {
+        return Place { topic: Topic::Deliveries, partition, offset };
+    }
+    let (partition, offset) = source(record);
     Place { topic: Topic::Messages, partition, offset }
 }
 

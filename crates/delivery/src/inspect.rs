@@ -290,6 +290,9 @@ impl<'a> History<'a> {
                     attempts.pop_front();
                 }
             }
+            Fact::Settled { endpoint, offset, reason: Settlement::Purged, .. } => {
+                self.purge(endpoint, offset)
+            }
             Fact::Settled { endpoint, offset, reason, at } => {
                 if reason.is_dead_letter() {
                     self.bury(endpoint, offset, reason, at);
@@ -303,7 +306,17 @@ impl<'a> History<'a> {
                     }
                 }
             }
+            Fact::AnswerErased { .. } => {}
         }
+    }
+
+    /// Those of a range are not counted yet.
+    fn purge(&mut self, endpoint: EndpointNumber, offset: Offset) {
+        let is_its = |range: &Range| range.endpoint == endpoint && (range.from..range.to).contains(&offset);
+        if !self.ranges.iter().any(is_its) {
+            self.dead_letter_count = self.dead_letter_count.saturating_sub(1);
+        }
+        self.dead_letters.retain(|letter| (letter.endpoint, letter.offset) != (Some(endpoint), offset));
     }
 
     fn bury(&mut self, endpoint: EndpointNumber, offset: Offset, reason: Settlement, at: Timestamp) {
@@ -387,7 +400,7 @@ fn settles(fact: &Fact) -> Option<Offset> {
     match fact {
         Fact::Attempted(attempt) => (attempt.outcome == Outcome::Delivered).then_some(attempt.offset),
         Fact::Settled { offset, .. } => Some(*offset),
-        Fact::SettledRange { .. } => None,
+        Fact::SettledRange { .. } | Fact::AnswerErased { .. } => None,
     }
 }
 

@@ -35,9 +35,10 @@ pub(crate) async fn run<T: Send + Sync + 'static>(shared: Arc<Shared<T>>, partit
             running.remove(&endpoint);
         }
         for job in waiting(&shared, partition) {
-            if running.len() < limits::JOBS_AT_ONCE && !running.contains_key(&job.endpoint) {
-                running.insert(job.endpoint, job.id);
-                let (shared, id, endpoint) = (Arc::clone(&shared), job.id, job.endpoint);
+            let Some(endpoint) = job.endpoint else { continue };
+            if running.len() < limits::JOBS_AT_ONCE && !running.contains_key(&endpoint) {
+                running.insert(endpoint, job.id);
+                let (shared, id) = (Arc::clone(&shared), job.id);
                 tasks.spawn(async move {
                     runner::carry_on(&shared, partition, id).await;
                     endpoint
@@ -48,13 +49,16 @@ pub(crate) async fn run<T: Send + Sync + 'static>(shared: Arc<Shared<T>>, partit
     }
 }
 
-/// Jobs that somebody has to carry on here, the oldest first.
+/// Jobs of endpoints that somebody has to carry on here, the oldest first.
 fn waiting<T>(shared: &Shared<T>, partition: Partition) -> Vec<Arc<Job>> {
     let view = shared.options.control.view();
-    let is_here = |job: &&Arc<Job>| match view.endpoint(job.application, &job.endpoint.to_string()) {
-        Some(endpoint) => endpoint.partition == partition,
-        // Nobody holds what is gone: the first partition ends its jobs.
-        None => partition == Partition(0),
+    let is_here = |job: &&Arc<Job>| {
+        let Some(id) = job.endpoint else { return false };
+        match view.endpoint(job.application, &id.to_string()) {
+            Some(endpoint) => endpoint.partition == partition,
+            // Nobody holds what is gone: the first partition ends its jobs.
+            None => partition == Partition(0),
+        }
     };
     let open = view.open_jobs().filter(|job| job.state == JobState::Running);
     open.filter(is_here).map(Arc::clone).collect()

@@ -111,6 +111,9 @@ pub(crate) async fn recover_lanes(
     let from = checkpoint.as_ref().map_or(attempts_start, |at| at.attempts.max(attempts_start));
     let newest_claim = checkpoint.as_ref().map_or(Offset::ZERO, |at| at.epoch);
     fold(log, partition, from, until, newest_claim, |fact| {
+        if fact.hides() {
+            return;
+        }
         let slot = match slots.entry(fact.endpoint()) {
             std::collections::hash_map::Entry::Occupied(slot) => slot.into_mut(),
             std::collections::hash_map::Entry::Vacant(place) => {

@@ -98,7 +98,8 @@ impl<T: Transport> Service<T> {
         let mut claims = self.shared.options.log.claim(Group::Delivery);
         let mut held: BTreeMap<Partition, Held> = BTreeMap::new();
         let mut workers = JoinSet::new();
-        let mut tidying = pin!(self.shared.contents.tidy());
+        let control = self.shared.options.control.clone();
+        let mut tidying = pin!(self.shared.contents.tidy(move || control.view().erasures_revision()));
         loop {
             self.shared.room.holds(held.len());
             tokio::select! {

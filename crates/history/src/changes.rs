@@ -64,7 +64,6 @@ pub(crate) struct NewMessage {
     pub(crate) message: Box<Message>,
     pub(crate) kind: MessageKind,
     pub(crate) first: Option<MessageId>,
-    pub(crate) redacted_at: Option<Timestamp>,
 }
 
 /// One delivery: endpoint and offset.
@@ -127,7 +126,8 @@ pub(crate) struct Changes {
     pub(crate) messages: BTreeMap<MessageKey, NewMessage>,
     /// Of messages of earlier batches.
     pub(crate) twins: Vec<(MessageKey, MessageKind, MessageId)>,
-    pub(crate) redacted: Vec<(MessageKey, Timestamp)>,
+    /// Attempts of earlier batches whose answers are erased.
+    pub(crate) erased_answers: Vec<(EndpointNumber, Tick, Offset, u32)>,
     pub(crate) routes: BTreeMap<(MessageKey, Partition, Offset), Vec<EndpointNumber>>,
     pub(crate) endpoints: BTreeMap<EndpointNumber, Partition>,
     pub(crate) deliveries: BTreeMap<DeliveryKey, State>,
@@ -165,6 +165,9 @@ pub(crate) fn minute_of_tick(tick: Tick) -> i64 {
 pub(crate) fn answer_of(attempt: &Attempt) -> i64 {
     answer(crate::filter::StatusClass::of(attempt.status).code(), attempt.due.is_some())
 }
+
+/// How many kinds there are.
+pub(crate) const ANSWERS: i64 = 12;
 
 pub(crate) const fn answer(class: i64, to_be_retried: bool) -> i64 {
     class * 2 + to_be_retried as i64

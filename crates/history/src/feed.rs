@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use fanfare_core::{AttemptRecord, Delivery, Message, Offset, Partition, Redacted, codec::Malformed};
+use fanfare_core::{AttemptRecord, Delivery, Message, Offset, Partition, codec::Malformed};
 use fanfare_log::{Batch, Log, ReadError};
 use tokio::{
     sync::{Notify, mpsc},
@@ -34,7 +34,6 @@ const RETRY: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) enum Record {
     Message(Box<Message>),
-    Redacted(Redacted),
     Delivery(Box<Delivery>),
     Attempts(AttemptRecord),
     /// It says nothing that anybody understands.
@@ -185,7 +184,9 @@ fn understand(source: Source, batch: Batch, durable: Offset) -> Result<Chunk, St
             break;
         }
         let understood = match source {
-            Source::Messages => message(&record.head),
+            Source::Messages => {
+                Message::decode(&record.head).map(|message| Record::Message(Box::new(message)))
+            }
             Source::Deliveries => {
                 Delivery::decode(&record.head).map(|delivery| Record::Delivery(Box::new(delivery)))
             }
@@ -202,11 +203,4 @@ fn understand(source: Source, batch: Batch, durable: Offset) -> Result<Chunk, St
     }
     chunk.push((batch.next.min(durable), Record::Passed));
     Ok(chunk)
-}
-
-fn message(head: &[u8]) -> Result<Record, Malformed> {
-    match Message::decode(head) {
-        Ok(message) => Ok(Record::Message(Box::new(message))),
-        Err(malformed) => Redacted::decode(head).map(Record::Redacted).map_err(|_| malformed),
-    }
 }

@@ -3,7 +3,7 @@
 //!
 //! - What a delivery record counts for is decided by [`IntakeRule`], as in the worker: both refuse the same.
 //! - Of facts of an older epoch than the newest claim only "delivered" counts, as in the worker.
-//! - Settled is final, but for one thing: what an endpoint received, it received. An answer 2xx that comes after a
+//! - Settled is final, but for two things: a dead letter may be purged; and what an endpoint received, it received. An answer 2xx that comes after a
 //!   cancellation makes the delivery delivered.
 //! - All of it is a function of each partition's records in order, not of how partitions interleave or where batches
 //!   end: so tables that are made again are the same.
@@ -16,14 +16,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use bytes::Bytes;
 use fanfare_core::{
     Attempt, AttemptRecord, Delivery, EndpointNumber, Fact, Intake, IntakeRule, Message, MessageId, Offset,
-    Outcome, Partition, Redacted, Settlement, Timestamp, WorkerCheckpoint,
+    Outcome, Partition, Settlement, Timestamp, WorkerCheckpoint,
     codec::{Malformed, Reader, Writer},
 };
 
 use crate::{
     changes::{
-        ATTEMPTS_BY_ANSWER, Changes, DeliveryKey, MessageKind, NewAttempt, NewMessage, Shadow, Source, State,
-        answer_of, hour_of, hour_of_tick, minute_of_tick,
+        ANSWERS, ATTEMPTS_BY_ANSWER, Changes, DeliveryKey, MessageKind, NewAttempt, NewMessage, Shadow,
+        Source, State, answer_of, hour_of, hour_of_tick, minute_of_tick,
     },
     keys::{MessageKey, Tick},
     rows::Standing,
@@ -151,16 +151,7 @@ impl Fold {
         self.newest = self.newest.max(Some(message.accepted_at));
         self.changes.saw((Source::Messages, partition, false, minute), offset);
         let kind = if message.due_of.is_some() { MessageKind::Due } else { MessageKind::Message };
-        self.changes.messages.insert(key, NewMessage { message, kind, first: None, redacted_at: None });
-        self.pass(Source::Messages, partition, offset.next());
-    }
-
-    pub(crate) fn redacted(&mut self, partition: Partition, offset: Offset, redacted: &Redacted) {
-        let key = MessageKey { partition, offset: redacted.offset };
-        match self.changes.messages.get_mut(&key) {
-            Some(new) => new.redacted_at = new.redacted_at.or(Some(redacted.at)),
-            None => self.changes.redacted.push((key, redacted.at)),
-        }
+        self.changes.messages.insert(key, NewMessage { message, kind, first: None });
         self.pass(Source::Messages, partition, offset.next());
     }
 
@@ -346,6 +337,9 @@ impl Fold {
                         });
                     }
                 }
+                Fact::AnswerErased { endpoint, offset, number, made_at, .. } => {
+                    self.answer_erased(*endpoint, Tick::of(*made_at), *offset, *number);
+                }
             }
             state.done += 1;
             state.range_from = None;
@@ -401,7 +395,24 @@ impl Fold {
         }
     }
 
+    /// In this batch, and in earlier ones.
+    fn answer_erased(&mut self, endpoint: EndpointNumber, tick: Tick, offset: Offset, number: u32) {
+        for answer in 0..ANSWERS {
+            if let Some(new) = self.changes.attempts.get_mut(&(endpoint, answer, tick, offset, number)) {
+                new.attempt.response = Bytes::new();
+            }
+        }
+        self.changes.erased_answers.push((endpoint, tick, offset, number));
+    }
+
     fn settled(&mut self, key: DeliveryKey, reason: Settlement, at: Timestamp) {
+        if reason == Settlement::Purged {
+            let is_dead = self.tracked.get(&key).is_some_and(|state| state.standing.is_dead_letter());
+            if is_dead {
+                self.stand(key, Standing::Settled(reason), at);
+            }
+            return;
+        }
         let unsettled = self.tracked.get(&key).is_some_and(|state| !state.standing.is_settled());
         if unsettled {
             self.stand(key, Standing::Settled(reason), at);
@@ -491,7 +502,7 @@ pub(crate) fn named_deliveries(record: &AttemptRecord) -> impl Iterator<Item = D
     facts.iter().filter_map(|fact| match fact {
         Fact::Attempted(attempt) => Some((attempt.endpoint, attempt.offset)),
         Fact::Settled { endpoint, offset, .. } => Some((*endpoint, *offset)),
-        Fact::SettledRange { .. } => None,
+        Fact::SettledRange { .. } | Fact::AnswerErased { .. } => None,
     })
 }
 
@@ -501,6 +512,7 @@ pub(crate) fn highest_delivery(record: &AttemptRecord) -> Option<Offset> {
     let offsets = facts.iter().map(|fact| match fact {
         Fact::Attempted(attempt) => attempt.offset,
         Fact::Settled { offset, .. } => *offset,
+        Fact::AnswerErased { offset, .. } => *offset,
         Fact::SettledRange { to, .. } => Offset(to.0.saturating_sub(1)),
     });
     offsets.max()

@@ -7,7 +7,7 @@ use fanfare_log::Log;
 use tokio::time::timeout;
 
 use crate::{
-    OpenError, Service, StoreError,
+    MessageRow, OpenError, Service, StoreError,
     changes::Source,
     service,
     shared::Shared,
@@ -54,6 +54,9 @@ pub struct Options {
     pub retention: Duration,
 }
 
+/// Whether a message's content is shown to nobody any more: that stands in no topic that is projected.
+pub type Erased = Arc<dyn Fn(&MessageRow) -> bool + Send + Sync>;
+
 /// Opens the tables, and makes them where there are none. A database that cannot be reached is no error here: it is
 /// tried again by [`Service::start`], before which nothing is projected.
 pub async fn open(options: Options) -> Result<(History, Service), OpenError> {
@@ -70,7 +73,8 @@ pub async fn open(options: Options) -> Result<(History, Service), OpenError> {
     preparing.close().await;
     let store = store::open(&place)?;
     let shared = Arc::new(Shared::new(log, store, clock, retention, place.is_beside_log()));
-    Ok((History { shared: Arc::clone(&shared) }, Service { shared, place, installation }))
+    let history = History { shared: Arc::clone(&shared), erased: Arc::new(|_| false) };
+    Ok((history, Service { shared, place, installation }))
 }
 
 /// What a read has to have seen.
@@ -87,9 +91,16 @@ pub enum Reach {
 #[derive(Clone)]
 pub struct History {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) erased: Erased,
 }
 
 impl History {
+    /// From here on nobody is given the payloads of messages that are `erased`, nor finds messages by them.
+    #[must_use]
+    pub fn hiding(self, erased: Erased) -> Self {
+        Self { erased, ..self }
+    }
+
     /// Waits until the tables hold what the log held when this was called, for 2 s at most; whether they do.
     /// Call it before a read.
     pub async fn passed(&self, reach: Reach) -> bool {

@@ -36,7 +36,7 @@ pub use error::{OpenError, QueryError, StoreError};
 pub use filter::{
     AttemptFilter, AttemptStatus, DeadLetterFilter, DeliveryFilter, MessageFilter, Pointer, StatusClass,
 };
-pub use history::{History, Options, Place, Reach, open};
+pub use history::{Erased, History, Options, Place, Reach, open};
 pub use keys::{EndpointAt, MessageKey, attempt_id, delivery_id};
 pub use page::{Page, Window};
 pub use queries::{AttemptHour, Missing, Payload, Reconciliation, Stats, TableDigest, Why};

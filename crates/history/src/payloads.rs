@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fanfare_core::{Offset, Timestamp, limits};
 use fanfare_log::{Log, LogRecord, ReadError, Topic};
 
-use crate::{MessageKey, MessageRow, Payload};
+use crate::{Erased, MessageKey, MessageRow, Payload};
 
 /// Messages so near each other in the log are read together.
 const NEAR_OFFSETS: u64 = 64;
@@ -15,7 +15,7 @@ const NEAR_ROWS: usize = 16;
 /// Payloads of the first of `messages`: as many as stay within `max_bytes` together, one at least.
 pub(crate) async fn read(
     log: &dyn Log,
-    now: Timestamp,
+    (now, erased): (Timestamp, &Erased),
     messages: &[&MessageRow],
     max_bytes: usize,
 ) -> Result<Vec<Payload>, ReadError> {
@@ -23,7 +23,7 @@ pub(crate) async fn read(
     let mut size_bytes = 0;
     let mut run = HashMap::new();
     for (index, message) in messages.iter().enumerate() {
-        let payload = if is_hidden(message, now) {
+        let payload = if is_hidden(message, now, erased) {
             Payload::Gone
         } else {
             if !run.contains_key(&message.key) {
@@ -40,8 +40,8 @@ pub(crate) async fn read(
     Ok(payloads)
 }
 
-fn is_hidden(message: &MessageRow, now: Timestamp) -> bool {
-    message.redacted_at.is_some() || message.expires_at.is_some_and(|at| at <= now)
+fn is_hidden(message: &MessageRow, now: Timestamp, erased: &Erased) -> bool {
+    erased(message) || message.expires_at.is_some_and(|at| at <= now)
 }
 
 /// By the message's place; `None`: it was wiped.
@@ -85,6 +85,8 @@ async fn fetch(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use fanfare_core::{MessageId, Partition};
     use fanfare_log::{
         NewRecord, Sync,
@@ -105,9 +107,13 @@ mod tests {
             accepted_at: Timestamp::ZERO,
             deliver_at: None,
             expires_at: None,
-            redacted_at: None,
+            application: 0,
             twin: None,
         }
+    }
+
+    fn nothing() -> Erased {
+        Arc::new(|_| false)
     }
 
     /// In whatever order, with gaps, and with payloads that are larger than a run.
@@ -130,14 +136,14 @@ mod tests {
             let rows: Vec<MessageRow> =
                 order.iter().map(|number| row(offsets[usize::try_from(*number).unwrap()])).collect();
             let rows: Vec<&MessageRow> = rows.iter().collect();
-            let read = read(&*log, Timestamp::ZERO, &rows, usize::MAX).await.unwrap();
+            let read = read(&*log, (Timestamp::ZERO, &nothing()), &rows, usize::MAX).await.unwrap();
             let expected: Vec<Payload> = order.iter().map(|number| Payload::Here(payload(*number))).collect();
             assert!(read == expected, "in the order {order:?}");
         }
         let rows: Vec<MessageRow> = (1..9).map(|number| row(offsets[number])).collect();
         let rows: Vec<&MessageRow> = rows.iter().collect();
-        assert_eq!(read(&*log, Timestamp::ZERO, &rows, 20).await.unwrap().len(), 2);
-        assert_eq!(read(&*log, Timestamp::ZERO, &rows, 0).await.unwrap().len(), 1);
+        assert_eq!(read(&*log, (Timestamp::ZERO, &nothing()), &rows, 20).await.unwrap().len(), 2);
+        assert_eq!(read(&*log, (Timestamp::ZERO, &nothing()), &rows, 0).await.unwrap().len(), 1);
     }
 
     #[tokio::test]
@@ -146,14 +152,15 @@ mod tests {
         let record = NewRecord { head: Bytes::from_static(b"head"), payload: Bytes::from_static(b"{}") };
         let pending = log.append(Topic::Messages, Partition(0), vec![record], Sync::Now).await.unwrap();
         let offset = pending.await.unwrap().start.0;
-        let erased = MessageRow { redacted_at: Some(Timestamp::ZERO), ..row(offset) };
+        let erased = MessageRow { application: 7, ..row(offset) };
+        let of_seven: Erased = Arc::new(|message| message.application == 7);
         let expired = MessageRow { expires_at: Some(Timestamp::from_secs(5)), ..row(offset) };
         let now = Timestamp::from_secs(5);
         for gone in [&erased, &expired, &row(offset + 1)] {
-            assert_eq!(read(&*log, now, &[gone], 100).await.unwrap(), [Payload::Gone]);
+            assert_eq!(read(&*log, (now, &of_seven), &[gone], 100).await.unwrap(), [Payload::Gone]);
         }
         let still = MessageRow { expires_at: Some(Timestamp::from_secs(6)), ..row(offset) };
-        let read = read(&*log, now, &[&still], 100).await.unwrap();
+        let read = read(&*log, (now, &of_seven), &[&still], 100).await.unwrap();
         assert_eq!(read, [Payload::Here(Bytes::from_static(b"{}"))]);
     }
 }

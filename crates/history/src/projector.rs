@@ -228,7 +228,6 @@ impl Session<'_> {
             while let Some((offset, record)) = self.next((Source::Messages, partition), |_, _| None) {
                 match record {
                     Record::Message(message) => self.fold.message(partition, offset, message),
-                    Record::Redacted(redacted) => self.fold.redacted(partition, offset, &redacted),
                     other => self.fold_other(Source::Messages, partition, offset, &other),
                 }
             }

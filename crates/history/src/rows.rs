@@ -24,8 +24,8 @@ pub struct MessageRow {
     pub deliver_at: Option<Timestamp>,
     /// Its payload is hidden from here on.
     pub expires_at: Option<Timestamp>,
-    /// Its payload was erased.
-    pub redacted_at: Option<Timestamp>,
+    /// 64 bits that stand for the application.
+    pub application: u64,
     pub twin: Option<Twin>,
 }
 
@@ -49,7 +49,7 @@ pub enum Standing {
 }
 
 impl Standing {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Pending,
         Self::Retrying,
         Self::Settled(Settlement::Delivered),
@@ -59,6 +59,7 @@ impl Standing {
         Self::Settled(Settlement::Expired),
         Self::Settled(Settlement::IdempotencyConflict),
         Self::Settled(Settlement::Cancelled),
+        Self::Settled(Settlement::Purged),
     ];
 
     /// In the tables.
@@ -73,6 +74,7 @@ impl Standing {
             Self::Settled(Settlement::Expired) => 22,
             Self::Settled(Settlement::IdempotencyConflict) => 23,
             Self::Settled(Settlement::Cancelled) => 30,
+            Self::Settled(Settlement::Purged) => 31,
         }
     }
 

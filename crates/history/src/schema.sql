@@ -34,7 +34,6 @@ CREATE TABLE messages (
     accepted_at INTEGER NOT NULL,
     deliver_at INTEGER,
     expires_at INTEGER,
-    redacted_at INTEGER,
     first BLOB
 );
 CREATE INDEX messages_by_id ON messages (application, id);
@@ -61,7 +60,8 @@ CREATE TABLE deliveries (
     delivery INTEGER NOT NULL,
     message INTEGER NOT NULL,
     accepted INTEGER NOT NULL,
-    -- 0 pending, 1 to be tried again, 10 delivered, 11 acknowledged, 20 to 23 dead letters, 30 cancelled
+    -- 0 pending, 1 to be tried again, 10 delivered, 11 acknowledged, 20 to 23 dead letters, 30 cancelled,
+    -- 31 a dead letter that was purged
     standing INTEGER NOT NULL,
     attempts INTEGER NOT NULL,
     first_at INTEGER,

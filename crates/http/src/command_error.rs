@@ -61,7 +61,9 @@ impl From<Refusal> for ApiError {
             Refusal::TooManyJobs => {
                 Self::limit_reached(format!("{text}; wait for one to end, or cancel one"))
             }
+            Refusal::ErasesToTheEnd(_) => Self::conflict(format!("{text}; wait for its end")),
             Refusal::IdTaken(_)
+            | Refusal::WrongJob(_)
             | Refusal::Installed
             | Refusal::NoPartition(_)
             | Refusal::NumbersExhausted => {

@@ -38,6 +38,8 @@ pub struct Options {
     pub known_claims: Option<Arc<dyn KnownClaims>>,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
+    /// What the log keeps: no payload is kept for longer.
+    pub retention: Duration,
 }
 
 /// Takes messages in. A cheap handle.
@@ -53,7 +55,10 @@ pub(crate) struct Inner {
     starts: Box<[Start]>,
     turns: Arc<Semaphore>,
     pub(crate) metrics: Metrics,
+    retention: Duration,
 }
+
+const DAY: Duration = Duration::from_hours(24);
 
 /// Of one partition: what stood in it when this process began may hold claims that only its routing tells.
 #[derive(Default)]
@@ -122,7 +127,7 @@ impl From<ReadError> for AcceptError {
 
 impl Ingest {
     pub fn new(options: Options) -> Self {
-        let Options { log, known_claims, clock, entropy } = options;
+        let Options { log, known_claims, clock, entropy, retention } = options;
         let partitions = log.partitions(Topic::Messages);
         Self(Arc::new(Inner {
             log,
@@ -133,7 +138,13 @@ impl Ingest {
             starts: (0..partitions).map(|_| Start::default()).collect(),
             turns: Arc::new(Semaphore::new(limits::PUBLISHES_IN_PROGRESS)),
             metrics: Metrics::new(),
+            retention,
         }))
+    }
+
+    /// For how long a payload is kept that was wanted for so many days: no longer than the log keeps it.
+    pub(crate) fn payload_kept(&self, days: u32) -> Duration {
+        DAY.saturating_mul(days).min(self.0.retention)
     }
 
     /// Takes one message: in turn, unless it is a repeat, with one append; answers when it is durable. A caller
@@ -156,6 +167,36 @@ impl Ingest {
 }
 
 impl Inner {
+    /// The message as it stands in the log.
+    pub(crate) fn record(
+        &self,
+        application: &Application,
+        message: MessageIn,
+        identity: Identity,
+        traceparent: Option<String>,
+        (id, accepted_at): (MessageId, Timestamp),
+    ) -> NewRecord {
+        let kept = DAY.saturating_mul(message.payload_retention_days).min(self.retention);
+        let head = Message {
+            id,
+            organization: application.organization,
+            application: application.id,
+            event_type: message.event_type,
+            event_id: message.event_id,
+            channels: message.channels,
+            ordering_key: message.ordering_key,
+            tags: message.tags,
+            accepted_at,
+            deliver_at: message.deliver_at,
+            payload_expires_at: Some(accepted_at + kept),
+            traceparent,
+            identity,
+            due_of: None,
+            only_for: message.only_for,
+        };
+        NewRecord { head: head.encode(), payload: message.payload }
+    }
+
     async fn accept(&self, publish: Publish) -> Result<Accepted, AcceptError> {
         self.has_room_for(&publish)?;
         let Publish { application, message, idempotency_key, traceparent, memory } = publish;
@@ -174,7 +215,7 @@ impl Inner {
             }
             Some(Verdict::Conflict(conflict)) => return Err(conflict.into()),
         };
-        let record = record(&application, message, identity, traceparent, (id, now));
+        let record = self.record(&application, message, identity, traceparent, (id, now));
         let log = Arc::clone(&self.log);
         let began = Instant::now();
         let append = append(log, application.partition, record, reservation, (turn, memory));
@@ -236,35 +277,6 @@ impl Inner {
         start.caught_up.store(true, Ordering::Release);
         Ok(())
     }
-}
-
-/// The message as it stands in the log.
-pub(crate) fn record(
-    application: &Application,
-    message: MessageIn,
-    identity: Identity,
-    traceparent: Option<String>,
-    (id, accepted_at): (MessageId, Timestamp),
-) -> NewRecord {
-    let retention = Duration::from_secs(u64::from(message.payload_retention_days) * 24 * 3_600);
-    let head = Message {
-        id,
-        organization: application.organization,
-        application: application.id,
-        event_type: message.event_type,
-        event_id: message.event_id,
-        channels: message.channels,
-        ordering_key: message.ordering_key,
-        tags: message.tags,
-        accepted_at,
-        deliver_at: message.deliver_at,
-        payload_expires_at: Some(accepted_at + retention),
-        traceparent,
-        identity,
-        due_of: None,
-        only_for: message.only_for,
-    };
-    NewRecord { head: head.encode(), payload: message.payload }
 }
 
 /// One append, to its end: its claims become durable or free, its room is given back.

@@ -219,7 +219,7 @@ async fn publish_all(
     let mut shown = Vec::with_capacity(read.len());
     for read in read {
         shown.push(read.map(|Read { message, idempotency_key, payload_value }| {
-            let shown = Shown::of(&message);
+            let shown = Shown::of(&message, &state.ingest);
             publishes.push(Publish {
                 application: Arc::clone(application),
                 message,

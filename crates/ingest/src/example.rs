@@ -60,7 +60,7 @@ pub(crate) async fn send_example(
     let payload = payload(&state, &endpoint, &name, wanted.example_index.unwrap_or(0)).await?;
     let mut message = MessageIn::from_parts(name, None, &payload)?;
     message.only_for = Some(endpoint.number);
-    let shown = Shown::of(&message);
+    let shown = Shown::of(&message, &state.ingest);
     let publish = Publish {
         application,
         message,

@@ -23,6 +23,8 @@ use crate::{
 /// An answer larger than this holds its room in memory until the client has read it.
 const LARGE_ANSWER_BYTES: usize = 16 << 10;
 
+const SECONDS_OF_A_DAY: u64 = 24 * 3_600;
+
 /// What the route needs.
 #[derive(Clone)]
 pub struct State {
@@ -96,7 +98,7 @@ async fn take_in(state: &State, request: Request) -> Result<Response, ApiError> 
         None => application?,
     };
     let memory = Arc::new(body.permit);
-    let shown = Shown::of(&parsed.message);
+    let shown = Shown::of(&parsed.message, &state.ingest);
     let accepted = state.ingest.accept(Publish {
         application,
         message: parsed.message,
@@ -131,10 +133,15 @@ pub(crate) struct Shown {
     tags: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     deliver_at: Option<String>,
+    /// In days, as far as the log keeps it.
+    payload_retention_period: u64,
+    #[serde(skip)]
+    payload_kept: Duration,
 }
 
 impl Shown {
-    pub(crate) fn of(message: &MessageIn) -> Self {
+    pub(crate) fn of(message: &MessageIn, ingest: &Ingest) -> Self {
+        let payload_kept = ingest.payload_kept(message.payload_retention_days);
         let channels = (!message.channels.is_empty()).then(|| message.channels.clone());
         Self {
             event_type: message.event_type.clone(),
@@ -143,6 +150,8 @@ impl Shown {
             ordering_key: message.ordering_key.clone(),
             tags: message.tags.clone(),
             deliver_at: message.deliver_at.map(|at| at.to_string()),
+            payload_retention_period: payload_kept.as_secs() / SECONDS_OF_A_DAY,
+            payload_kept,
         }
     }
 
@@ -150,7 +159,11 @@ impl Shown {
     pub(crate) fn write(&self, accepted: Accepted, payload: &[u8]) -> Vec<u8> {
         let Accepted { id, accepted_at, .. } = accepted;
         let mut out = Vec::with_capacity(payload.len() + 256 + self.event_type.len());
-        out.extend_from_slice(format!(r#"{{"id":"{id}","timestamp":"{accepted_at}","payload":"#).as_bytes());
+        let expires_at = accepted_at + self.payload_kept;
+        let begin = format!(
+            r#"{{"id":"{id}","timestamp":"{accepted_at}","payloadExpiresAt":"{expires_at}","payload":"#
+        );
+        out.extend_from_slice(begin.as_bytes());
         out.extend_from_slice(payload);
         out.push(b',');
         let fields = out.len();

@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     AcceptError, Accepted, Ingest, Publish,
-    accept::{Inner, record},
+    accept::Inner,
     claims::{Claiming, Reservation, TooMany, Verdict},
     idempotency::identity,
 };
@@ -192,7 +192,7 @@ impl Line<'_> {
             self.waiting.pop_front();
             let Publish { application, message, traceparent, .. } = publish.clone();
             run.size_bytes += size_bytes;
-            run.records.push(record(&application, message, identity, traceparent, (id, now)));
+            run.records.push(self.inner.record(&application, message, identity, traceparent, (id, now)));
             run.members.push((index, Accepted { id, accepted_at: now, repeated: false }, reservation));
         }
         (run, Ended::Full)

@@ -8,6 +8,7 @@ mod claims;
 mod crashes;
 mod reads;
 mod tables;
+mod wiping;
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,6 +30,7 @@ pub use self::{
         readers_at_any_pace_see_the_same, truncation_is_seen, wait_resolves_when_readable,
     },
     tables::{put_is_not_ahead_of_appends, tables_keep_the_newest_value},
+    wiping::wiped_payloads_are_gone_and_the_rest_stays,
 };
 use crate::contract::{Log, LogRecord, NewRecord, Sync, Topic};
 
@@ -56,6 +58,7 @@ macro_rules! for_each_check {
             readers_at_any_pace_see_the_same
             put_is_not_ahead_of_appends
             tables_keep_the_newest_value
+            wiped_payloads_are_gone_and_the_rest_stays
             every_partition_is_gained
             partition_is_drained_before_it_moves
         }

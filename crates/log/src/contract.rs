@@ -240,6 +240,12 @@ pub trait Claims: Send {
 ///   everything that this process appended before the call to `deliveries`, `attempts` and `dedup`; if some of that
 ///   failed and its owner was not told yet, the put fails. It resolves once all are durable.
 ///
+/// Wiping
+/// - Once `wipe` resolved with `true`, nobody is given those payloads, and their bytes are overwritten, also after a
+///   crash; the records stay, and so does everything else. Offsets at which nothing stands are passed over.
+/// - `false`: this engine cannot change what it stores. Nothing was changed; the bytes leave with retention.
+/// - An error says nothing: what was asked for may be done later, even after a crash. Asking again is harmless.
+///
 /// Claims
 /// - A partition is held by one member at a time, as far as its members can be reached; a member that was cut off
 ///   learns by [`ClaimEvent::Lost`] or by a newer claim in `attempts`.
@@ -289,6 +295,16 @@ pub trait Log: Send + std::marker::Sync + 'static {
         table: Table,
         partition: Partition,
     ) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>, ReadError>>;
+
+    /// Overwrites payloads where they stand, if the engine can.
+    fn wipe(
+        &self,
+        _topic: Topic,
+        _partition: Partition,
+        _offsets: Vec<Offset>,
+    ) -> BoxFuture<'_, Result<bool, AppendError>> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
 
     fn claim(&self, group: Group) -> Box<dyn Claims>;
 

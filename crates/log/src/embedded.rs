@@ -11,6 +11,7 @@ mod index;
 mod journal;
 mod layout;
 mod options;
+mod overwrite;
 mod queue;
 mod read;
 mod recovery;
@@ -24,6 +25,8 @@ mod tables;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod wipe;
+mod wiped;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -45,6 +48,7 @@ use self::{
     read::{MUST_WAIT, Wanted},
     retention::{Ages, Retention},
     tables::{Put, TableWriter, Tables},
+    wiped::Wiped,
 };
 pub use self::{
     options::{Driver, OpenError, Options},
@@ -100,14 +104,16 @@ impl EmbeddedLog {
         ]);
         let space = Arc::default();
         let counters = Arc::default();
-        let open = |name: &str, layout, tail_bytes| {
+        let tables = Arc::new(Tables::open(options.disk.clone(), &options.data_dir, options.read_only)?);
+        let wiping = tables.wiping()?;
+        let open = |name: &str, layout: Layout, tail_bytes| {
+            let wiped = Wiped::of(&layout, &wiping);
             OpenJournal { options: &options, directory: options.data_dir.join(name), layout, tail_bytes }
-                .open(&space, &counters)
+                .open(wiped, &space, &counters)
         };
         let (main, main_end, main_site) = open("journal", main_layout, options.tail_bytes)?;
         let control_layout = Layout::new(vec![(Topic::Control, 1)]);
         let (control, control_end, control_site) = open("control", control_layout, CONTROL_TAIL_BYTES)?;
-        let tables = Arc::new(Tables::open(options.disk.clone(), &options.data_dir, options.read_only)?);
         if !options.read_only {
             let covered = tables.covered()?;
             for (covered, end) in [(covered.main, main_end), (covered.control, control_end)] {
@@ -115,6 +121,8 @@ impl EmbeddedLog {
                     return Err(OpenError::TablesAhead { covered, end });
                 }
             }
+            wipe::finish(&main, &tables)?;
+            wipe::finish(&control, &tables)?;
         }
         let mut log = Self {
             partitions,
@@ -251,6 +259,7 @@ impl OpenJournal<'_> {
     /// Gives the journal, the position where a former life ended, and who writes to it.
     fn open(
         self,
+        wiped: Wiped,
         space: &Arc<space::Space>,
         counters: &Arc<stats::Counters>,
     ) -> Result<(Arc<Journal>, u64, Committer), OpenError> {
@@ -264,6 +273,7 @@ impl OpenJournal<'_> {
             disk: &*options.disk,
             directory: &directory,
             layout: &layout,
+            wiped: &wiped,
             now_ms: options.clock.now().as_millis(),
             segment_bytes: options.segment_bytes,
         };
@@ -271,7 +281,8 @@ impl OpenJournal<'_> {
         let end = recovered.end;
         let last = recovered.segments.last().expect("a journal has a segment");
         let position = last.position_of(last.end_at());
-        let journal = Journal::new(layout, &recovered, position, tail_bytes, space.clone(), counters.clone());
+        let journal =
+            Journal::new(layout, &recovered, position, tail_bytes, (wiped, space.clone()), counters.clone());
         let journal = Arc::new(journal);
         let site = Site {
             disk: options.disk.clone(),
@@ -410,6 +421,21 @@ impl Log for EmbeddedLog {
     ) -> BoxFuture<'_, Result<Vec<(Bytes, Bytes)>, ReadError>> {
         let tables = self.tables.clone();
         Box::pin(async move { self.blocking(move || tables.scan(table, partition)).await? })
+    }
+
+    fn wipe(
+        &self,
+        topic: Topic,
+        partition: Partition,
+        offsets: Vec<Offset>,
+    ) -> BoxFuture<'_, Result<bool, AppendError>> {
+        let (journal, slot) = self.place(topic, partition);
+        Box::pin(async move {
+            if self.read_only {
+                return Err(AppendError::Closed("opened for reading only".to_owned()));
+            }
+            self.wipe_payloads(journal, slot, offsets).await.map(|()| true)
+        })
     }
 
     fn claim(&self, group: Group) -> Box<dyn Claims> {

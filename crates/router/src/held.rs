@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use fanfare_control::Control;
 use fanfare_core::{Clock, Message, Offset, Partition, Timestamp, limits};
 use fanfare_log::{Log, NewRecord, Sync, Topic};
 
@@ -84,6 +85,7 @@ pub(crate) fn record(recorded: &mut Recorded, change: Change) {
 /// more are returned.
 pub(crate) async fn append_due(
     log: Arc<dyn Log>,
+    control: Control,
     clock: Arc<dyn Clock>,
     partition: Partition,
     offsets: Vec<Offset>,
@@ -109,12 +111,14 @@ pub(crate) async fn append_due(
         })?;
         // Its age and its place among others are those of the moment in which it goes out.
         let now = clock.now();
+        let is_erased = control.view().is_erased(message.application, partition, original);
+        let payload = record.payload.filter(|_| !is_erased);
         let mut copy = Message { accepted_at: now, due_of: Some(original), ..message };
         // A payload that was erased meanwhile stays away.
-        if record.payload.is_none() {
+        if payload.is_none() {
             copy.payload_expires_at = Some(now);
         }
-        copies.push(NewRecord { head: copy.encode(), payload: record.payload.unwrap_or_default() });
+        copies.push(NewRecord { head: copy.encode(), payload: payload.unwrap_or_default() });
     }
     if !copies.is_empty() {
         let append_error = |error| SessionError::Append { topic: Topic::Messages, error };

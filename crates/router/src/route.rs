@@ -193,13 +193,14 @@ impl Session<'_> {
 
     /// Begins to append what is due.
     fn append_due(&mut self) {
-        let Router { log, clock, .. } = self.router;
+        let Router { log, control, clock, .. } = self.router;
         if self.appending.is_some() {
             return;
         }
         let offsets = self.held.take_due(clock.now());
         if !offsets.is_empty() {
-            let append = held::append_due(Arc::clone(log), Arc::clone(clock), self.partition, offsets);
+            let (log, clock) = (Arc::clone(log), Arc::clone(clock));
+            let append = held::append_due(log, control.clone(), clock, self.partition, offsets);
             self.appending = Some(Box::pin(append));
         }
     }

@@ -1,5 +1,5 @@
 //! How each route is called so that it succeeds. In bodies `{n}` stands for a number that is used once, `{url}` for an
-//! endpoint that answers, `{event_type}` for one that exists.
+//! endpoint that answers, `{event_type}` and `{endpoint_id}` for what exists.
 
 pub(super) struct Example {
     /// Who may use it, said once more: the server's list is not asked whether it is right.
@@ -95,6 +95,22 @@ pub(super) const EXAMPLES: &[(&str, &str, u16, &str)] = &[
         "application full",
         202,
         r#"{"messages":[{"eventType":"order.paid","payload":{"a":1},"idempotencyKey":"batch-{n}"}]}"#,
+    ),
+    ("DELETE /api/v1/app/{app_id}/msg/{msg_id}/content", "application full", 204, ""),
+    ("DELETE /api/v1/app/{app_id}/msg/{msg_id}/attempt/{attempt_id}/content", "application full", 204, ""),
+    (
+        "POST /api/v1/app/{app_id}/msg/bulk-expunge",
+        "application full",
+        200,
+        r#"{"ids":["msg_29HHYvqxq1Dw9rT7hHS0tl5tE22"]}"#,
+    ),
+    ("POST /api/v1/app/{app_id}/msg/expunge-all-contents", "organization full", 202, "{}"),
+    (
+        "POST /api/v1/app/{app_id}/dead-letter/purge",
+        "application full",
+        200,
+        r#"{"endpointId":"{endpoint_id}","reasons":["exhausted"],"eventTypes":["order.paid"],
+            "channel":"a","tag":"t","before":"2100-01-01T00:00:00Z","after":"2026-01-31T12:00:00Z"}"#,
     ),
     ("GET /api/v1/app/{app_id}/msg", "application read", 200, ""),
     ("GET /api/v1/app/{app_id}/msg/{msg_id}", "application read", 200, ""),

@@ -81,6 +81,8 @@ pub(crate) async fn with_payloads<T: HasMessage>(
     if !wanted || page.items.is_empty() {
         return Ok((page.map(|item| (item, None)), None));
     }
+    // What was erased elsewhere is not shown here.
+    state.control().fresh().await?;
     // Once as they are read, and once more in the answer.
     let mut room = state.gate.memory().reserve(2 * limits::PAGE_PAYLOAD_BYTES).await?;
     let mut rows: Vec<&MessageRow> = page.items.iter().map(HasMessage::message).collect();

@@ -229,16 +229,29 @@ fn nothing<T>() -> Rows<T> {
     Rows { items: Vec::new(), iterator: None, prev_iterator: None, done: true }
 }
 
+/// The path of an attempt: the application's id or uid, the message's id or event id, the attempt's id.
+pub(super) type AttemptPath = Path<(String, String, String)>;
+
 async fn read(
     Shared(state): Shared<State>,
     who: Authenticated,
-    Path((app_id, msg_id, attempt_id)): Path<(String, String, String)>,
+    path: AttemptPath,
     mut asked: Asked,
 ) -> Result<Shown<AttemptOut>, ApiError> {
-    let application = who.application(&state.gate, &app_id).await?;
     let with_content = asked.flag("with_content").unwrap_or(true);
     asked.flag("expanded_statuses");
     asked.finish()?;
+    let row = find_attempt(&state, who, path).await?;
+    let body = AttemptOut::of(&state.control().view(), row, with_content, false);
+    Ok(Shown { body, room: None, behind: None })
+}
+
+pub(super) async fn find_attempt(
+    state: &State,
+    who: Authenticated,
+    Path((app_id, msg_id, attempt_id)): AttemptPath,
+) -> Result<AttemptRow, ApiError> {
+    let application = who.application(&state.gate, &app_id).await?;
     let reading = state.reading(Reach::Everything).await?;
     let message = reading.message(&application, &msg_id).await?;
     let found = match attempt_id.parse::<AttemptId>() {
@@ -246,7 +259,5 @@ async fn read(
         Err(_) => None,
     };
     let found = found.filter(|attempt| attempt.message.key == message.key);
-    let row = reading.found(found, "attempt", &attempt_id)?;
-    let body = AttemptOut::of(&state.control().view(), row, with_content, false);
-    Ok(Shown { body, room: None, behind: None })
+    reading.found(found, "attempt", &attempt_id)
 }

@@ -136,7 +136,7 @@ async fn list_all(
 }
 
 /// Deleted ones too: what is dead of them stays so.
-fn endpoints_of(state: &State, application: &Application) -> Vec<EndpointAt> {
+pub(super) fn endpoints_of(state: &State, application: &Application) -> Vec<EndpointAt> {
     let view = state.control().view();
     let present = view.endpoints_of(application.id).map(at);
     let former = view.former_endpoints_of(application.id).into_iter();
@@ -187,7 +187,7 @@ async fn read(
     Ok(Shown { body, room, behind: reading.behind })
 }
 
-fn belongs(state: &State, number: EndpointNumber, application: &Application) -> bool {
+pub(super) fn belongs(state: &State, number: EndpointNumber, application: &Application) -> bool {
     let view = state.control().view();
     let present = view.endpoint_by_number(number).map(|endpoint| endpoint.application);
     let former = || view.former_endpoint(number).map(|former| former.application);

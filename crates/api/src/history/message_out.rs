@@ -7,6 +7,8 @@ use serde_json::value::RawValue;
 
 use crate::application::shown;
 
+const SECONDS_OF_A_DAY: u64 = 24 * 3_600;
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MessageOut {
@@ -21,6 +23,11 @@ pub(crate) struct MessageOut {
     #[serde(skip_serializing_if = "Option::is_none")]
     deliver_at: Option<String>,
     // Ours.
+    /// In days, as far as the log keeps it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_retention_period: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_expires_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ordering_key: Option<String>,
     /// What was delivered, where that is no JSON object.
@@ -52,6 +59,10 @@ impl MessageOut {
             channels: some(row.channels),
             tags: some(row.tags),
             timestamp: shown(row.accepted_at),
+            payload_retention_period: row
+                .expires_at
+                .map(|expires_at| expires_at.since(row.accepted_at).as_secs() / SECONDS_OF_A_DAY),
+            payload_expires_at: row.expires_at.map(shown),
             deliver_at: row.deliver_at.map(shown),
             ordering_key: row.ordering_key,
             raw_payload,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use axum::extract::State as Shared;
-use fanfare_core::{MessageEndpointId, MessageId, Timestamp};
+use fanfare_core::{MessageEndpointId, MessageId, Settlement, Timestamp};
 use fanfare_history::{Missing, Reach, Reconciliation, Standing, Why};
 use fanfare_http::{ApiError, Authenticated, Path, Routes, Who};
 use serde::Serialize;
@@ -39,14 +39,16 @@ enum What {
     Pending,
     DeadLetter,
     Cancelled,
+    Purged,
 }
 
-const WHAT: [(&str, What); 5] = [
+const WHAT: [(&str, What); 6] = [
     ("undelivered", What::Undelivered),
     ("missing", What::Missing),
     ("pending", What::Pending),
     ("dead_letter", What::DeadLetter),
     ("cancelled", What::Cancelled),
+    ("purged", What::Purged),
 ];
 
 impl What {
@@ -56,7 +58,7 @@ impl What {
             Self::Missing => why == Why::NotInHistory,
             Self::Pending => matches!(why, Why::Standing(Standing::Pending | Standing::Retrying)),
             Self::DeadLetter => matches!(why, Why::Standing(standing) if standing.is_dead_letter()),
-            Self::Cancelled => Self::of(why) == Self::Cancelled,
+            Self::Cancelled | Self::Purged => Self::of(why) == self,
         }
     }
 
@@ -66,6 +68,7 @@ impl What {
             Why::NotInHistory => Self::Missing,
             Why::Standing(Standing::Pending | Standing::Retrying) => Self::Pending,
             Why::Standing(standing) if standing.is_dead_letter() => Self::DeadLetter,
+            Why::Standing(Standing::Settled(Settlement::Purged)) => Self::Purged,
             Why::Standing(_) => Self::Cancelled,
         }
     }
@@ -100,6 +103,8 @@ struct Counts {
     retrying: u64,
     dead_lettered: u64,
     cancelled: u64,
+    /// Dead letters that were purged.
+    purged: u64,
     missing: u64,
     /// What `deadLettered` consists of.
     dead_letters: BTreeMap<&'static str, u64>,
@@ -145,6 +150,7 @@ impl ReconciliationOut {
                 retrying: found.stats.retrying,
                 dead_lettered: found.stats.dead(),
                 cancelled: found.stats.cancelled,
+                purged: found.stats.purged,
                 missing: found.not_in_history,
                 dead_letters: found.stats.dead_letters,
             },

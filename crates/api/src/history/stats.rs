@@ -39,8 +39,9 @@ struct StatsOut {
     fail: u64,
     canceled: u64,
     // Ours.
-    /// What `fail` consists of.
+    /// What `fail` consists of, and those of it that were purged.
     dead_letters: BTreeMap<&'static str, u64>,
+    purged: u64,
 }
 
 impl StatsOut {
@@ -49,9 +50,10 @@ impl StatsOut {
             success: stats.delivered,
             pending: stats.pending,
             sending: stats.retrying,
-            fail: stats.dead(),
+            fail: stats.dead() + stats.purged,
             canceled: stats.cancelled,
             dead_letters: stats.dead_letters,
+            purged: stats.purged,
         }
     }
 }

@@ -37,7 +37,8 @@ impl Status {
                 Settlement::Exhausted
                 | Settlement::Rejected
                 | Settlement::Expired
-                | Settlement::IdempotencyConflict,
+                | Settlement::IdempotencyConflict
+                | Settlement::Purged,
             ) => Self::Fail,
         }
     }

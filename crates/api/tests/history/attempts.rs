@@ -91,6 +91,23 @@ async fn an_attempt_has_every_field_that_clients_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_erased() {
+    let scene = Scene::new().await;
+    let (message, attempts) = &scene.retried;
+    let of_attempt = format!("{}/msg/{message}/attempt/{}", scene.shop.path, attempts[0]);
+    assert_eq!(scene.told.get(&of_attempt).await["response"], "busy");
+    assert_eq!(scene.told.process.delete(&format!("{of_attempt}/content")).await, 204);
+    let shown = scene.told.get(&of_attempt).await;
+    assert_eq!((&shown["response"], &shown["responseStatusCode"]), (&json!(""), &json!(503)));
+    let listed = scene.of_endpoint("").await;
+    assert!(listed.iter().any(|attempt| attempt["response"] == "thanks"), "the others stay");
+    assert!(listed.iter().all(|attempt| attempt["response"] != "busy"));
+    let unknown =
+        format!("{}/msg/{message}/attempt/atmpt_29HHYvqxq1Dw9rT7hHS0tl5tE22/content", scene.shop.path);
+    assert_eq!(scene.told.process.delete(&unknown).await, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lists_are_filtered() {
     let scene = Scene::new().await;
     assert_eq!(scene.codes("").await, [0, 404, 200, 503], "newest first");

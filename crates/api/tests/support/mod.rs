@@ -122,6 +122,7 @@ impl Process {
             gate,
             entropy: Arc::new(SystemEntropy),
             guard: Arc::new(Guard::new(Vec::new(), dev)),
+            lease: Duration::ZERO,
             log: Arc::clone(&log),
             messages: Arc::new(MessagesInLog(Arc::clone(&log))),
             history,

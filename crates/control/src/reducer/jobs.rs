@@ -7,7 +7,7 @@ use fanfare_core::{ApplicationId, JobId, Timestamp, limits};
 use super::{Effect, Refusal, application, endpoint};
 use crate::{
     command::Command,
-    jobs::{Job, JobState, Progress, Steer},
+    jobs::{Job, JobKind, JobState, Progress, Steer},
     view::View,
 };
 
@@ -19,8 +19,13 @@ pub(super) fn create(view: &View, at: Timestamp, command: &Command) -> Result<Ef
         return Err(Refusal::IdTaken(id.to_string()));
     }
     let organization = application(view, *owner)?.organization;
-    endpoint(view, *owner, *target)?;
-    let open = view.open_jobs().filter(|job| job.endpoint == *target).count();
+    let erases = *kind == JobKind::EraseContents;
+    match target {
+        Some(target) if !erases => drop(endpoint(view, *owner, *target)?),
+        None if erases && selection.below.is_some() => {}
+        _ => return Err(Refusal::WrongJob(*id)),
+    }
+    let open = view.open_jobs().filter(|job| (job.application, job.endpoint) == (*owner, *target)).count();
     if open >= limits::JOBS_PER_ENDPOINT {
         return Err(Refusal::TooManyJobs);
     }
@@ -46,6 +51,9 @@ pub(super) fn steer(
     order: Steer,
 ) -> Result<Effect, Refusal> {
     let old = view.job(id).filter(|job| job.application == owner).ok_or(Refusal::NoJob(id))?;
+    if old.kind == JobKind::EraseContents {
+        return Err(Refusal::ErasesToTheEnd(id));
+    }
     let state = match order {
         Steer::Pause => JobState::Paused,
         Steer::Resume => JobState::Running,

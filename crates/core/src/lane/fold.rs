@@ -28,6 +28,8 @@ impl Lane {
                 }
                 Outcome::Failed => self.apply_failure(attempt, now),
             },
+            // It is settled; to the lane nothing changes.
+            Fact::Settled { reason: Settlement::Purged, .. } => {}
             Fact::Settled { offset, .. } => self.settle(*offset),
             Fact::SettledRange { from, to, reason, .. } => {
                 if *reason == Settlement::Cancelled {
@@ -35,6 +37,7 @@ impl Lane {
                 }
                 self.settle_range(*from, *to);
             }
+            Fact::AnswerErased { .. } => {}
         }
     }
 

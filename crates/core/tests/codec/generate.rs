@@ -5,8 +5,8 @@ use std::{ops::Range, time::Duration};
 use bytes::Bytes;
 use fanfare_core::{
     ApplicationId, Attempt, AttemptError, AttemptRecord, ClaimEntry, Content, Delivery, EndpointNumber, Fact,
-    Fingerprint, Identity, Message, MessageId, Offset, OrganizationId, Outcome, Partition, Redacted,
-    RouterCheckpoint, Settlement, Source, Timestamp, Trigger, WorkerCheckpoint,
+    Fingerprint, Identity, Message, MessageId, Offset, OrganizationId, Outcome, Partition, RouterCheckpoint,
+    Settlement, Source, Timestamp, Trigger, WorkerCheckpoint,
     lane::HeldBy,
     load::{Capacity, Limit, PartitionLoad, Rate},
 };
@@ -43,10 +43,6 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
             only_for,
         }
     })
-}
-
-pub(crate) fn redacted() -> impl Strategy<Value = Redacted> {
-    (offset(), message_id(), timestamp()).prop_map(|(offset, id, at)| Redacted { offset, id, at })
 }
 
 pub(crate) fn delivery() -> impl Strategy<Value = Delivery> {
@@ -165,6 +161,15 @@ fn fact() -> impl Strategy<Value = Fact> {
             .prop_map(|(endpoint, offset, reason, at)| Fact::Settled { endpoint, offset, reason, at }),
         (endpoint(), offset(), offset(), select(Settlement::ALL.to_vec()), timestamp()).prop_map(
             |(endpoint, from, to, reason, at)| Fact::SettledRange { endpoint, from, to, reason, at }
+        ),
+        (endpoint(), offset(), any::<u32>(), timestamp(), timestamp()).prop_map(
+            |(endpoint, offset, number, made_at, at)| Fact::AnswerErased {
+                endpoint,
+                offset,
+                number,
+                made_at,
+                at
+            }
         ),
     ]
 }

@@ -7,7 +7,7 @@ mod ids;
 
 use bytes::Bytes;
 use fanfare_core::{
-    AttemptRecord, Delivery, Message, Redacted, RouterCheckpoint, WorkerCheckpoint,
+    AttemptRecord, Delivery, Message, RouterCheckpoint, WorkerCheckpoint,
     codec::{Malformed, Reader, Writer},
     load::PartitionLoad,
 };
@@ -16,14 +16,13 @@ use proptest::{collection::vec, prelude::*};
 type Decode = fn(&[u8]) -> Result<Bytes, Malformed>;
 
 /// Every decoder, each with the encoder of what it gives.
-const DECODERS: [(&str, Decode); 7] = [
+const DECODERS: [(&str, Decode); 6] = [
     ("message", |bytes| Message::decode(bytes).map(|record| record.encode())),
     ("delivery", |bytes| Delivery::decode(bytes).map(|record| record.encode())),
     ("attempts", |bytes| AttemptRecord::decode(bytes).map(|record| record.encode())),
     ("router checkpoint", |bytes| RouterCheckpoint::decode(bytes).map(|record| record.encode())),
     ("worker checkpoint", |bytes| WorkerCheckpoint::decode(bytes).map(|record| record.encode())),
     ("partition load", |bytes| PartitionLoad::decode(bytes).map(|record| record.encode())),
-    ("redacted", |bytes| Redacted::decode(bytes).map(|record| record.encode())),
 ];
 
 /// Any record of any kind as bytes, and the place of its decoder in [`DECODERS`].
@@ -35,7 +34,6 @@ fn any_record() -> impl Strategy<Value = (usize, Bytes)> {
         generate::router_checkpoint().prop_map(|record| (3, record.encode())),
         generate::worker_checkpoint().prop_map(|record| (4, record.encode())),
         generate::partition_load().prop_map(|record| (5, record.encode())),
-        generate::redacted().prop_map(|record| (6, record.encode())),
     ]
 }
 
@@ -56,12 +54,6 @@ proptest! {
     #[test]
     fn message_reads_back(record in generate::message()) {
         prop_assert_eq!(Message::decode(&record.encode()), Ok(record));
-    }
-
-    #[test]
-    fn redacted_reads_back(record in generate::redacted()) {
-        prop_assert_eq!(Redacted::decode(&record.encode()), Ok(record));
-        prop_assert!(Message::decode(&record.encode()).is_err(), "it is no message");
     }
 
     #[test]

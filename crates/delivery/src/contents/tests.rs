@@ -104,8 +104,12 @@ async fn neighbours_are_read_at_once_and_forgotten_in_turn() {
 
     let runs = Runs::new(3 * (1_000 + OVERHEAD_BYTES));
     for (offset, count) in [(10, 2), (20, 1), (10, 2), (30, 1)] {
-        let loaded =
-            || Loaded { payload: Bytes::from_static(&[0; 1_000]), traceparent: None, room: Mutex::default() };
+        let loaded = || Loaded {
+            payload: Bytes::from_static(&[0; 1_000]),
+            traceparent: None,
+            expires_at: None,
+            room: Mutex::default(),
+        };
         let contents = (0..count).map(|n| (Offset(offset + n), Arc::new(loaded())));
         runs.keep(place(Offset(offset)), contents.collect());
     }
@@ -118,7 +122,7 @@ async fn at_rest_nothing_is_kept() {
     let log = SimCluster::new(SimOptions::new(7, 1, 1)).join();
     let offsets = messages(&*log, 300).await;
     let contents = contents(log);
-    let mut tidying = std::pin::pin!(contents.tidy());
+    let mut tidying = std::pin::pin!(contents.tidy(|| 0));
     let kept =
         |offset| contents.cache.contains_key(&place(offset)) || contents.runs.find(place(offset)).is_some();
     for _ in 0..10 {
@@ -129,4 +133,22 @@ async fn at_rest_nothing_is_kept() {
     assert!(timeout(2 * KEPT_UNASKED, &mut tidying).await.is_err());
     assert!(!offsets.iter().any(|&offset| kept(offset)));
     assert!(contents.get(place(offsets[0]), true).await.is_ok(), "it is read again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_erased_is_kept_no_longer_though_others_are_asked_for() {
+    let log = SimCluster::new(SimOptions::new(7, 1, 1)).join();
+    let offsets = messages(&*log, 300).await;
+    let contents = contents(log);
+    let erasures = std::sync::atomic::AtomicU64::new(0);
+    let mut tidying = std::pin::pin!(contents.tidy(|| erasures.load(Ordering::Relaxed)));
+    assert!(timeout(KEPT_UNASKED / 2, &mut tidying).await.is_err());
+    let mut kept = Vec::new();
+    for erased in [0, 1, 1, 2] {
+        erasures.store(erased, Ordering::Relaxed);
+        contents.get(place(offsets[0]), true).await.unwrap();
+        assert!(timeout(KEPT_UNASKED, &mut tidying).await.is_err());
+        kept.push(contents.cache.contains_key(&place(offsets[0])));
+    }
+    assert_eq!(kept, [true, false, true, false]);
 }

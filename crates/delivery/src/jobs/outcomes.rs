@@ -74,6 +74,7 @@ impl Own {
                     self.delivered += 1;
                 }
             }
+            Fact::Settled { reason: Settlement::Purged, .. } => {}
             Fact::Settled { offset, reason, .. } => {
                 if self.open.remove(offset.0) {
                     self.settled(*reason, 1);
@@ -84,6 +85,7 @@ impl Own {
                 self.open.remove_range(from.0..to.0);
                 self.settled(*reason, settled);
             }
+            Fact::AnswerErased { .. } => {}
         }
     }
 
@@ -91,6 +93,8 @@ impl Own {
         match reason {
             Settlement::Delivered | Settlement::Acknowledged => self.delivered += count,
             Settlement::Cancelled => self.cancelled += count,
+            // What was dead before stays counted as that.
+            Settlement::Purged => {}
             Settlement::Exhausted
             | Settlement::Rejected
             | Settlement::Expired
@@ -129,6 +133,10 @@ impl Facts {
                     self.delivered.insert(offset);
                 }
             }
+            // Nobody wants to hear of it any more.
+            Fact::Settled { offset, reason: Settlement::Purged, .. } => {
+                self.dead.remove(offset.0);
+            }
             Fact::Settled { offset, reason, .. } => {
                 if self.settled.insert(offset.0) {
                     self.of(*reason).insert(offset.0);
@@ -141,6 +149,7 @@ impl Facts {
                 self.settled |= &range;
                 *self.of(*reason) |= range;
             }
+            Fact::AnswerErased { .. } => {}
         }
     }
 
@@ -151,7 +160,8 @@ impl Facts {
             Settlement::Exhausted
             | Settlement::Rejected
             | Settlement::Expired
-            | Settlement::IdempotencyConflict => &mut self.dead,
+            | Settlement::IdempotencyConflict
+            | Settlement::Purged => &mut self.dead,
         }
     }
 }
@@ -285,7 +295,7 @@ fn written_down_at(record: &LogRecord) -> Option<Timestamp> {
         AttemptRecord::Claim { at, .. } => Some(at),
         AttemptRecord::Facts { facts, .. } => facts.first().map(|fact| match fact {
             Fact::Attempted(attempt) => attempt.at,
-            Fact::Settled { at, .. } | Fact::SettledRange { at, .. } => *at,
+            Fact::Settled { at, .. } | Fact::SettledRange { at, .. } | Fact::AnswerErased { at, .. } => *at,
         }),
     }
 }

@@ -114,7 +114,7 @@ impl<'a> Run<'a> {
     ) -> Result<Option<Self>, Error> {
         let found = {
             let view = control.view();
-            let endpoint = view.endpoint(job.application, &job.endpoint.to_string());
+            let endpoint = job.endpoint.and_then(|id| view.endpoint(job.application, &id.to_string()));
             endpoint.zip(view.application_by_id(job.application))
         };
         let Some((endpoint, application)) = found else {
@@ -233,9 +233,10 @@ impl<'a> Run<'a> {
                     next = offset;
                     break;
                 }
-                // What is wiped cannot be sent.
                 let Ok(message) = Message::decode(&head) else { continue };
-                if payload.is_some() && self.selector.means(offset, &message) {
+                // What is wiped cannot be sent, what is erased must not be.
+                let is_there = payload.is_some() && !self.is_hidden(offset, &message);
+                if is_there && self.selector.means(offset, &message) {
                     records.push(NewRecord::head(self.injected(offset, &message).encode()));
                 }
             }
@@ -251,6 +252,11 @@ impl<'a> Run<'a> {
             pending.await?;
         }
         Ok(())
+    }
+
+    fn is_hidden(&self, offset: Offset, message: &Message) -> bool {
+        let expired = message.payload_expires_at.is_some_and(|at| at <= self.clock.now());
+        expired || self.control.view().is_erased(message.application, self.source, offset)
     }
 
     fn injected(&self, offset: Offset, message: &Message) -> Delivery {
@@ -328,7 +334,7 @@ impl<'a> Run<'a> {
             delivered: self.own.delivered,
             dead_letters: self.own.dead,
             cancelled: self.own.cancelled,
-            failure: None,
+            ..Progress::default()
         };
         if progress != self.noted || ended.is_some() {
             note(self.control, self.job.id, Box::new(progress.clone()), ended).await?;

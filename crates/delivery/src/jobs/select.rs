@@ -46,6 +46,8 @@ impl Selector {
                 but |= &outcomes.open;
                 Set::Wanted { control: control.clone(), but, at: now - APART }
             }
+            // What erases sends nothing.
+            JobKind::EraseContents => Set::These(RoaringTreemap::new()),
             JobKind::Recover | JobKind::DeadLetters | JobKind::BulkReplay => {
                 Set::These(these(job.kind, &job.selection, outcomes))
             }
@@ -125,7 +127,9 @@ fn these(kind: JobKind, selection: &Selection, outcomes: &Outcomes) -> RoaringTr
         (JobKind::BulkReplay, Some(OutcomeFilter::DeadLetter)) | (JobKind::DeadLetters, _) => {
             dead - delivered
         }
-        (JobKind::Recover | JobKind::ReplayMissing, _) => (dead | cancelled) - delivered,
+        (JobKind::Recover | JobKind::ReplayMissing | JobKind::EraseContents, _) => {
+            (dead | cancelled) - delivered
+        }
     };
     these -= open;
     if let Some(class) = selection.status_class {

@@ -88,8 +88,9 @@ impl<T: Transport> Worker<T> {
         match slot.target(number, &self.shared.options.control, self.shared.options.clock.now()) {
             Ok(target) => {
                 self.probes_in_flight += usize::from(start.class == Class::Probe);
+                let endpoint = (slot.application, number);
                 let flight =
-                    flight::fly(Arc::clone(&self.shared), self.partition, number, target, record, start);
+                    flight::fly(Arc::clone(&self.shared), self.partition, endpoint, target, record, start);
                 self.flights.push(Box::pin(flight));
             }
             Err(error) => {

@@ -164,7 +164,8 @@ impl<T: Transport> Worker<T> {
 
     fn apply_foreign(&mut self, facts: &[Fact]) {
         let now = self.steady.now();
-        for fact in facts.iter().filter(|fact| fact.survives_its_epoch()) {
+        let counting = facts.iter().filter(|fact| fact.survives_its_epoch() && !fact.hides());
+        for fact in counting {
             let number = fact.endpoint();
             // Its record may still be to come: without a lane nobody would remember.
             self.find_slot(number, self.tail);

@@ -27,7 +27,6 @@ static MESSAGES: Target = Target {
         ("accepted_at", Int),
         ("deliver_at", Int),
         ("expires_at", Int),
-        ("redacted_at", Int),
         ("first", Blob),
     ],
     on_conflict: "ON CONFLICT (message) DO NOTHING",
@@ -164,19 +163,26 @@ impl Changes {
                 values: vec![Value::Int(kind as i64), Value::Bytes(first), Value::Int(key.to_int())],
             });
         }
-        for (key, at) in self.redacted {
+        for (endpoint, tick, delivery, number) in self.erased_answers {
             all.push(Statement::Run {
-                sql: "UPDATE messages SET redacted_at = $1 WHERE message = $2 AND redacted_at IS NULL"
+                sql: "UPDATE attempts SET response = NULL WHERE endpoint = $1 \
+                      AND answer IN (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11) AND tick = $2 AND delivery = $3 \
+                      AND number = $4"
                     .to_owned(),
-                values: vec![Value::Int(at.as_micros()), Value::Int(key.to_int())],
+                values: vec![
+                    Value::Int(endpoint.0.into()),
+                    Value::Int(tick.0),
+                    Value::offset(delivery),
+                    Value::Int(number.into()),
+                ],
             });
         }
         all
     }
 }
 
-fn message((key, new): (MessageKey, NewMessage)) -> [Value; 14] {
-    let NewMessage { message, kind, first, redacted_at } = new;
+fn message((key, new): (MessageKey, NewMessage)) -> [Value; 13] {
+    let NewMessage { message, kind, first } = new;
     let id = Bytes::copy_from_slice(message.id.as_bytes());
     [
         Value::Int(key.to_int()),
@@ -191,7 +197,6 @@ fn message((key, new): (MessageKey, NewMessage)) -> [Value; 14] {
         Value::Int(message.accepted_at.as_micros()),
         time(message.deliver_at),
         time(message.payload_expires_at),
-        time(redacted_at),
         first
             .map_or(Value::Null(Kind::Bytes), |first| Value::Bytes(Bytes::copy_from_slice(first.as_bytes()))),
     ]

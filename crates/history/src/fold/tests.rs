@@ -105,7 +105,7 @@ pub(crate) fn attempt(endpoint: u32, offset: u64, number: u32, status: u16, time
         outcome: if delivered { Outcome::Delivered } else { Outcome::Failed },
         status,
         error: None,
-        response: Bytes::new(),
+        response: Bytes::from_static(b"answered"),
         due: (!delivered).then(|| at(time + 1_000_000)),
         deadline_used: Duration::ZERO,
     })
@@ -123,6 +123,22 @@ fn range(endpoint: u32, from: u64, to: u64, time: i64) -> Fact {
         reason: Settlement::Cancelled,
         at: at(time),
     }
+}
+
+fn answer_erased(attempt: &Attempt, time: i64) -> Fact {
+    let Attempt { endpoint, offset, number, at: made_at, .. } = *attempt;
+    Fact::AnswerErased { endpoint, offset, number, made_at, at: at(time) }
+}
+
+fn attempts_of(record: &AttemptRecord) -> impl Iterator<Item = &Attempt> {
+    let facts = match record {
+        AttemptRecord::Facts { facts, .. } => facts.as_slice(),
+        AttemptRecord::Claim { .. } => &[],
+    };
+    facts.iter().filter_map(|fact| match fact {
+        Fact::Attempted(attempt) => Some(attempt),
+        _ => None,
+    })
 }
 
 fn standing(tables: &Tables, endpoint: u32, offset: u64) -> Standing {
@@ -257,15 +273,72 @@ fn of_several_deliveries_one_counts() {
     tables.check();
 }
 
+/// Whoever holds the partition, and whatever its epoch.
+#[test]
+fn dead_letters_are_purged_and_nothing_else_is() {
+    let claim = AttemptRecord::Claim { owner: 1, at: at(0) };
+    let tables = fold_all(
+        &[routed(0, &[0]), routed(1, &[0]), routed(2, &[0])],
+        &[
+            claim.clone(),
+            claim,
+            facts(1, vec![settled(0, 0, Settlement::Exhausted, 5), attempt(0, 1, 1, 200, 6)]),
+            facts(0, (0..3).map(|offset| settled(0, offset, Settlement::Purged, 7)).collect()),
+            // It came after all.
+            facts(1, vec![settled(0, 0, Settlement::Cancelled, 8)]),
+        ],
+    );
+    assert_eq!(standing(&tables, 0, 0), Standing::Settled(Settlement::Purged));
+    assert_eq!(standing(&tables, 0, 1), Standing::Settled(Settlement::Delivered));
+    assert_eq!(standing(&tables, 0, 2), Standing::Pending);
+    tables.check();
+}
+
+#[test]
+fn an_erased_answer_is_gone_and_the_others_stay() {
+    let told = [attempt(0, 0, 1, 500, 10), attempt(0, 0, 2, 500, 9_000_000)];
+    let Fact::Attempted(first) = &told[0] else { unreachable!() };
+    let erased = answer_erased(first, 10_000_000);
+    let records = [facts(0, told.to_vec()), facts(0, vec![erased]), facts(0, vec![told[0].clone()])];
+    let tables = fold_all(&[routed(0, &[0])], &records);
+    let answers: Vec<_> =
+        tables.attempts.values().map(|new| (new.attempt.number, new.attempt.response.is_empty())).collect();
+    assert_eq!(answers, [(1, true), (2, false)], "also when it is told of again");
+}
+
 #[derive(Clone, Debug)]
 enum Step {
-    Attempt { endpoint: u32, offset: u64, delivered: bool },
-    Settle { endpoint: u32, offset: u64 },
-    Range { endpoint: u32, from: u64, length: u64 },
+    Attempt {
+        endpoint: u32,
+        offset: u64,
+        delivered: bool,
+    },
+    Settle {
+        endpoint: u32,
+        offset: u64,
+    },
+    Purge {
+        endpoint: u32,
+        offset: u64,
+    },
+    /// What the attempt, of all so far, was answered.
+    Erase {
+        which: usize,
+    },
+    Range {
+        endpoint: u32,
+        from: u64,
+        length: u64,
+    },
     Claim,
     Zombie,
-    Inject { endpoint: u32, of: u64 },
-    Deliver { endpoints: Vec<u32> },
+    Inject {
+        endpoint: u32,
+        of: u64,
+    },
+    Deliver {
+        endpoints: Vec<u32>,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -276,6 +349,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (endpoint.clone(), any::<u64>(), any::<bool>())
             .prop_map(|(endpoint, offset, delivered)| Step::Attempt { endpoint, offset, delivered }),
         2 => (endpoint.clone(), any::<u64>()).prop_map(|(endpoint, offset)| Step::Settle { endpoint, offset }),
+        2 => (endpoint.clone(), any::<u64>()).prop_map(|(endpoint, offset)| Step::Purge { endpoint, offset }),
+        1 => any::<usize>().prop_map(|which| Step::Erase { which }),
         1 => (endpoint.clone(), any::<u64>(), 1..20_u64)
             .prop_map(|(endpoint, from, length)| Step::Range { endpoint, from, length }),
         1 => Just(Step::Claim),
@@ -326,6 +401,19 @@ fn record(steps: &[Step]) -> Recorded {
             }
             Step::Settle { endpoint, offset } => {
                 settled(*endpoint, offset % count, Settlement::Exhausted, time)
+            }
+            Step::Purge { endpoint, offset } => {
+                log.before.push(log.deliveries.len());
+                let purged = settled(*endpoint, offset % count, Settlement::Purged, time);
+                log.attempts.push(facts(0, vec![purged.clone(), purged]));
+                continue;
+            }
+            Step::Erase { which } => {
+                let made: Vec<Attempt> = log.attempts.iter().flat_map(attempts_of).cloned().collect();
+                let Some(attempt) = made.get(which % made.len().max(1)) else { continue };
+                log.before.push(log.deliveries.len());
+                log.attempts.push(facts(0, vec![answer_erased(attempt, time)]));
+                continue;
             }
             Step::Range { endpoint, from, length } => {
                 let from = from % count;

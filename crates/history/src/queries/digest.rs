@@ -26,7 +26,7 @@ const CONTENTS: [Content; 7] = [
         table: "messages",
         key: &["message"],
         rest: "application, id, kind, event_type, event_id, channels, tags, ordering_key, accepted_at, deliver_at, \
-               expires_at, redacted_at, first",
+               expires_at, first",
         only: "",
     },
     Content { table: "routes", key: &["message", "part", "delivery"], rest: "endpoints", only: "" },

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     History, MessageFilter, MessageRow, Page, Pointer, QueryError, Twin, Window,
-    keys::{Tick, application_key},
+    keys::{MessageKey, Tick, application_key},
     payloads,
     store::Value,
 };
@@ -78,6 +78,15 @@ impl History {
         Ok(found.first().map(|row| rows::message(row, 0)).transpose()?.flatten())
     }
 
+    /// Where the log has it: more than once, if it was appended again when it fell due.
+    pub async fn places(&self, message: &MessageRow) -> Result<Vec<MessageKey>, QueryError> {
+        let sql = "SELECT t.message FROM messages f JOIN messages t ON t.application = f.application \
+                   AND t.id = f.id WHERE f.message = $1";
+        let rows = self.store().rows(sql, vec![Value::Int(message.key.to_int())]).await?;
+        let keys: Result<_, _> = rows.iter().map(|row| row.int(0).map(MessageKey::from_int)).collect();
+        Ok(keys?)
+    }
+
     /// From the log.
     pub async fn payload(&self, message: &MessageRow) -> Result<Payload, QueryError> {
         let read = self.payloads(&[message], 0).await?;
@@ -90,7 +99,8 @@ impl History {
         messages: &[&MessageRow],
         max_bytes: usize,
     ) -> Result<Vec<Payload>, QueryError> {
-        Ok(payloads::read(&*self.shared.log, self.shared.clock.now(), messages, max_bytes).await?)
+        Ok(payloads::read(&*self.shared.log, (self.shared.clock.now(), &self.erased), messages, max_bytes)
+            .await?)
     }
 
     /// In order of their ids.

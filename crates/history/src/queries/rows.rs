@@ -18,7 +18,7 @@ type Result<T> = std::result::Result<T, &'static str>;
 
 /// Of `messages m`.
 pub(super) const MESSAGE: &str = "m.message, m.id, m.kind, m.event_type, m.event_id, m.channels, m.tags, \
-    m.ordering_key, m.accepted_at, m.deliver_at, m.expires_at, m.redacted_at, m.first";
+    m.ordering_key, m.accepted_at, m.deliver_at, m.expires_at, m.first, m.application";
 /// Of `deliveries d`.
 pub(super) const DELIVERY: &str = "d.endpoint, d.delivery, d.accepted, d.standing, d.attempts, d.first_at, d.last_at, \
     d.settled_at, d.due, d.job, d.shadow";
@@ -32,7 +32,7 @@ pub(super) const ATTEMPT_COLUMNS: usize = 12;
 /// deliveries did).
 pub(super) fn message(row: &Row, from: usize) -> Result<Option<MessageRow>> {
     let Some(key) = row.opt_int(from)? else { return Ok(None) };
-    let first = row.bytes(from + 12)?.map(id).transpose()?;
+    let first = row.bytes(from + 11)?.map(id).transpose()?;
     let kind = row.int(from + 2)?;
     let twin = first.and_then(|first| match kind {
         kind if kind == MessageKind::Alias as i64 => Some(Twin::Alias { first }),
@@ -50,7 +50,7 @@ pub(super) fn message(row: &Row, from: usize) -> Result<Option<MessageRow>> {
         accepted_at: time(row.int(from + 8)?),
         deliver_at: row.opt_int(from + 9)?.map(time),
         expires_at: row.opt_int(from + 10)?.map(time),
-        redacted_at: row.opt_int(from + 11)?.map(time),
+        application: row.int(from + 12)?.cast_unsigned(),
         twin,
     }))
 }

@@ -26,6 +26,8 @@ pub struct Stats {
     /// Dead letters, by reason.
     pub dead_letters: BTreeMap<&'static str, u64>,
     pub cancelled: u64,
+    /// Dead letters that were purged.
+    pub purged: u64,
 }
 
 impl Stats {
@@ -35,6 +37,7 @@ impl Stats {
             Standing::Retrying => self.retrying += count,
             Standing::Settled(Settlement::Delivered | Settlement::Acknowledged) => self.delivered += count,
             Standing::Settled(Settlement::Cancelled) => self.cancelled += count,
+            Standing::Settled(Settlement::Purged) => self.purged += count,
             Standing::Settled(reason) => *self.dead_letters.entry(reason.as_str()).or_default() += count,
         }
     }
@@ -45,7 +48,7 @@ impl Stats {
 
     /// Of all.
     pub fn total(&self) -> u64 {
-        self.delivered + self.pending + self.retrying + self.dead() + self.cancelled
+        self.delivered + self.pending + self.retrying + self.dead() + self.cancelled + self.purged
     }
 }
 

@@ -59,8 +59,8 @@ async fn values_come_back(store: &dyn Store) {
     let blob = Value::Bytes(Bytes::from_static(&[0, 255, 7]));
     let text = Value::Text("Größe \u{1F600} '\" $1 ? \u{7f}".to_owned());
     let insert = "INSERT INTO messages (message, application, id, kind, event_type, event_id, channels, tags, \
-                  ordering_key, accepted_at, deliver_at, expires_at, redacted_at, first) \
-                  VALUES ($1, $2, $3, 0, $4, $5, $6, NULL, NULL, $7, $8, NULL, NULL, $9)";
+                  ordering_key, accepted_at, deliver_at, expires_at, first) \
+                  VALUES ($1, $2, $3, 0, $4, $5, $6, NULL, NULL, $7, $8, NULL, $9)";
     let values = vec![
         Value::Int(i64::MAX),
         Value::Int(i64::MIN),

@@ -137,6 +137,7 @@ impl<L: Log> Process<L> {
             known_claims: Some(Arc::clone(&router) as _),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
+            retention: limits::RETENTION,
         });
         let probes = Probes { ready: Arc::new(|| Ok(())), metrics: Arc::new(String::new) };
         let rates = Arc::new(Rates::new(None, None));

@@ -176,6 +176,20 @@ impl Committer {
         self.journal.complete(group, self.segment.position_of(self.end_at));
     }
 
+    /// Overwrites payloads, between two groups: everything else in the file is durable. If that fails nobody knows what
+    /// the file holds, as after any failed sync.
+    pub(super) fn overwrite(&mut self) {
+        for overwrite in self.journal.take_overwrites() {
+            let result = overwrite.run();
+            if let Err(error) = &result
+                && self.is_active(&overwrite.segment)
+            {
+                self.distrust("overwriting payloads failed", error);
+            }
+            overwrite.done(result);
+        }
+    }
+
     /// Ends the life of the log in good order: all is durable, and the next start knows it.
     pub(super) fn finish(&mut self) -> Result<(), CommitError> {
         self.encode(&Group::default(), true);

@@ -43,8 +43,9 @@ impl Driven {
 
     fn run_blocking(&mut self) {
         let journal = self.committer.journal.clone();
+        let mut tick = Instant::now() + TICK;
         loop {
-            match journal.next_due_blocking(Instant::now() + TICK) {
+            match journal.next_due_blocking(tick) {
                 Some(Due::Commit(group)) => {
                     self.committer.encode(&group, false);
                     while !self.committer.is_empty() {
@@ -61,8 +62,9 @@ impl Driven {
                     self.committer.complete(group);
                 }
                 Some(Due::End(ending)) => return self.finish(ending),
-                Some(Due::At(_)) | None => self.tick(),
+                Some(Due::At(_)) | None => {}
             }
+            self.tick_if_due(&mut tick);
         }
     }
 
@@ -96,12 +98,9 @@ impl Driven {
                     let until = at.map_or(tick, |at| at.min(tick));
                     // Woken or not, the queue is looked at again.
                     let _ = tokio::time::timeout_at(until, journal.work_async.notified()).await;
-                    if Instant::now() >= tick {
-                        self.tick();
-                        tick = Instant::now() + TICK;
-                    }
                 }
             }
+            self.tick_if_due(&mut tick);
         }
     }
 
@@ -118,7 +117,16 @@ impl Driven {
         }
     }
 
+    /// Also where commits follow each other without a pause.
+    fn tick_if_due(&mut self, tick: &mut Instant) {
+        if Instant::now() >= *tick {
+            self.tick();
+            *tick = Instant::now() + TICK;
+        }
+    }
+
     fn tick(&mut self) {
+        self.committer.overwrite();
         self.committer.measure_space();
         if let Some(retention) = &mut self.retention {
             retention.run(&mut self.committer);

@@ -18,13 +18,15 @@ use tokio::{
 use super::{
     index::EntryCache,
     layout::{Layout, Slot},
+    overwrite::Overwrite,
     queue::{Due, Ending, Group, PartitionState, Queued, State, Writer},
-    read::{Wanted, read},
+    read::{Span, Wanted, find_payload, read},
     recovery::{CHARGE_BYTES_MIN, Recovered},
     segment::Segment,
     space::Space,
     stats::Counters,
     tail::Tails,
+    wiped::Wiped,
 };
 use crate::contract::{AppendError, Batch, Bounds, NewRecord, Pending, ReadError, Sync, Topic};
 
@@ -35,6 +37,9 @@ pub(super) struct Journal {
     pub(super) layout: Layout,
     pub(super) counters: Arc<Counters>,
     pub(super) space: Arc<Space>,
+    pub(super) wiped: Wiped,
+    /// In the segment that is written to: its writer overwrites too.
+    overwrites: Mutex<Vec<Overwrite>>,
     state: Mutex<State>,
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
     entry_cache: EntryCache,
@@ -54,7 +59,7 @@ impl Journal {
         recovered: &Recovered,
         position: u64,
         tail_bytes: usize,
-        space: Arc<Space>,
+        (wiped, space): (Wiped, Arc<Space>),
         counters: Arc<Counters>,
     ) -> Self {
         let oldest = &recovered.segments[0].header.next;
@@ -81,6 +86,8 @@ impl Journal {
             layout,
             counters,
             space,
+            wiped,
+            overwrites: Mutex::default(),
             state: Mutex::new(state),
             segments: RwLock::new(Arc::new(recovered.segments.clone())),
             entry_cache: EntryCache::default(),
@@ -243,13 +250,49 @@ impl Journal {
     /// Blocks on the disk.
     pub(super) fn fetch_from_disk(&self, wanted: Wanted) -> Result<Batch, ReadError> {
         let segments = self.segments();
-        let records = read(&self.layout, &segments, &self.entry_cache, wanted)?;
+        let records = read(&self.layout, &segments, (&self.entry_cache, &self.wiped), wanted)?;
         let start = self.state.lock().partitions[wanted.slot.index()].start;
         if wanted.from < start {
             return Err(ReadError::Truncated { from: wanted.from, start });
         }
         let next = records.last().map_or(wanted.below, |record| record.offset.next());
         Ok(Batch { records, next })
+    }
+
+    /// The segment that a record stands in, and where its payload is in it. `None`: it is not kept. Blocks on the disk.
+    pub(super) fn find_payload(
+        &self,
+        slot: Slot,
+        offset: Offset,
+    ) -> Result<Option<(Arc<Segment>, Span)>, ReadError> {
+        let segments = self.segments();
+        let begun = segments.partition_point(|segment| segment.header.next[slot.index()] <= offset);
+        let Some(segment) = segments[..begun].last() else { return Ok(None) };
+        let found = find_payload(&self.layout, segment, (&self.entry_cache, &self.wiped), (slot, offset))?;
+        Ok(found.map(|span| (segment.clone(), span)))
+    }
+
+    /// From now on nobody reads these payloads.
+    pub(super) fn hide(&self, slot: Slot, offsets: &[Offset]) {
+        self.wiped.hide(slot, offsets);
+        let mut state = self.state.lock();
+        for offset in offsets {
+            state.tails.wipe(slot, *offset);
+        }
+    }
+
+    /// Number of the segment that is written to.
+    pub(super) fn active(&self) -> u64 {
+        self.segments.read().last().map_or(0, |last| last.header.number)
+    }
+
+    /// Hands to the writer what is to be overwritten where it writes.
+    pub(super) fn hand_over(&self, overwrite: Overwrite) {
+        self.overwrites.lock().push(overwrite);
+    }
+
+    pub(super) fn take_overwrites(&self) -> Vec<Overwrite> {
+        std::mem::take(&mut self.overwrites.lock())
     }
 
     pub(super) async fn wait(&self, slot: Slot, from: Offset) -> Result<(), ReadError> {

@@ -11,6 +11,7 @@ use super::{
     index::{Entry, EntryCache, STEP_BYTES},
     layout::{Layout, Slot},
     segment::Segment,
+    wiped::Wiped,
 };
 use crate::contract::{LogRecord, ReadError};
 
@@ -37,7 +38,7 @@ pub(super) const MUST_WAIT: &str = "what is wanted is not in memory";
 pub(super) fn read(
     layout: &Layout,
     segments: &[Arc<Segment>],
-    cache: &EntryCache,
+    (cache, wiped): (&EntryCache, &Wiped),
     wanted: Wanted,
 ) -> Result<Vec<LogRecord>, ReadError> {
     let mut records = Vec::new();
@@ -49,7 +50,7 @@ pub(super) fn read(
         }
         let mut block = Block::new(segment.file.clone());
         block.at_once = wanted.at_once;
-        let reader = Reader { layout, cache, segment, wanted, block };
+        let reader = Reader { layout, cache, wiped, segment, wanted, block };
         let more = reader.read(&mut records, &mut size_bytes)?;
         // What one segment gave is enough; the caller comes again.
         if !more || !records.is_empty() {
@@ -59,9 +60,29 @@ pub(super) fn read(
     Ok(records)
 }
 
+/// Where a payload stands in a segment's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) at: u64,
+    pub(super) length: usize,
+}
+
+/// The payload of one record; `None`: the segment does not have the record.
+pub(super) fn find_payload(
+    layout: &Layout,
+    segment: &Segment,
+    (cache, wiped): (&EntryCache, &Wiped),
+    (slot, offset): (Slot, Offset),
+) -> Result<Option<Span>, ReadError> {
+    let wanted = Wanted { slot, from: offset, below: offset.next(), max_bytes: usize::MAX, at_once: false };
+    let block = Block::steady(segment.file.clone());
+    Reader { layout, cache, wiped, segment, wanted, block }.find()
+}
+
 struct Reader<'a> {
     layout: &'a Layout,
     cache: &'a EntryCache,
+    wiped: &'a Wiped,
     segment: &'a Segment,
     wanted: Wanted,
     block: Block,
@@ -92,6 +113,30 @@ impl Reader<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// Where the payload of the first record that is wanted stands.
+    fn find(mut self) -> Result<Option<Span>, ReadError> {
+        let Wanted { slot, from: offset, .. } = self.wanted;
+        let plan = self.segment.plan(self.cache, slot, offset).map_err(|error| self.failed(&error))?;
+        let Some(plan) = plan else { return Ok(None) };
+        let begin = u64::from(plan.entries[0].at);
+        let next_entry_at = plan.entries.get(1).map_or(plan.end_at, |next| u64::from(next.at));
+        let mut at = begin;
+        while at < next_entry_at && at - begin < u64::from(STEP_BYTES) {
+            let header = self.batch(at)?;
+            let headers_length = header.headers_length as usize;
+            let section = self.block.get(at, headers_length).map_err(|error| failed(self.segment, &error))?;
+            let mut payload_at = at + u64::from(header.headers_length);
+            for record in RecordHeaders::of(self.layout, section) {
+                if record.place == Place::Slot(slot) && record.offset == offset {
+                    return Ok(Some(Span { at: payload_at, length: record.payload_length as usize }));
+                }
+                payload_at += u64::from(record.payload_length);
+            }
+            at += header.size_bytes();
+        }
+        Ok(None)
     }
 
     /// Checks the batch at a place in the file.
@@ -153,7 +198,12 @@ impl Reader<'_> {
         let Found { offset, head, payload_at, payload_length, payload_crc } = found;
         let bytes =
             self.block.get(payload_at, payload_length).map_err(|error| failed(self.segment, &error))?;
-        let payload = check_payload(bytes, payload_crc).map_err(|()| {
+        let checked = check_payload(bytes, payload_crc);
+        // After the reading: while it is being overwritten its bytes are nothing.
+        if self.wiped.contains(self.wanted.slot, offset) {
+            return Ok(LogRecord { offset, head, payload: None });
+        }
+        let payload = checked.map_err(|()| {
             let (topic, partition) = self.layout.name(self.wanted.slot);
             let path = self.segment.path.display();
             let topic = topic.as_str();

@@ -19,6 +19,7 @@ use super::{
     options::OpenError,
     scan::{Scan, lost_something, scan},
     segment::{OpenedFile, Segment, UNFINISHED, number_of},
+    wiped::Wiped,
 };
 use crate::disk::{Access, Disk};
 
@@ -44,6 +45,7 @@ pub(super) struct Site<'a> {
     pub(super) disk: &'a dyn Disk,
     pub(super) directory: &'a Path,
     pub(super) layout: &'a Layout,
+    pub(super) wiped: &'a Wiped,
     pub(super) now_ms: i64,
     pub(super) segment_bytes: u64,
 }
@@ -160,7 +162,7 @@ fn open_last(
 fn good_end(site: &Site<'_>, last: &OpenedFile, read_only: bool) -> Result<u64, OpenError> {
     let io = |error| OpenError::io(&last.path, error);
     let found = scan(site.layout, last, None).map_err(io)?;
-    let end = found.whole_end(site.layout, last).map_err(io)?;
+    let end = found.whole_end(site.layout, last, site.wiped).map_err(io)?;
     if !read_only && lost_something(last, end).map_err(io)? {
         return Err(damaged(last, end));
     }

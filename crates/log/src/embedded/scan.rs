@@ -12,6 +12,7 @@ use super::{
     index::Index,
     layout::{Layout, Slot},
     segment::OpenedFile,
+    wiped::Wiped,
 };
 
 /// What the batches of a segment say, up to the first that is not whole.
@@ -106,19 +107,25 @@ impl Scan {
     }
 
     /// The position up to which batches above the proven sync have all their payloads.
-    pub(super) fn whole_end(&self, layout: &Layout, opened: &OpenedFile) -> io::Result<u64> {
+    pub(super) fn whole_end(&self, layout: &Layout, opened: &OpenedFile, wiped: &Wiped) -> io::Result<u64> {
         let mut block = Block::steady(opened.file.clone());
         for position in self.unproven.iter().copied().filter(|position| *position >= self.proven) {
             let at = opened.place_of(position);
             let Some((header, section)) = batch_at(&mut block, at, position)? else { return Ok(position) };
             let mut payload_at = at + u64::from(header.headers_length);
-            let payloads: Vec<(usize, u32)> = RecordHeaders::of(layout, section)
-                .map(|record| (record.payload_length as usize, record.payload_crc))
+            let payloads: Vec<(usize, u32, bool)> = RecordHeaders::of(layout, section)
+                .map(|record| {
+                    // What is overwritten was whole before: it was durable.
+                    let is_wiped =
+                        matches!(record.place, Place::Slot(slot) if wiped.contains(slot, record.offset));
+                    (record.payload_length as usize, record.payload_crc, is_wiped)
+                })
                 .collect();
-            for (length, crc) in payloads {
-                let Ok(Some(_)) = check_payload(block.get(payload_at, length)?, crc) else {
+            for (length, crc, is_wiped) in payloads {
+                let bytes = block.get(payload_at, length)?;
+                if !is_wiped && !matches!(check_payload(bytes, crc), Ok(Some(_))) {
                     return Ok(position);
-                };
+                }
                 payload_at += length as u64;
             }
         }

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use fanfare_core::Partition;
 use parking_lot::RwLock;
-use redb::{Database, ReadableDatabase, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
@@ -28,9 +28,13 @@ use crate::{
 
 type Definition = TableDefinition<'static, (u32, &'static [u8]), &'static [u8]>;
 
+pub(super) type WipingKey = (u8, u32, u64);
+
 const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
 const MAIN: &str = "journal";
 const CONTROL: &str = "control";
+/// Payloads that are being overwritten: code of the topic, partition, offset.
+const WIPING: TableDefinition<'static, WipingKey, ()> = TableDefinition::new("wiping");
 pub(super) const FILE: &str = "tables.redb";
 /// Puts within this time share a commit.
 const GATHER: Duration = Duration::from_millis(10);
@@ -141,6 +145,50 @@ impl Tables {
         }
         transaction.commit()?;
         Ok(())
+    }
+
+    /// Payloads that were being overwritten when the former life ended, or had just been.
+    pub(super) fn wiping(&self) -> Result<Vec<WipingKey>, OpenError> {
+        let Some(database) = self.database.read().clone() else { return Ok(Vec::new()) };
+        let read = || -> Result<Vec<WipingKey>, redb::Error> {
+            let transaction = database.begin_read()?;
+            let wiping = match transaction.open_table(WIPING) {
+                Ok(wiping) => wiping,
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                Err(error) => return Err(error.into()),
+            };
+            let mut keys = Vec::new();
+            for entry in wiping.iter()? {
+                keys.push(entry?.0.value());
+            }
+            Ok(keys)
+        };
+        read().map_err(|error| OpenError::Tables(error.to_string()))
+    }
+
+    /// Notes payloads before they are overwritten, durably, and lets go of some that were. Blocks on the disk.
+    pub(super) fn note_wiping(&self, begun: &[WipingKey], ended: &[WipingKey]) -> Result<(), AppendError> {
+        let write = || -> Result<(), redb::Error> {
+            let database = self.reopened()?;
+            let mut transaction = database.begin_write()?;
+            transaction.set_quick_repair(true);
+            {
+                let mut wiping = transaction.open_table(WIPING)?;
+                for key in ended {
+                    wiping.remove(key)?;
+                }
+                for key in begun {
+                    wiping.insert(key, ())?;
+                }
+            }
+            transaction.commit()?;
+            Ok(())
+        };
+        write().map_err(|error| {
+            tracing::warn!(%error, "tables not written");
+            self.distrust();
+            append_error(&error, Table::Lanes)
+        })
     }
 
     /// After an input/output error redb does nothing more until it is opened again.

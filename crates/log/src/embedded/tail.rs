@@ -32,7 +32,8 @@ struct Tail {
 struct Record {
     offset: Offset,
     head: Bytes,
-    payload: Bytes,
+    /// `None`: it was wiped.
+    payload: Option<Bytes>,
 }
 
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Tails {
         let mut size_bytes = 0;
         for (record, offset) in records.iter().zip(first.0..) {
             size_bytes += record.size_bytes() + size_of::<Record>();
-            let (head, payload) = (record.head.clone(), record.payload.clone());
+            let (head, payload) = (record.head.clone(), Some(record.payload.clone()));
             tail.records.push_back(Record { offset: Offset(offset), head, payload });
         }
         self.size_bytes += size_bytes;
@@ -74,14 +75,22 @@ impl Tails {
         let mut found = Vec::new();
         let mut size_bytes = 0;
         for record in records.range(begin..).take(RECORDS_PER_READ) {
-            size_bytes += record.head.len() + record.payload.len();
+            size_bytes += record.head.len() + record.payload.as_ref().map_or(0, Bytes::len);
             if record.offset >= below || !found.is_empty() && size_bytes > max_bytes {
                 break;
             }
-            let (head, payload) = (record.head.clone(), Some(record.payload.clone()));
+            let (head, payload) = (record.head.clone(), record.payload.clone());
             found.push(LogRecord { offset: record.offset, head, payload });
         }
         found
+    }
+
+    /// Lets go of a payload; the record stays.
+    pub(super) fn wipe(&mut self, slot: Slot, offset: Offset) {
+        let records = &mut self.slots[slot.index()].records;
+        if let Ok(index) = records.binary_search_by_key(&offset, |record| record.offset) {
+            records[index].payload = None;
+        }
     }
 
     /// Drops the oldest until the rest fits, but nothing at or above `synced` in the journal's order.

@@ -5,6 +5,7 @@ mod directory;
 mod garbage;
 mod model;
 mod room;
+mod wiping;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -1,11 +1,11 @@
 //! Jobs, from their making to their end.
 
-use fanfare_core::{ApplicationId, EndpointId, JobId, Timestamp, limits};
+use fanfare_core::{ApplicationId, EndpointId, JobId, Offset, Timestamp, limits};
 
 use super::*;
 use crate::{
     Envelope,
-    jobs::{Job, JobKind, JobState, Progress, Selection, Steer, job_number},
+    jobs::{Job, JobKind, JobState, Place, Progress, Selection, Steer, job_number},
     model::{ApplicationSettings, EndpointSecret, EndpointSettings, Installation},
 };
 
@@ -60,7 +60,7 @@ impl World {
         self.try_give(Command::CreateJob {
             id,
             application: APPLICATION,
-            endpoint: ENDPOINT,
+            endpoint: Some(ENDPOINT),
             kind,
             selection,
         })?;
@@ -120,4 +120,41 @@ fn jobs_are_bounded() {
     let all: Vec<_> = world.0.jobs(crate::default_organization()).map(|job| job.id).collect();
     assert_eq!(all.len(), limits::JOBS_KEPT);
     assert!(all.contains(&first), "one that goes on is not forgotten");
+}
+
+#[test]
+fn an_erasure_hides_from_its_making_on_and_is_not_stopped() {
+    let mut world = World::new();
+    let place = |offset| Place { partition: Partition(0), offset: Offset(offset) };
+    let erased = |world: &World, offset| world.0.is_erased(APPLICATION, Partition(0), Offset(offset));
+    let other = ApplicationId::from_bytes([9; 20]);
+    world.give(Command::EraseContents { application: APPLICATION, offsets: vec![Offset(3), Offset(70)] });
+    assert!(erased(&world, 3) && erased(&world, 70) && !erased(&world, 4));
+    let unknown = Command::EraseContents { application: other, offsets: vec![Offset(4)] };
+    assert_eq!(world.try_give(unknown), Err(Refusal::NoApplication(other)));
+
+    let id = JobId::from_bytes([5; 20]);
+    let create = |endpoint, kind, below| Command::CreateJob {
+        id,
+        application: APPLICATION,
+        endpoint,
+        kind,
+        selection: Box::new(Selection { below, ..Selection::default() }),
+    };
+    for wrong in [
+        create(None, JobKind::Recover, None),
+        create(None, JobKind::EraseContents, None),
+        create(Some(ENDPOINT), JobKind::EraseContents, Some(place(9))),
+    ] {
+        assert_eq!(world.try_give(wrong), Err(Refusal::WrongJob(id)));
+    }
+    world.give(create(None, JobKind::EraseContents, Some(place(9))));
+    assert!(erased(&world, 8) && !erased(&world, 9) && erased(&world, 70));
+    assert!(!world.0.is_erased(other, Partition(0), Offset(8)), "what is another's stays");
+    for order in [Steer::Pause, Steer::Cancel] {
+        let steered = world.try_give(Command::SteerJob { application: APPLICATION, id, order });
+        assert_eq!(steered, Err(Refusal::ErasesToTheEnd(id)));
+    }
+    world.give(Command::DeleteApplication { id: APPLICATION });
+    assert!(erased(&world, 8) && erased(&world, 3), "though its application is gone");
 }

@@ -42,6 +42,13 @@ impl Tables {
         for (key, attempt) in changes.attempts {
             self.attempts.entry(key).or_insert(attempt);
         }
+        for (endpoint, tick, offset, number) in changes.erased_answers {
+            let is_it =
+                |key: &AttemptRowKey| (key.0, key.2, key.3, key.4) == (endpoint, tick, offset, number);
+            for (_, new) in self.attempts.iter_mut().filter(|(key, _)| is_it(key)) {
+                new.attempt.response = Bytes::new();
+            }
+        }
         for (key, amount) in changes.tallies {
             *self.tallies.entry(key).or_default() += amount;
         }
