@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::application::shown;
 
 /// What `action` may be.
-pub(crate) const ACTIONS: [&str; 20] = [
+pub(crate) const ACTIONS: [&str; 21] = [
     "application.create",
     "application.update",
     "application.delete",
@@ -31,6 +31,7 @@ pub(crate) const ACTIONS: [&str; 20] = [
     "job.pause",
     "job.resume",
     "job.cancel",
+    "report.create",
 ];
 
 #[derive(Debug, Serialize)]
@@ -88,6 +89,7 @@ pub(crate) fn action(command: &Command) -> Option<&'static str> {
         Command::SteerJob { order: Steer::Pause, .. } => "job.pause",
         Command::SteerJob { order: Steer::Resume, .. } => "job.resume",
         Command::SteerJob { order: Steer::Cancel, .. } => "job.cancel",
+        Command::CreateReport { .. } => "report.create",
     })
 }
 
@@ -183,7 +185,7 @@ fn details(command: &Command) -> Value {
             "since": shown(selection.since),
             "until": shown(selection.until),
         }),
-        Command::SteerJob { id, .. } => json!({ "task": id }),
+        Command::SteerJob { id, .. } | Command::CreateReport { id, .. } => json!({ "task": id }),
         Command::Install(_)
         | Command::DeleteApplication { .. }
         | Command::DeleteEndpoint { .. }

@@ -22,10 +22,11 @@ use crate::{
     hexadecimal,
     jobs::{JobKind, JobState, Progress, Selection, Steer},
     model::{ApplicationSettings, EndpointSecret, EndpointSettings, EventTypeSettings, Installation},
+    reports::ReportKind,
 };
 
 /// The newest version of a record that this program writes and reads.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// One change of the control plane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +76,9 @@ pub enum Command {
         application: ApplicationId,
         id: EndpointId,
         reason: String,
+        /// Since when every attempt fails.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failing_since: Option<Timestamp>,
     },
     /// Makes a new signing secret the newest; those before it sign until `previous_expires_at`.
     RotateSecret {
@@ -169,6 +173,12 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ended: Option<JobState>,
     },
+    /// Something is to be counted.
+    CreateReport {
+        id: JobId,
+        organization: OrganizationId,
+        report: Box<ReportKind>,
+    },
 }
 
 /// Digest of a session's name.
@@ -198,6 +208,7 @@ impl Command {
             | Self::DeleteApiKey { .. }
             | Self::NoteApiKeyUse { .. } => 2,
             Self::CreateJob { .. } | Self::SteerJob { .. } | Self::NoteJobProgress { .. } => 3,
+            Self::CreateReport { .. } => 4,
         }
     }
 
@@ -210,7 +221,8 @@ impl Command {
             | Self::ArchiveEventType { organization, .. }
             | Self::RevokeToken { organization, .. }
             | Self::CreateApiKey { organization, .. }
-            | Self::DeleteApiKey { organization, .. } => Some(*organization),
+            | Self::DeleteApiKey { organization, .. }
+            | Self::CreateReport { organization, .. } => Some(*organization),
             Self::Install(_)
             | Self::UpdateApplication { .. }
             | Self::DeleteApplication { .. }
@@ -248,7 +260,8 @@ impl Command {
             | Self::ArchiveEventType { .. }
             | Self::DeleteApiKey { .. }
             | Self::NoteApiKeyUse { .. }
-            | Self::NoteJobProgress { .. } => None,
+            | Self::NoteJobProgress { .. }
+            | Self::CreateReport { .. } => None,
         }
     }
 }
@@ -341,10 +354,10 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_named_whatever_else_it_says() {
-        let error = Envelope::decode(br#"{"v": 4, "command": "of a shape nobody knows yet"}"#);
-        assert_eq!(error, Err(RecordError::NewerVersion { version: 4, known: 3 }));
+        let error = Envelope::decode(br#"{"v": 5, "command": "of a shape nobody knows yet"}"#);
+        assert_eq!(error, Err(RecordError::NewerVersion { version: 5, known: 4 }));
         let text = error.expect_err("it is newer").to_string();
-        assert!(text.contains("version 4") && text.contains("up to 3"), "{text}");
+        assert!(text.contains("version 5") && text.contains("up to 4"), "{text}");
     }
 
     /// Who gave a command is no reason for an older program to stop; a command that it does not know is.

@@ -21,6 +21,7 @@ use crate::{
         ApiKey, Application, ApplicationSettings, Endpoint, EndpointSecret, EndpointSettings, EventType,
         EventTypeSettings, Installation,
     },
+    reports::{Report, ReportKind},
     view::View,
 };
 
@@ -60,6 +61,7 @@ pub enum Effect {
     /// As they are from now on.
     ApiKeysUsed(Vec<Arc<ApiKey>>),
     Job(Arc<Job>),
+    Report(Arc<Report>),
 }
 
 /// What became of a command that was not refused.
@@ -78,6 +80,7 @@ pub enum Resource {
     EventType { organization: OrganizationId, name: String },
     ApiKey(ApiKeyId),
     Job(JobId),
+    Report(JobId),
 }
 
 /// Why a command is not carried out.
@@ -165,7 +168,7 @@ fn decide_command(view: &View, envelope: &Envelope) -> Result<Effect, Refusal> {
             endpoint(view, *application, *id)?;
             Ok(Effect::EndpointDeleted { application: *application, id: *id })
         }
-        Command::DisableEndpointByPolicy { application, id, reason } => {
+        Command::DisableEndpointByPolicy { application, id, reason, .. } => {
             disable_endpoint(view, at, (*application, *id), reason)
         }
         Command::RotateSecret { application, endpoint, secret, previous_expires_at } => {
@@ -198,6 +201,9 @@ fn decide_command(view: &View, envelope: &Envelope) -> Result<Effect, Refusal> {
         Command::CreateJob { .. } => jobs::create(view, at, &envelope.command),
         Command::SteerJob { application, id, order } => jobs::steer(view, at, (*application, *id), *order),
         Command::NoteJobProgress { id, progress, ended } => jobs::note(view, at, *id, progress, *ended),
+        Command::CreateReport { id, organization, report } => {
+            create_report(view, at, *id, *organization, report)
+        }
     }
 }
 
@@ -355,6 +361,19 @@ fn rotate_secret(
     Ok(Effect::Endpoint(Arc::new(new)))
 }
 
+fn create_report(
+    view: &View,
+    at: Timestamp,
+    id: JobId,
+    organization: OrganizationId,
+    kind: &ReportKind,
+) -> Result<Effect, Refusal> {
+    if view.job(id).is_some() || view.report(id).is_some() {
+        return Err(Refusal::IdTaken(id.to_string()));
+    }
+    Ok(Effect::Report(Arc::new(Report { id, organization, kind: kind.clone(), created_at: at })))
+}
+
 fn create_event_type(
     view: &View,
     at: Timestamp,
@@ -457,4 +476,4 @@ fn event_types_exist(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

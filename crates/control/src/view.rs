@@ -13,12 +13,14 @@ use fanfare_core::{
 
 use crate::{
     access::{Access, Credential},
+    changes::{EndpointChange, EndpointChanges, changes_of},
     command::{Command, Envelope},
     former::{FormerEndpoint, FormerEndpoints},
     jobs::{Job, Jobs},
     keys::Keys,
     model::{ApiKey, Application, Endpoint, EventType, Installation, Park},
     reducer::{Applied, Effect, Refusal, Resource, decide},
+    reports::{Report, Reports},
     revocations::{Expiry, Revocations},
     routes::Routes,
 };
@@ -32,12 +34,14 @@ pub struct View {
     applications: HashMap<ApplicationId, Consumer>,
     endpoints: HashMap<EndpointNumber, Arc<Endpoint>>,
     former_endpoints: FormerEndpoints,
+    endpoint_changes: EndpointChanges,
     /// Of the next endpoint: never one that was given before.
     next_number: EndpointNumber,
     keys: Keys,
     api_keys: HashMap<ApiKeyId, Arc<ApiKey>>,
     revocations: Revocations,
     jobs: Jobs,
+    reports: Reports,
     /// Rises with each change after which a credential that was good may be so no more.
     credentials_revision: u64,
     /// Records that did nothing, because they were refused or are repeats: the last of them, and whether there were
@@ -117,6 +121,11 @@ impl View {
         self.former_endpoints.of(application).copied().collect()
     }
 
+    /// What records at or above `from` did to endpoints, in order; `None` where some of it is forgotten.
+    pub fn endpoint_changes_since(&self, from: Offset) -> Option<impl Iterator<Item = &EndpointChange>> {
+        self.endpoint_changes.since(from)
+    }
+
     /// All endpoints of an application, by rising id.
     pub fn endpoints_of(&self, application: ApplicationId) -> std::slice::Iter<'_, Arc<Endpoint>> {
         let consumer = self.applications.get(&application);
@@ -190,6 +199,15 @@ impl View {
     /// An organization's jobs, by rising id: of those that ended the last ones.
     pub fn jobs(&self, organization: OrganizationId) -> impl DoubleEndedIterator<Item = &Arc<Job>> {
         self.jobs.of(organization)
+    }
+
+    pub fn report(&self, id: JobId) -> Option<&Arc<Report>> {
+        self.reports.get(id)
+    }
+
+    /// An organization's reports, by rising id: the last ones.
+    pub fn reports(&self, organization: OrganizationId) -> impl DoubleEndedIterator<Item = &Arc<Report>> {
+        self.reports.of(organization)
     }
 
     /// All jobs that have not ended, the oldest first.
@@ -277,6 +295,9 @@ impl View {
         self.position = offset.next();
         let decided = decide(self, envelope);
         if let Ok(Applied::Accepted(effect)) = &decided {
+            for change in changes_of(self, offset, envelope, effect) {
+                self.endpoint_changes.remember(change);
+            }
             self.carry_out(effect);
             if let (Some(key), Some(resource)) = (envelope.key, made(&envelope.command)) {
                 self.keys.remember(key, envelope.at, resource);
@@ -340,6 +361,7 @@ impl View {
                 }
             }
             Effect::Job(job) => self.jobs.put(job),
+            Effect::Report(report) => self.reports.put(report),
         }
     }
 
@@ -501,6 +523,7 @@ fn made(command: &Command) -> Option<Resource> {
         }
         Command::CreateApiKey { id, .. } => Resource::ApiKey(*id),
         Command::CreateJob { id, .. } => Resource::Job(*id),
+        Command::CreateReport { id, .. } => Resource::Report(*id),
         // Carried out twice it would reach tokens that were made in between.
         Command::ExpireTokens { application, .. } => Resource::Application(*application),
         Command::Install(_)
