@@ -16,6 +16,9 @@ mod reading;
 mod reconciliation;
 mod stats;
 mod status;
+mod usage;
+
+pub(crate) use self::{reading::refused, usage::endpoints_ever};
 
 use fanfare_http::Routes;
 
@@ -30,4 +33,5 @@ pub(crate) fn routes() -> Routes<State> {
         .merge(message_endpoint::routes())
         .merge(reconciliation::routes())
         .merge(stats::routes())
+        .merge(usage::routes())
 }
