@@ -20,6 +20,7 @@ on_every_engine! {
 
 /// Where the recorder takes nothing.
 const REFUSES: &str = "/refuses";
+const OPERATIONAL: &str = "/api/v1/operational-webhook/endpoint";
 /// Another organization's, of this installation.
 const FOREIGN: &str = "org_29HHYvqxq1Dw9rT7hHS0tl5tE22";
 
@@ -66,6 +67,8 @@ async fn routes() -> Vec<Route> {
 struct Things {
     application: String,
     endpoint: String,
+    /// That operational webhooks go to.
+    operational: String,
     message: String,
     event_type: String,
     key: String,
@@ -76,10 +79,11 @@ struct Things {
 
 impl Things {
     fn path(&self, route: &Route) -> String {
+        let operational = route.path.starts_with(OPERATIONAL);
         route
             .path
             .replace("{app_id}", &self.application)
-            .replace("{endpoint_id}", &self.endpoint)
+            .replace("{endpoint_id}", if operational { &self.operational } else { &self.endpoint })
             .replace("{msg_id}", &self.message)
             .replace("{name}", &self.event_type)
             .replace("{id}", &self.key)
@@ -129,6 +133,9 @@ impl World {
         let body = json!({ "name": event_type, "description": "" });
         self.client.post("/api/v1/event-type", &body).await.json(201);
         let endpoint = self.client.endpoint(&application, &self.recorder.url("/hook"), &json!({})).await;
+        // Disabled: what is told of all that is done here is not looked at.
+        let operational = json!({ "url": self.recorder.url("/operational"), "disabled": true });
+        let operational = self.client.post(OPERATIONAL, &operational).await.id(201);
         let body = json!({ "name": format!("key {number}") });
         let key = self.client.post("/api/v1/auth/api-key", &body).await.id(201);
         // One that goes on: its endpoint is disabled, and it waits for it. So nothing changes by itself.
@@ -158,7 +165,7 @@ impl World {
         };
         let dead_letter = first(format!("/api/v1/app/{application}/dead-letter")).await;
         let attempt = first(format!("/api/v1/app/{application}/attempt/msg/{message}")).await;
-        Things { application, endpoint, message, event_type, key, task, attempt, dead_letter }
+        Things { application, endpoint, operational, message, event_type, key, task, attempt, dead_letter }
     }
 
     fn body(&self, example: &Example, things: &Things) -> String {
@@ -207,7 +214,7 @@ impl World {
     }
 
     async fn seen(&self) -> Vec<Value> {
-        let Things { application, endpoint, .. } = &self.things;
+        let Things { application, endpoint, operational, .. } = &self.things;
         let of_endpoint = format!("/api/v1/app/{application}/endpoint/{endpoint}");
         let mut seen = Vec::new();
         for path in [
@@ -215,6 +222,9 @@ impl World {
             format!("/api/v1/app/{application}/endpoint"),
             format!("{of_endpoint}/headers"),
             format!("{of_endpoint}/secret"),
+            format!("{OPERATIONAL}?limit=250"),
+            format!("{OPERATIONAL}/{operational}/headers"),
+            format!("{OPERATIONAL}/{operational}/secret"),
             "/api/v1/event-type?limit=250&include_archived=true&with_content=true".to_owned(),
             "/api/v1/auth/api-key?limit=250".to_owned(),
         ] {
@@ -277,6 +287,7 @@ async fn foreigners_find_nothing_of_ours(world: &World, routes: &[Route]) {
     let ours = [
         &world.things.application,
         &world.things.endpoint,
+        &world.things.operational,
         &world.things.event_type,
         &world.things.key,
         &world.things.message,

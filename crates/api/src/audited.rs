@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::application::shown;
 
 /// What `action` may be.
-pub(crate) const ACTIONS: [&str; 21] = [
+pub(crate) const ACTIONS: [&str; 22] = [
     "application.create",
     "application.update",
     "application.delete",
@@ -32,6 +32,7 @@ pub(crate) const ACTIONS: [&str; 21] = [
     "job.resume",
     "job.cancel",
     "message.erase",
+    "report.create",
 ];
 
 #[derive(Debug, Serialize)]
@@ -90,6 +91,7 @@ pub(crate) fn action(command: &Command) -> Option<&'static str> {
         Command::SteerJob { order: Steer::Resume, .. } => "job.resume",
         Command::SteerJob { order: Steer::Cancel, .. } => "job.cancel",
         Command::EraseContents { .. } => "message.erase",
+        Command::CreateReport { .. } => "report.create",
     })
 }
 
@@ -185,7 +187,7 @@ fn details(command: &Command) -> Value {
             "since": shown(selection.since),
             "until": shown(selection.until),
         }),
-        Command::SteerJob { id, .. } => json!({ "task": id }),
+        Command::SteerJob { id, .. } | Command::CreateReport { id, .. } => json!({ "task": id }),
         Command::EraseContents { offsets, .. } => json!({ "messages": offsets.len() }),
         Command::Install(_)
         | Command::DeleteApplication { .. }

@@ -4,7 +4,7 @@ use std::{str::FromStr, sync::Arc};
 
 use axum::{Json as Answer, extract::State as Shared};
 use fanfare_control::{
-    Applied, Command, Effect, Job, JobKind, JobState, OutcomeFilter, Resource, Selection, Steer,
+    Applied, Command, Effect, Job, JobKind, JobState, OutcomeFilter, Report, Resource, Selection, Steer,
 };
 use fanfare_core::{JobId, MessageId, Timestamp, limits};
 use fanfare_http::{
@@ -15,11 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    State,
-    application::shown,
-    endpoint::{EndpointPath, find},
-    patch::Patch,
-    post::Post,
+    State, application::shown, endpoint::find, owner::EndpointPath, patch::Patch, post::Post, report,
 };
 
 pub(crate) fn routes() -> Routes<State> {
@@ -96,7 +92,7 @@ async fn replay_dead_letters(
 async fn create(
     Shared(state): Shared<State>,
     who: Authenticated,
-    Path(path): EndpointPath,
+    path: EndpointPath,
     post: Post<SelectionIn>,
     kind: JobKind,
 ) -> Result<(StatusCode, Answer<TaskOut>), ApiError> {
@@ -264,6 +260,18 @@ fn of_erasure(job: &Job) -> Value {
     })
 }
 
+impl TaskOut {
+    fn of_report(report: &Report, data: Value) -> Self {
+        Self {
+            id: report.id,
+            status: report::FINISHED,
+            task: report::task(&report.kind),
+            data,
+            updated_at: shown(report.created_at),
+        }
+    }
+}
+
 /// Clients know three; which of ours it is stands in `data`.
 fn status(state: JobState) -> &'static str {
     match state {
@@ -288,6 +296,43 @@ struct ListOptions {
     task: Option<String>,
 }
 
+/// A job, or a report that was asked for.
+enum Task {
+    Job(Arc<Job>),
+    Report(Arc<Report>),
+}
+
+impl Task {
+    fn id(&self) -> JobId {
+        match self {
+            Self::Job(job) => job.id,
+            Self::Report(report) => report.id,
+        }
+    }
+
+    fn status(&self) -> &'static str {
+        match self {
+            Self::Job(job) => status(job.state),
+            Self::Report(_) => report::FINISHED,
+        }
+    }
+
+    fn task(&self) -> &'static str {
+        match self {
+            Self::Job(job) => task(job.kind),
+            Self::Report(report) => report::task(&report.kind),
+        }
+    }
+
+    /// Without what a report says: that takes a look at each.
+    fn shown(&self) -> TaskOut {
+        match self {
+            Self::Job(job) => TaskOut::of(job),
+            Self::Report(report) => TaskOut::of_report(report, json!({})),
+        }
+    }
+}
+
 async fn list(
     Shared(state): Shared<State>,
     who: Authenticated,
@@ -297,13 +342,19 @@ async fn list(
     state.gate.catch_up().await?;
     let view = state.control().view();
     let own = who.principal().application();
-    let wanted = view.jobs(who.organization()).filter(|job| {
-        own.is_none_or(|own| job.application == own)
-            && options.status.as_deref().is_none_or(|wanted| wanted == status(job.state))
-            && options.task.as_deref().is_none_or(|wanted| wanted == task(job.kind))
+    let jobs = view.jobs(who.organization()).filter(|job| own.is_none_or(|own| job.application == own));
+    let reports = view.reports(who.organization()).filter(|_| own.is_none());
+    let mut tasks: Vec<Task> = jobs
+        .map(|job| Task::Job(Arc::clone(job)))
+        .chain(reports.map(|report| Task::Report(Arc::clone(report))))
+        .collect();
+    tasks.sort_by_key(Task::id);
+    tasks.retain(|task| {
+        options.status.as_deref().is_none_or(|wanted| wanted == task.status())
+            && options.task.as_deref().is_none_or(|wanted| wanted == task.task())
     });
-    let key = |job: &&Arc<Job>| job.id.to_string();
-    Ok(Answer(paginate(wanted, &page, Order::Descending, key, |job| TaskOut::of(job))))
+    let key = |task: &Task| task.id().to_string();
+    Ok(Answer(paginate(tasks, &page, Order::Descending, key, Task::shown)))
 }
 
 /// The job of a path, if it is of whom the token is for.
@@ -325,6 +376,15 @@ async fn read(
     who: Authenticated,
     Path(task_id): Path<String>,
 ) -> Result<Answer<TaskOut>, ApiError> {
+    state.gate.catch_up().await?;
+    let report = task_id.parse().ok().and_then(|id| state.control().view().report(id).map(Arc::clone));
+    let is_its = |report: &Arc<Report>| {
+        report.organization == who.organization() && who.principal().application().is_none()
+    };
+    if let Some(report) = report.filter(is_its) {
+        let data = report::data(&state, &report).await?;
+        return Ok(Answer(TaskOut::of_report(&report, data)));
+    }
     Ok(Answer(TaskOut::of(&*find_job(&state, who, &task_id).await?)))
 }
 

@@ -1,11 +1,11 @@
-//! `/api/v1/app/{app_id}/endpoint`.
+//! `/api/v1/app/{app_id}/endpoint`, and the same for operational webhooks.
 
 use std::sync::Arc;
 
 use axum::{Json as Answer, extract::State as Shared};
 use fanfare_control::{Application, Applied, Command, CommandError, Effect, Endpoint, Refusal, Resource};
 use fanfare_core::EndpointId;
-use fanfare_http::{ApiError, Authenticated, Json, List, Order, Page, Path, Routes, Who, paginate};
+use fanfare_http::{ApiError, Authenticated, Json, List, Order, Page, Routes, Who, paginate};
 use http::StatusCode;
 use serde_json::Value;
 
@@ -13,48 +13,60 @@ use crate::{
     State,
     endpoint_form::{ALIASES, Checked, EndpointForm, EndpointOut},
     endpoint_secret::{kind_of, replace_secret},
+    owner::{EndpointPath, Owner},
     patch::{Patch, merge},
     post::Post,
     state::{TRIES, change, contended},
 };
 
 pub(crate) fn routes() -> Routes<State> {
-    let (all, one) = ("/api/v1/app/{app_id}/endpoint", "/api/v1/app/{app_id}/endpoint/{endpoint_id}");
-    Routes::new()
-        .get(all, Who::Application, list)
-        .post(all, Who::Application, create)
-        .get(one, Who::Application, read)
-        .put(one, Who::Application, upsert)
-        .patch(one, Who::Application, update)
-        .delete(one, Who::Application, delete)
+    let below = |routes: Routes<State>, who, all, one| {
+        routes
+            .get(all, who, list)
+            .post(all, who, create)
+            .get(one, who, read)
+            .put(one, who, upsert)
+            .patch(one, who, update)
+            .delete(one, who, delete)
+    };
+    let routes = below(
+        Routes::new(),
+        Who::Application,
+        "/api/v1/app/{app_id}/endpoint",
+        "/api/v1/app/{app_id}/endpoint/{endpoint_id}",
+    );
+    below(
+        routes,
+        Who::Organization,
+        "/api/v1/operational-webhook/endpoint",
+        "/api/v1/operational-webhook/endpoint/{endpoint_id}",
+    )
 }
-
-/// The path of an endpoint: ids or uids.
-pub(crate) type EndpointPath = Path<(String, String)>;
 
 async fn list(
     Shared(state): Shared<State>,
     who: Authenticated,
-    Path(app_id): Path<String>,
+    owner: Owner,
     page: Page,
 ) -> Result<Answer<List<EndpointOut>>, ApiError> {
-    let application = who.application(&state.gate, &app_id).await?;
+    let application = owner.application(&state, who).await?;
     state.gate.catch_up().await?;
     let view = state.control().view();
+    let endpoints = application.iter().flat_map(|application| view.endpoints_of(application.id));
     let key = |endpoint: &&Arc<Endpoint>| endpoint.id.to_string();
-    Ok(Answer(paginate(view.endpoints_of(application.id), &page, Order::Descending, key, |endpoint| {
-        EndpointOut::of(endpoint)
-    })))
+    Ok(Answer(paginate(endpoints, &page, Order::Descending, key, |endpoint| EndpointOut::of(endpoint))))
 }
 
 async fn create(
     Shared(state): Shared<State>,
     who: Authenticated,
-    Path(app_id): Path<String>,
+    owner: Owner,
     post: Post<EndpointForm>,
 ) -> Result<(StatusCode, Answer<EndpointOut>), ApiError> {
-    let application = who.application(&state.gate, &app_id).await?;
+    owner.application(&state, who).await?;
     let checked = post.body.check(&state, None)?;
+    owner.check(&checked.settings)?;
+    let application = owner.application_or_new(&state, who).await?;
     let applied = state.submit(who, creation(&state, &application, checked), post.key).await?;
     Ok((StatusCode::CREATED, Answer(EndpointOut::of(&*made(&state, applied)?))))
 }
@@ -82,21 +94,22 @@ pub(crate) fn made(state: &State, applied: Applied) -> Result<Arc<Endpoint>, Api
 pub(crate) async fn find(
     state: &State,
     who: Authenticated,
-    (app_id, endpoint_id): &(String, String),
+    path: &EndpointPath,
 ) -> Result<Arc<Endpoint>, ApiError> {
-    let application = who.application(&state.gate, app_id).await?;
-    let known = || state.control().view().endpoint(application.id, endpoint_id);
+    let unknown = || ApiError::not_found("endpoint", &path.endpoint);
+    let application = path.owner.application(state, who).await?.ok_or_else(unknown)?;
+    let known = || state.control().view().endpoint(application.id, &path.endpoint);
     if let Some(found) = known() {
         return Ok(found);
     }
     state.gate.catch_up().await?;
-    known().ok_or_else(|| ApiError::not_found("endpoint", endpoint_id))
+    known().ok_or_else(unknown)
 }
 
 async fn read(
     Shared(state): Shared<State>,
     who: Authenticated,
-    Path(path): EndpointPath,
+    path: EndpointPath,
 ) -> Result<Answer<EndpointOut>, ApiError> {
     Ok(Answer(EndpointOut::of(&*find(&state, who, &path).await?)))
 }
@@ -105,13 +118,12 @@ async fn read(
 async fn upsert(
     Shared(state): Shared<State>,
     who: Authenticated,
-    Path(path): EndpointPath,
+    path: EndpointPath,
     Json(mut form): Json<EndpointForm>,
 ) -> Result<(StatusCode, Answer<EndpointOut>), ApiError> {
-    let application = who.application(&state.gate, &path.0).await?;
-    let is_id = path.1.parse::<EndpointId>().is_ok();
+    let is_id = path.endpoint.parse::<EndpointId>().is_ok();
     if form.uid.is_none() && !is_id {
-        form.uid = Some(path.1.clone());
+        form.uid = Some(path.endpoint.clone());
     }
     for _ in 0..TRIES {
         match find(&state, who, &path).await {
@@ -122,10 +134,13 @@ async fn upsert(
             Err(error) if error.status() == StatusCode::NOT_FOUND && !is_id => {}
             Err(error) => return Err(error),
         }
-        if form.uid.as_ref() != Some(&path.1) {
+        if form.uid.as_ref() != Some(&path.endpoint) {
             return Err(ApiError::invalid_field("uid", "must be the id in the path, or left out"));
         }
-        let command = creation(&state, &application, form.clone().check(&state, None)?);
+        let checked = form.clone().check(&state, None)?;
+        path.owner.check(&checked.settings)?;
+        let application = path.owner.application_or_new(&state, who).await?;
+        let command = creation(&state, &application, checked);
         match state.submit(who, command, None).await {
             // Somebody else made one with this uid meanwhile.
             Err(CommandError::Refused(Refusal::UidTaken(_))) => {}
@@ -141,7 +156,7 @@ async fn upsert(
 async fn update(
     Shared(state): Shared<State>,
     who: Authenticated,
-    Path(path): EndpointPath,
+    path: EndpointPath,
     Json(mut changes): Json<Patch>,
 ) -> Result<Answer<EndpointOut>, ApiError> {
     // Headers are not shown in the form, so that taking them away must be said, not left out.
@@ -164,12 +179,13 @@ async fn update(
 async fn replace(
     state: &State,
     who: Authenticated,
-    path: &(String, String),
+    path: &EndpointPath,
     form: impl Fn(&Endpoint) -> Result<EndpointForm, ApiError> + Sync,
 ) -> Result<Arc<Endpoint>, ApiError> {
     let applied = change(state, who, || async {
         let endpoint = find(state, who, path).await?;
         let checked = form(&endpoint)?.check(state, Some(&endpoint.settings))?;
+        path.owner.check(&checked.settings)?;
         if let (None, Some(kind)) = (&checked.secret, checked.secret_kind)
             && kind != kind_of(state, &endpoint)?
         {
@@ -193,7 +209,7 @@ async fn replace(
 async fn delete(
     Shared(state): Shared<State>,
     who: Authenticated,
-    Path(path): EndpointPath,
+    path: EndpointPath,
 ) -> Result<StatusCode, ApiError> {
     let endpoint = find(&state, who, &path).await?;
     let command = Command::DeleteEndpoint { application: endpoint.application, id: endpoint.id };

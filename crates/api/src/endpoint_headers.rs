@@ -5,15 +5,11 @@ use std::collections::BTreeMap;
 use axum::{Json as Answer, extract::State as Shared};
 use fanfare_control::{Command, Endpoint};
 use fanfare_core::limits;
-use fanfare_http::{ApiError, Authenticated, FieldError, Fields, Json, Path, Routes, Who};
+use fanfare_http::{ApiError, Authenticated, FieldError, Fields, Json, Routes, Who};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    State,
-    endpoint::{EndpointPath, find},
-    state::change,
-};
+use crate::{State, endpoint::find, owner::EndpointPath, state::change};
 
 /// Set by Fanfare itself, or by the connection.
 const RESERVED: [&str; 14] = [
@@ -38,12 +34,12 @@ const SENSITIVE: [&str; 6] =
     ["authorization", "cookie", "x-api-key", "x-auth-token", "x-token", "www-authenticate"];
 
 pub(crate) fn routes() -> Routes<State> {
-    let path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/headers";
-    Routes::new().get(path, Who::Application, read).put(path, Who::Application, replace).patch(
-        path,
-        Who::Application,
-        update,
-    )
+    let of_application = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/headers";
+    let operational = "/api/v1/operational-webhook/endpoint/{endpoint_id}/headers";
+    let below = |routes: Routes<State>, who, path| {
+        routes.get(path, who, read).put(path, who, replace).patch(path, who, update)
+    };
+    below(below(Routes::new(), Who::Application, of_application), Who::Organization, operational)
 }
 
 #[derive(Serialize)]
@@ -71,7 +67,7 @@ struct HeadersPatch {
 async fn read(
     Shared(state): Shared<State>,
     who: Authenticated,
-    Path(path): EndpointPath,
+    path: EndpointPath,
 ) -> Result<Answer<HeadersOut>, ApiError> {
     let endpoint = find(&state, who, &path).await?;
     let (sensitive, headers): (BTreeMap<_, _>, BTreeMap<_, _>) = endpoint
@@ -86,7 +82,7 @@ async fn read(
 async fn replace(
     Shared(state): Shared<State>,
     who: Authenticated,
-    Path(path): EndpointPath,
+    path: EndpointPath,
     Json(body): Json<HeadersIn>,
 ) -> Result<StatusCode, ApiError> {
     set(&state, who, &path, |_| body.headers.clone()).await
@@ -95,7 +91,7 @@ async fn replace(
 async fn update(
     Shared(state): Shared<State>,
     who: Authenticated,
-    Path(path): EndpointPath,
+    path: EndpointPath,
     Json(changes): Json<HeadersPatch>,
 ) -> Result<StatusCode, ApiError> {
     let patched = |endpoint: &Endpoint| {
@@ -118,7 +114,7 @@ async fn update(
 async fn set(
     state: &State,
     who: Authenticated,
-    path: &(String, String),
+    path: &EndpointPath,
     headers: impl Fn(&Endpoint) -> BTreeMap<String, String> + Sync,
 ) -> Result<StatusCode, ApiError> {
     change(state, who, || async {

@@ -6,13 +6,14 @@ use std::{sync::Arc, time::Duration};
 use axum::{Json as Answer, extract::State as Shared};
 use fanfare_control::{Endpoint, Scope, SealError};
 use fanfare_core::{Entropy, signature::SigningKey};
-use fanfare_http::{ApiError, Authenticated, Fields, Path, Routes, Who};
+use fanfare_http::{ApiError, Authenticated, Fields, Routes, Who};
 use http::Method;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     State,
-    endpoint::{EndpointPath, find, made},
+    endpoint::{find, made},
+    owner::EndpointPath,
     post::Post,
 };
 
@@ -20,12 +21,22 @@ const GRACE_SECS_DEFAULT: u64 = 24 * 3_600;
 const GRACE_SECS_MAX: u64 = 7 * 24 * 3_600;
 
 pub(crate) fn routes() -> Routes<State> {
-    let shown = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/secret";
-    let rotated = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/secret/rotate";
-    Routes::new()
+    let below = |routes: Routes<State>, who, shown, rotated| {
         // Who has it can sign: that is more than reading.
-        .route(Method::GET, shown, (Who::Application, Scope::Full), read)
-        .post(rotated, Who::Application, rotate)
+        routes.route(Method::GET, shown, (who, Scope::Full), read).post(rotated, who, rotate)
+    };
+    let routes = below(
+        Routes::new(),
+        Who::Application,
+        "/api/v1/app/{app_id}/endpoint/{endpoint_id}/secret",
+        "/api/v1/app/{app_id}/endpoint/{endpoint_id}/secret/rotate",
+    );
+    below(
+        routes,
+        Who::Organization,
+        "/api/v1/operational-webhook/endpoint/{endpoint_id}/secret",
+        "/api/v1/operational-webhook/endpoint/{endpoint_id}/secret/rotate",
+    )
 }
 
 /// How an endpoint's requests are signed.
@@ -85,7 +96,7 @@ pub(crate) fn kind_of(state: &State, endpoint: &Endpoint) -> Result<SecretKind, 
 async fn read(
     Shared(state): Shared<State>,
     who: Authenticated,
-    Path(path): EndpointPath,
+    path: EndpointPath,
 ) -> Result<Answer<SecretOut>, ApiError> {
     let endpoint = find(&state, who, &path).await?;
     SecretOut::of(&state, &endpoint)
@@ -107,7 +118,7 @@ struct RotateIn {
 async fn rotate(
     Shared(state): Shared<State>,
     who: Authenticated,
-    Path(path): EndpointPath,
+    path: EndpointPath,
     post: Post<RotateIn>,
 ) -> Result<Answer<SecretOut>, ApiError> {
     let mut fields = Fields::default();

@@ -19,6 +19,9 @@ mod reading;
 mod reconciliation;
 mod stats;
 mod status;
+mod usage;
+
+pub(crate) use self::{reading::refused, usage::endpoints_ever};
 
 use fanfare_http::Routes;
 
@@ -36,4 +39,5 @@ pub(crate) fn routes() -> Routes<State> {
         .merge(purge::routes())
         .merge(reconciliation::routes())
         .merge(stats::routes())
+        .merge(usage::routes())
 }

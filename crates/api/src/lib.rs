@@ -22,10 +22,12 @@ mod event_type_import;
 mod history;
 mod messages;
 mod openapi;
+mod owner;
 mod patch;
 mod portal;
 mod post;
 mod precheck;
+mod report;
 mod resend;
 mod state;
 

@@ -14,6 +14,7 @@ use crate::{
     State,
     endpoint::find,
     messages::{Found, Lookup, unreadable},
+    owner::EndpointPath,
     patch::Patch,
     post::Post,
 };
@@ -33,7 +34,7 @@ async fn resend(
     Path((app_id, msg_id, endpoint_id)): Path<(String, String, String)>,
     post: Post<Patch>,
 ) -> Result<(StatusCode, Answer<Patch>), ApiError> {
-    let endpoint = find(&state, who, &(app_id, endpoint_id)).await?;
+    let endpoint = find(&state, who, &EndpointPath::of(app_id, endpoint_id)).await?;
     let found = message(&state, &endpoint, &msg_id).await?;
     if endpoint.settings.disabled {
         let detail = "the endpoint is disabled and is sent nothing; enable it, then send the message again";

@@ -11,7 +11,7 @@ use fanfare_log::Log;
 
 use crate::{
     api_key, application, audit_log, auth, background_task, endpoint, endpoint_headers, endpoint_secret,
-    event_type, event_type_import, history, messages::Messages, portal, precheck, resend,
+    event_type, event_type_import, history, messages::Messages, portal, precheck, report, resend,
 };
 
 /// A change that lost against another one is made again on what the other left; so often.
@@ -83,6 +83,7 @@ pub fn routes() -> Routes<State> {
         .merge(history::routes())
         .merge(portal::routes())
         .merge(precheck::routes())
+        .merge(report::routes())
         .merge(resend::routes())
 }
 

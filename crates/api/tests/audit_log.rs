@@ -38,7 +38,12 @@ async fn every_change_is_there_with_who_made_it_and_from_where() {
         let view = process.control.view();
         let id = view.application(default_organization(), "shop").unwrap().id;
         let endpoint = view.endpoint(id, "e").unwrap().id;
-        Command::DisableEndpointByPolicy { application: id, id: endpoint, reason: "it answered 410".into() }
+        Command::DisableEndpointByPolicy {
+            application: id,
+            id: endpoint,
+            reason: "it answered 410".into(),
+            failing_since: None,
+        }
     };
     process.control.submit(policy, None).await.unwrap();
     process.post("/event-type", json!({"name": "order.paid", "description": "d"})).await.is(201);

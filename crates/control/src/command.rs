@@ -22,6 +22,7 @@ use crate::{
     hexadecimal,
     jobs::{JobKind, JobState, Progress, Selection, Steer},
     model::{ApplicationSettings, EndpointSecret, EndpointSettings, EventTypeSettings, Installation},
+    reports::ReportKind,
 };
 
 /// The newest version of a record that this program writes and reads.
@@ -75,6 +76,9 @@ pub enum Command {
         application: ApplicationId,
         id: EndpointId,
         reason: String,
+        /// Since when every attempt fails.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failing_since: Option<Timestamp>,
     },
     /// Makes a new signing secret the newest; those before it sign until `previous_expires_at`.
     RotateSecret {
@@ -176,6 +180,12 @@ pub enum Command {
         /// In the application's partition of `messages`.
         offsets: Vec<Offset>,
     },
+    /// Something is to be counted.
+    CreateReport {
+        id: JobId,
+        organization: OrganizationId,
+        report: Box<ReportKind>,
+    },
 }
 
 /// Digest of a session's name.
@@ -206,6 +216,7 @@ impl Command {
             | Self::NoteApiKeyUse { .. } => 2,
             Self::CreateJob { endpoint: None, .. } | Self::EraseContents { .. } => 4,
             Self::CreateJob { .. } | Self::SteerJob { .. } | Self::NoteJobProgress { .. } => 3,
+            Self::CreateReport { .. } => 4,
         }
     }
 
@@ -218,7 +229,8 @@ impl Command {
             | Self::ArchiveEventType { organization, .. }
             | Self::RevokeToken { organization, .. }
             | Self::CreateApiKey { organization, .. }
-            | Self::DeleteApiKey { organization, .. } => Some(*organization),
+            | Self::DeleteApiKey { organization, .. }
+            | Self::CreateReport { organization, .. } => Some(*organization),
             Self::Install(_)
             | Self::UpdateApplication { .. }
             | Self::DeleteApplication { .. }
@@ -258,7 +270,8 @@ impl Command {
             | Self::ArchiveEventType { .. }
             | Self::DeleteApiKey { .. }
             | Self::NoteApiKeyUse { .. }
-            | Self::NoteJobProgress { .. } => None,
+            | Self::NoteJobProgress { .. }
+            | Self::CreateReport { .. } => None,
         }
     }
 }

@@ -22,13 +22,15 @@ pub use audit::Looked;
 use crate::{
     access::{Actor, Origin},
     api_keys::ApiKeys,
+    changes::{EndpointChange, replay_changes},
     command::{Command, ControlKey, Envelope},
     error::{CommandError, OpenError, Unavailable},
     follower::{Follower, State},
-    install::{PARTITION, install_or_check},
+    install::{PARTITION, RunError, install_or_check},
     jobs::{JobKind, Place, Selection},
     model::{Application, ApplicationSettings, Endpoint, EndpointSecret, EndpointSettings},
     reducer::Applied,
+    reports::ReportKind,
     secrets::{MainSecret, SealError, Sealer},
     tokens::Tokens,
     url::{self, UrlError},
@@ -186,6 +188,20 @@ impl Control {
         }
     }
 
+    /// What records at or above `from` did to endpoints, in order, and the position up to which they were looked at.
+    pub async fn endpoint_changes(&self, from: Offset) -> Result<(Vec<EndpointChange>, Offset), Unavailable> {
+        {
+            let view = self.view();
+            if let Some(changes) = view.endpoint_changes_since(from) {
+                return Ok((changes.cloned().collect(), view.position().max(from)));
+            }
+        }
+        replay_changes(&*self.log, from).await.map_err(|error| match error {
+            RunError::Read(error) => error.into(),
+            RunError::Record { .. } => Unavailable::Stopped(error.to_string()),
+        })
+    }
+
     /// A command that Fanfare gives itself; else as [`Control::submit_from`].
     pub async fn submit(&self, command: Command, key: Option<ControlKey>) -> Result<Applied, CommandError> {
         let organization = command.organization().or_else(|| {
@@ -291,6 +307,12 @@ impl Control {
                 ..Selection::default()
             }),
         }
+    }
+
+    /// A command that asks for a report, with a new id.
+    pub fn new_report(&self, organization: OrganizationId, report: ReportKind) -> Command {
+        let id = self.new_id();
+        Command::CreateReport { id, organization, report: Box::new(report) }
     }
 
     /// A command that makes `key` the endpoint's newest; those before it sign beside it for `grace`.

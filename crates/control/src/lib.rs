@@ -13,6 +13,7 @@
 
 mod access;
 mod api_keys;
+mod changes;
 mod command;
 mod eraser;
 mod erasures;
@@ -25,7 +26,9 @@ mod install;
 mod jobs;
 mod keys;
 mod model;
+mod operational;
 mod reducer;
+mod reports;
 mod revocations;
 mod routes;
 mod secrets;
@@ -35,6 +38,7 @@ mod view;
 
 pub use access::{Access, Actor, Credential, Origin, Principal, Scope, TokenId, TokenMark};
 pub use api_keys::KeyDigest;
+pub use changes::{ChangeKind, EndpointChange};
 pub use command::{Command, ControlKey, Envelope, Session};
 pub use eraser::Eraser;
 pub use erasures::application_number;
@@ -47,7 +51,9 @@ pub use model::{
     ApiKey, Application, ApplicationSettings, Endpoint, EndpointSecret, EndpointSettings, EventType,
     EventTypeSettings, Installation, Park,
 };
+pub use operational::{OperationalEvent, operational_organization};
 pub use reducer::{Applied, Effect, Refusal, Resource, decide};
+pub use reports::{Report, ReportKind};
 pub use secrets::{MainSecret, MainSecretError, SealError, Sealed, Sealer};
 pub use tokens::{Grant, TokenError, Tokens, default_organization, session_fingerprint};
 pub use url::UrlError;

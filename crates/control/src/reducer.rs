@@ -21,6 +21,7 @@ use crate::{
         ApiKey, Application, ApplicationSettings, Endpoint, EndpointSecret, EndpointSettings, EventType,
         EventTypeSettings, Installation,
     },
+    reports::{Report, ReportKind},
     view::View,
 };
 
@@ -64,6 +65,7 @@ pub enum Effect {
         partition: Partition,
         offsets: Vec<Offset>,
     },
+    Report(Arc<Report>),
 }
 
 /// What became of a command that was not refused.
@@ -82,6 +84,7 @@ pub enum Resource {
     EventType { organization: OrganizationId, name: String },
     ApiKey(ApiKeyId),
     Job(JobId),
+    Report(JobId),
 }
 
 /// Why a command is not carried out.
@@ -173,7 +176,7 @@ fn decide_command(view: &View, envelope: &Envelope) -> Result<Effect, Refusal> {
             endpoint(view, *application, *id)?;
             Ok(Effect::EndpointDeleted { application: *application, id: *id })
         }
-        Command::DisableEndpointByPolicy { application, id, reason } => {
+        Command::DisableEndpointByPolicy { application, id, reason, .. } => {
             disable_endpoint(view, at, (*application, *id), reason)
         }
         Command::RotateSecret { application, endpoint, secret, previous_expires_at } => {
@@ -209,6 +212,9 @@ fn decide_command(view: &View, envelope: &Envelope) -> Result<Effect, Refusal> {
         Command::EraseContents { application: owner, offsets } => {
             let partition = application(view, *owner)?.partition;
             Ok(Effect::ContentsErased { partition, offsets: offsets.clone() })
+        }
+        Command::CreateReport { id, organization, report } => {
+            create_report(view, at, *id, *organization, report)
         }
     }
 }
@@ -367,6 +373,19 @@ fn rotate_secret(
     Ok(Effect::Endpoint(Arc::new(new)))
 }
 
+fn create_report(
+    view: &View,
+    at: Timestamp,
+    id: JobId,
+    organization: OrganizationId,
+    kind: &ReportKind,
+) -> Result<Effect, Refusal> {
+    if view.job(id).is_some() || view.report(id).is_some() {
+        return Err(Refusal::IdTaken(id.to_string()));
+    }
+    Ok(Effect::Report(Arc::new(Report { id, organization, kind: kind.clone(), created_at: at })))
+}
+
 fn create_event_type(
     view: &View,
     at: Timestamp,
@@ -469,4 +488,4 @@ fn event_types_exist(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -13,6 +13,7 @@ use fanfare_core::{
 
 use crate::{
     access::{Access, Credential},
+    changes::{EndpointChange, EndpointChanges, changes_of},
     command::{Command, Envelope},
     erasures::{Erasures, application_number},
     former::{FormerEndpoint, FormerEndpoints},
@@ -20,6 +21,7 @@ use crate::{
     keys::Keys,
     model::{ApiKey, Application, Endpoint, EventType, Installation, Park},
     reducer::{Applied, Effect, Refusal, Resource, decide},
+    reports::{Report, Reports},
     revocations::{Expiry, Revocations},
     routes::Routes,
 };
@@ -33,6 +35,7 @@ pub struct View {
     applications: HashMap<ApplicationId, Consumer>,
     endpoints: HashMap<EndpointNumber, Arc<Endpoint>>,
     former_endpoints: FormerEndpoints,
+    endpoint_changes: EndpointChanges,
     /// Of the next endpoint: never one that was given before.
     next_number: EndpointNumber,
     keys: Keys,
@@ -40,6 +43,7 @@ pub struct View {
     revocations: Revocations,
     jobs: Jobs,
     erasures: Erasures,
+    reports: Reports,
     /// Rises with each change after which a credential that was good may be so no more.
     credentials_revision: u64,
     /// Records that did nothing, because they were refused or are repeats: the last of them, and whether there were
@@ -119,6 +123,11 @@ impl View {
         self.former_endpoints.of(application).copied().collect()
     }
 
+    /// What records at or above `from` did to endpoints, in order; `None` where some of it is forgotten.
+    pub fn endpoint_changes_since(&self, from: Offset) -> Option<impl Iterator<Item = &EndpointChange>> {
+        self.endpoint_changes.since(from)
+    }
+
     /// All endpoints of an application, by rising id.
     pub fn endpoints_of(&self, application: ApplicationId) -> std::slice::Iter<'_, Arc<Endpoint>> {
         let consumer = self.applications.get(&application);
@@ -192,6 +201,15 @@ impl View {
     /// An organization's jobs, by rising id: of those that ended the last ones.
     pub fn jobs(&self, organization: OrganizationId) -> impl DoubleEndedIterator<Item = &Arc<Job>> {
         self.jobs.of(organization)
+    }
+
+    pub fn report(&self, id: JobId) -> Option<&Arc<Report>> {
+        self.reports.get(id)
+    }
+
+    /// An organization's reports, by rising id: the last ones.
+    pub fn reports(&self, organization: OrganizationId) -> impl DoubleEndedIterator<Item = &Arc<Report>> {
+        self.reports.of(organization)
     }
 
     /// All jobs that have not ended, the oldest first.
@@ -298,6 +316,9 @@ impl View {
         self.position = offset.next();
         let decided = decide(self, envelope);
         if let Ok(Applied::Accepted(effect)) = &decided {
+            for change in changes_of(self, offset, envelope, effect) {
+                self.endpoint_changes.remember(change);
+            }
             self.carry_out(effect);
             if let (Some(key), Some(resource)) = (envelope.key, made(&envelope.command)) {
                 self.keys.remember(key, envelope.at, resource);
@@ -368,6 +389,7 @@ impl View {
                 self.jobs.put(job);
             }
             Effect::ContentsErased { partition, offsets } => self.erasures.erase(*partition, offsets),
+            Effect::Report(report) => self.reports.put(report),
         }
     }
 
@@ -529,6 +551,7 @@ fn made(command: &Command) -> Option<Resource> {
         }
         Command::CreateApiKey { id, .. } => Resource::ApiKey(*id),
         Command::CreateJob { id, .. } => Resource::Job(*id),
+        Command::CreateReport { id, .. } => Resource::Report(*id),
         // Carried out twice it would reach tokens that were made in between.
         Command::ExpireTokens { application, .. } => Resource::Application(*application),
         Command::Install(_)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    EndpointNumber, Offset, Timestamp,
+    AttemptId, EndpointNumber, Offset, Timestamp,
     codec::{Malformed, Reader, Writer},
 };
 
@@ -76,6 +76,22 @@ pub struct Attempt {
     pub due: Option<Timestamp>,
     /// For a failure: how long the delivery's deadline has been running (only while its lane could send).
     pub deadline_used: Duration,
+}
+
+impl Attempt {
+    /// A function of the fact alone: time (4 ms) 5 · endpoint 4 · offset 7 · number 4 bytes. So it sorts by time.
+    pub fn id(&self) -> AttemptId {
+        attempt_id(self.at, self.endpoint, self.offset, self.number)
+    }
+}
+
+/// The id of the attempt that such a fact tells of, see [`Attempt::id`].
+pub fn attempt_id(at: Timestamp, endpoint: EndpointNumber, offset: Offset, number: u32) -> AttemptId {
+    let mut bytes = *AttemptId::mint(at, [0; 15]).as_bytes();
+    bytes[5..9].copy_from_slice(&endpoint.0.to_be_bytes());
+    bytes[9..16].copy_from_slice(&offset.0.to_be_bytes()[1..]);
+    bytes[16..].copy_from_slice(&number.to_be_bytes());
+    AttemptId::from_bytes(bytes)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,7 +26,7 @@ mod seam;
 pub mod signature;
 mod time;
 
-pub use attempt::{Attempt, AttemptError, AttemptRecord, Fact, Outcome, Settlement, Trigger};
+pub use attempt::{Attempt, AttemptError, AttemptRecord, Fact, Outcome, Settlement, Trigger, attempt_id};
 pub use checkpoint::{ClaimEntry, RouterCheckpoint, WorkerCheckpoint};
 pub use delivery::{Content, Delivery, Source};
 pub use endpoint::{Ordering, Policy, RetrySchedule};

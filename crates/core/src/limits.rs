@@ -46,6 +46,8 @@ pub const CONTROL_RUN_BYTES: usize = 256 << 10;
 pub const CONTROL_RETRY: Duration = Duration::from_millis(200);
 /// Deleted endpoints of which it is remembered what they were called.
 pub const FORMER_ENDPOINTS: usize = 1 << 16;
+/// What happened to endpoints: so much of it is remembered for those who tell others. The rest is read again.
+pub const ENDPOINT_CHANGES_REMEMBERED: usize = 1 << 14;
 /// Lifetime of an organization's token.
 pub const ORGANIZATION_TOKEN: Duration = Duration::from_hours(10 * 365 * 24);
 /// Lifetime of an application's token.
@@ -232,6 +234,10 @@ pub const JOBS_REMEMBERED: usize = 1_024;
 pub const JOBS_PER_ENDPOINT: usize = 16;
 /// Of one organization that are shown; those that ended first go first.
 pub const JOBS_KEPT: usize = 1_000;
+/// Of one organization; the oldest go first.
+pub const REPORTS_KEPT: usize = 100;
+/// Applications that a report names one by one.
+pub const REPORT_APPLICATIONS: usize = 1_000;
 /// Messages that a job names one by one.
 pub const JOB_MESSAGES: usize = 1_000;
 /// Messages that a job injects in a second, unless it says otherwise, and at most.

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use fanfare_control::OperationalEvent;
 use fanfare_core::{AttemptError, Settlement};
 use opentelemetry::{
     KeyValue, global,
@@ -13,6 +14,7 @@ pub(crate) struct Meters {
     delivered: BoundCounter<u64>,
     failed: HashMap<AttemptError, BoundCounter<u64>>,
     settled: HashMap<Settlement, BoundCounter<u64>>,
+    told: HashMap<OperationalEvent, BoundCounter<u64>>,
     pub(crate) repeats: BoundCounter<u64>,
     pub(crate) gaps: BoundCounter<u64>,
     pub(crate) losses: BoundCounter<u64>,
@@ -36,6 +38,10 @@ impl Meters {
         let settled = meter
             .u64_counter("fanfare_delivery_settled_total")
             .with_description("Deliveries settled, by reason")
+            .build();
+        let told = meter
+            .u64_counter("fanfare_delivery_operational_webhooks_total")
+            .with_description("Messages published to operational webhooks, by event")
             .build();
         let intake = meter
             .u64_counter("fanfare_delivery_records_refused_total")
@@ -74,6 +80,9 @@ impl Meters {
             settled: Settlement::ALL
                 .map(|reason| (reason, settled.bind(&[KeyValue::new("reason", reason.as_str())])))
                 .into(),
+            told: OperationalEvent::ALL
+                .map(|event| (event, told.bind(&[KeyValue::new("event", event.as_str())])))
+                .into(),
             repeats: intake.bind(&[KeyValue::new("reason", "repeat")]),
             gaps: intake.bind(&[KeyValue::new("reason", "gap")]),
             losses: losses.bind(&[]),
@@ -103,6 +112,10 @@ impl Meters {
 
     pub(crate) fn settled(&self, reason: Settlement, count: u64) {
         self.settled[&reason].add(count);
+    }
+
+    pub(crate) fn told(&self, event: OperationalEvent) {
+        self.told[&event].add(1);
     }
 
     pub(crate) fn latency(&self, latency: Duration) {

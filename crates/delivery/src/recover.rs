@@ -131,7 +131,8 @@ pub(crate) async fn recover_lanes(
         deliveries,
         unseen,
         attempts: until,
-        stale_keys: entries.into_iter().map(|(key, _)| key).collect(),
+        // What others keep there is not ours to remove.
+        stale_keys: entries.into_iter().map(|(key, _)| key).filter(|key| parse_key(key).is_some()).collect(),
     })
 }
 

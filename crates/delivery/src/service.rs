@@ -16,6 +16,7 @@ use crate::{
     jobs,
     load::{Board, Processor, Room},
     meters::Meters,
+    operational,
     partition::{Ending, Worker},
     send::Transport,
 };
@@ -150,6 +151,8 @@ impl<T: Transport> Service<T> {
             // A task of its own: what it reads must not hold up deliveries.
             let jobs = tokio::spawn(jobs::run(Arc::clone(&shared), partition));
             let _jobs = AbortOnDropHandle::new(jobs);
+            let telling = tokio::spawn(operational::run(Arc::clone(&shared), partition));
+            let _telling = AbortOnDropHandle::new(telling);
             supervise(shared, partition, receiver).await
         });
         Held { orders, gained_again: false }

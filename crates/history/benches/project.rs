@@ -284,7 +284,7 @@ async fn ask(history: &History, attempts: u64) {
             }
             _ => {
                 let mark = page.map(|number| {
-                    fanfare_history::attempt_id(time_of(number), endpoint.number, Offset::ZERO, 1).to_string()
+                    fanfare_core::attempt_id(time_of(number), endpoint.number, Offset::ZERO, 1).to_string()
                 });
                 let filter = AttemptFilter {
                     message,

@@ -117,11 +117,6 @@ fn pack(tick: Tick, endpoint: EndpointNumber, offset: Offset, number: u32) -> [u
     bytes
 }
 
-/// The id of an attempt: a function of the fact that tells of it.
-pub fn attempt_id(at: Timestamp, endpoint: EndpointNumber, offset: Offset, number: u32) -> AttemptId {
-    AttemptKey { tick: Tick::of(at), endpoint, offset, number }.id()
-}
-
 /// The id of a delivery: of one message to one endpoint, with the time at which the message was accepted.
 pub fn delivery_id(message: MessageId, endpoint: EndpointNumber, offset: Offset) -> MessageEndpointId {
     MessageEndpointId::from_bytes(pack(Tick::of_id(message.as_bytes()), endpoint, offset, 0))

@@ -37,9 +37,9 @@ pub use filter::{
     AttemptFilter, AttemptStatus, DeadLetterFilter, DeliveryFilter, MessageFilter, Pointer, StatusClass,
 };
 pub use history::{Erased, History, Options, Place, Reach, open};
-pub use keys::{EndpointAt, MessageKey, attempt_id, delivery_id};
+pub use keys::{EndpointAt, MessageKey, delivery_id};
 pub use page::{Page, Window};
-pub use queries::{AttemptHour, Missing, Payload, Reconciliation, Stats, TableDigest, Why};
+pub use queries::{AttemptHour, Day, Missing, Payload, Reconciliation, Stats, TableDigest, Usage, Why};
 pub use rebuild::{digest, rebuild};
 pub use rows::{AttemptRow, DeliveryRow, MessageRow, Standing, Twin};
 pub use service::Service;

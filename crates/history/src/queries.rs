@@ -8,9 +8,11 @@ mod messages;
 mod reconcile;
 mod rows;
 mod stats;
+mod usage;
 
 pub use digest::TableDigest;
 pub(crate) use digest::digest;
 pub use messages::Payload;
 pub use reconcile::{Missing, Reconciliation, Why};
 pub use stats::{AttemptHour, Stats};
+pub use usage::{Day, Usage};

@@ -24,6 +24,9 @@ const ENDPOINT: &str = r#"{"url":"{url}","uid":"e-{n}","description":"d","versio
     "metadata":{"a":"b"},"ordering":"strict","retrySchedule":[1,2],"parkAfterSecs":5,"maxInFlight":3,"timeoutSecs":5,
     "headers":{"x-a":"b"},"secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     "secretType":"hmac"}"#;
+const OPERATIONAL: &str = r#"{"url":"{url}","uid":"o-{n}","description":"d","disabled":true,
+    "eventTypes":["endpoint.created"],"filterTypes":["endpoint.created"],"throttleRate":5,"rateLimit":5,
+    "metadata":{"a":"b"},"secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}"#;
 const EVENT_TYPE: &str = r#"{"description":"d","archived":false,"deprecated":false,"featureFlag":"a","groupName":"b","schemas":{"1":{}},
     "featureFlags":["a"]}"#;
 
@@ -76,6 +79,40 @@ pub(super) const EXAMPLES: &[(&str, &str, u16, &str)] = &[
         200,
         r#"{"key":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw","type":"hmac","gracePeriodSeconds":60}"#,
     ),
+    ("GET /api/v1/operational-webhook/endpoint", "organization read", 200, ""),
+    ("POST /api/v1/operational-webhook/endpoint", "organization full", 201, OPERATIONAL),
+    ("GET /api/v1/operational-webhook/endpoint/{endpoint_id}", "organization read", 200, ""),
+    ("PUT /api/v1/operational-webhook/endpoint/{endpoint_id}", "organization full", 200, OPERATIONAL),
+    ("PATCH /api/v1/operational-webhook/endpoint/{endpoint_id}", "organization full", 200, OPERATIONAL),
+    ("DELETE /api/v1/operational-webhook/endpoint/{endpoint_id}", "organization full", 204, ""),
+    ("GET /api/v1/operational-webhook/endpoint/{endpoint_id}/headers", "organization read", 200, ""),
+    (
+        "PUT /api/v1/operational-webhook/endpoint/{endpoint_id}/headers",
+        "organization full",
+        204,
+        r#"{"headers":{"x-a":"b"}}"#,
+    ),
+    (
+        "PATCH /api/v1/operational-webhook/endpoint/{endpoint_id}/headers",
+        "organization full",
+        204,
+        r#"{"headers":{"x-a":"b"},"deleteHeaders":["x-b"]}"#,
+    ),
+    ("GET /api/v1/operational-webhook/endpoint/{endpoint_id}/secret", "organization full", 200, ""),
+    (
+        "POST /api/v1/operational-webhook/endpoint/{endpoint_id}/secret/rotate",
+        "organization full",
+        200,
+        r#"{"key":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw","type":"hmac","gracePeriodSeconds":60}"#,
+    ),
+    ("GET /api/v1/usage", "organization read", 200, ""),
+    (
+        "POST /api/v1/stats/usage/app",
+        "organization full",
+        200,
+        r#"{"since":"2026-01-31T12:00:00Z","until":"2100-01-01T00:00:00Z"}"#,
+    ),
+    ("PUT /api/v1/stats/usage/event-types", "organization full", 200, "{}"),
     (
         "POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/send-example",
         "application full",

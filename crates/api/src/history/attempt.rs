@@ -15,12 +15,7 @@ use super::{
     reading::{at, refused},
     status::{STATUSES, Status},
 };
-use crate::{
-    State,
-    application::shown,
-    asked::Asked,
-    endpoint::{EndpointPath, find},
-};
+use crate::{State, application::shown, asked::Asked, endpoint::find, owner::EndpointPath};
 
 pub(crate) fn routes() -> Routes<State> {
     Routes::new()
@@ -160,7 +155,7 @@ impl Listed {
 async fn of_endpoint(
     Shared(state): Shared<State>,
     who: Authenticated,
-    Path(path): EndpointPath,
+    path: EndpointPath,
     page: Page,
     asked: Asked,
 ) -> Result<Shown<List<AttemptOut>>, ApiError> {
@@ -208,7 +203,7 @@ async fn attempts(
     let application = who.application(&state.gate, &app_id).await?;
     let reach = match endpoint_id {
         Some(endpoint_id) => {
-            let endpoint = find(state, who, &(app_id, endpoint_id)).await?;
+            let endpoint = find(state, who, &EndpointPath::of(app_id, endpoint_id)).await?;
             listed.filter.endpoint = Some(endpoint.number);
             Reach::Endpoints(endpoint.partition)
         }

@@ -19,7 +19,7 @@ use super::{
     reading::{Reading, at, refused},
     status::standing_word,
 };
-use crate::{State, application::shown, asked::Asked, endpoint::find};
+use crate::{State, application::shown, asked::Asked, endpoint::find, owner::EndpointPath};
 
 /// Attempts that are shown of one dead letter: the last of them.
 const ATTEMPTS: usize = limits::PAGE_MAX;
@@ -123,7 +123,7 @@ async fn list_all(
     }
     let (endpoints, reach) = match endpoint {
         Some(endpoint_id) => {
-            let endpoint = find(&state, who, &(app_id, endpoint_id)).await?;
+            let endpoint = find(&state, who, &EndpointPath::of(app_id, endpoint_id)).await?;
             (vec![at(&endpoint)], Reach::Endpoints(endpoint.partition))
         }
         None => (endpoints_of(&state, &application), Reach::Everything),

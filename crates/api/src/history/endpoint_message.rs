@@ -3,7 +3,7 @@
 use axum::extract::State as Shared;
 use fanfare_core::MessageEndpointId;
 use fanfare_history::{DeliveryFilter, DeliveryRow, Payload, Reach};
-use fanfare_http::{ApiError, Authenticated, List, Order, Page, Path, Routes, Who};
+use fanfare_http::{ApiError, Authenticated, List, Order, Page, Routes, Who};
 use serde::Serialize;
 
 use super::{
@@ -13,12 +13,7 @@ use super::{
     reading::{at, refused},
     status::{STATUSES, Status, standing_word},
 };
-use crate::{
-    State,
-    application::shown,
-    asked::Asked,
-    endpoint::{EndpointPath, find},
-};
+use crate::{State, application::shown, asked::Asked, endpoint::find, owner::EndpointPath};
 
 pub(crate) fn routes() -> Routes<State> {
     let path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/msg";
@@ -73,7 +68,7 @@ impl EndpointMessageOut {
 async fn list_all(
     Shared(state): Shared<State>,
     who: Authenticated,
-    Path(path): EndpointPath,
+    path: EndpointPath,
     page: Page,
     mut asked: Asked,
 ) -> Result<Shown<List<EndpointMessageOut>>, ApiError> {
@@ -90,8 +85,7 @@ async fn list_all(
     let reading = state.reading(Reach::Endpoints(endpoint.partition)).await?;
     // Clients may go on behind a message that they know from elsewhere.
     if let Some(mark) = window.mark.as_deref().filter(|mark| mark.starts_with("msg_")) {
-        let application = who.application(&state.gate, &path.0).await?;
-        let known = reading.history.message(application.id, mark).await.map_err(refused)?;
+        let known = reading.history.message(endpoint.application, mark).await.map_err(refused)?;
         if let Some(message) = known {
             let delivery = reading.history.delivery(&message, at(&endpoint)).await.map_err(refused)?;
             window.mark = delivery.map(|delivery| delivery.id.to_string()).or(window.mark);

@@ -11,7 +11,7 @@ use super::{
     reading::{Reading, at, refused},
     status::{STATUSES, Status},
 };
-use crate::{State, asked::Asked, endpoint::find};
+use crate::{State, asked::Asked, endpoint::find, owner::EndpointPath};
 
 pub(crate) fn routes() -> Routes<State> {
     Routes::new().get("/api/v1/app/{app_id}/msg", Who::Application, list_all).get(
@@ -49,7 +49,7 @@ async fn list_all(
         let body = list(rows, |(row, payload)| MessageOut::of(row, payload));
         return Ok(Shown { body, room, behind: reading.behind });
     };
-    let endpoint = find(&state, who, &(app_id, endpoint_id)).await?;
+    let endpoint = find(&state, who, &EndpointPath::of(app_id, endpoint_id)).await?;
     let filter =
         DeliveryFilter { message: filter, standings: status.map(Status::standings).unwrap_or_default() };
     let reading = state.reading(Reach::Endpoints(endpoint.partition)).await?;

@@ -17,7 +17,7 @@ use super::{
     dead_letter::{belongs, endpoints_of},
     reading::{Reading, at, refused},
 };
-use crate::{State, endpoint::find, post::Post};
+use crate::{State, endpoint::find, owner::EndpointPath, post::Post};
 
 /// Facts in one record.
 const FACTS: usize = 1_000;
@@ -70,7 +70,7 @@ async fn purge(
             return Ok(Answer(PurgeOut { purged, done: true }));
         }
         Which::Filter { endpoint: Some(endpoint_id), filter } => {
-            let endpoint = find(&state, who, &(app_id, endpoint_id)).await?;
+            let endpoint = find(&state, who, &EndpointPath::of(app_id, endpoint_id)).await?;
             (vec![at(&endpoint)], filter)
         }
         Which::Filter { endpoint: None, filter } => (endpoints_of(&state, &application), filter),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use axum::extract::State as Shared;
 use fanfare_core::{MessageEndpointId, MessageId, Settlement, Timestamp};
 use fanfare_history::{Missing, Reach, Reconciliation, Standing, Why};
-use fanfare_http::{ApiError, Authenticated, Path, Routes, Who};
+use fanfare_http::{ApiError, Authenticated, Routes, Who};
 use serde::Serialize;
 
 use super::{
@@ -14,12 +14,7 @@ use super::{
     reading::{at, refused},
     status::standing_word,
 };
-use crate::{
-    State,
-    application::shown,
-    asked::Asked,
-    endpoint::{EndpointPath, find},
-};
+use crate::{State, application::shown, asked::Asked, endpoint::find, owner::EndpointPath};
 
 /// The range where nothing is said of it.
 const RANGE: Duration = Duration::from_hours(24);
@@ -161,7 +156,7 @@ impl ReconciliationOut {
 async fn reconcile(
     Shared(state): Shared<State>,
     who: Authenticated,
-    Path(path): EndpointPath,
+    path: EndpointPath,
     mut asked: Asked,
 ) -> Result<Shown<ReconciliationOut>, ApiError> {
     let endpoint = find(&state, who, &path).await?;

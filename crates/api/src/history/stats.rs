@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use axum::extract::State as Shared;
 use fanfare_core::Timestamp;
 use fanfare_history::{AttemptHour, Reach, Stats};
-use fanfare_http::{ApiError, Authenticated, Path, Routes, Who};
+use fanfare_http::{ApiError, Authenticated, Routes, Who};
 use serde::Serialize;
 
 use super::{
@@ -13,11 +13,7 @@ use super::{
     filter::stats_range,
     reading::{at, refused},
 };
-use crate::{
-    State,
-    asked::Asked,
-    endpoint::{EndpointPath, find},
-};
+use crate::{State, asked::Asked, endpoint::find, owner::EndpointPath};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -87,7 +83,7 @@ impl AttemptStatsOut {
 async fn deliveries(
     Shared(state): Shared<State>,
     who: Authenticated,
-    Path(path): EndpointPath,
+    path: EndpointPath,
     mut asked: Asked,
 ) -> Result<Shown<StatsOut>, ApiError> {
     let endpoint = find(&state, who, &path).await?;
@@ -102,7 +98,7 @@ async fn deliveries(
 async fn attempts(
     Shared(state): Shared<State>,
     who: Authenticated,
-    Path(path): EndpointPath,
+    path: EndpointPath,
     mut asked: Asked,
 ) -> Result<Shown<AttemptStatsOut>, ApiError> {
     let endpoint = find(&state, who, &path).await?;

@@ -80,6 +80,25 @@ async fn what_was_answered_is_in_the_view_here_and_elsewhere() {
 }
 
 #[tokio::test]
+async fn what_is_read_again_of_endpoints_is_what_was_remembered() {
+    let log = Arc::new(MemoryLog::new());
+    let control = open(&log).await;
+    let application = create_application(&control, named("acme")).await;
+    let key = SigningKey::generate_symmetric(&SystemEntropy);
+    create_endpoint(&control, &application, &key).await;
+    let from = control.apply_to_end().await.unwrap();
+    for _ in 0..3 {
+        let endpoint = create_endpoint(&control, &application, &key).await;
+        let command = Command::DeleteEndpoint { application: application.id, id: endpoint.id };
+        control.submit(command.clone(), None).await.unwrap();
+        control.submit(command, None).await.unwrap_err();
+    }
+    let known = control.endpoint_changes(from).await.unwrap();
+    assert_eq!((known.0.len(), known.1), (6, control.position()));
+    assert_eq!(crate::changes::replay_changes(&*log, from).await.unwrap(), known);
+}
+
+#[tokio::test]
 async fn two_processes_that_start_at_once_make_one_installation() {
     let log = Arc::new(MemoryLog::new());
     let (first, second) = tokio::join!(open(&log), open(&log));

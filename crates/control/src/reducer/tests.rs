@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod commands;
+pub(crate) mod commands;
 mod jobs;
 mod model;
 
@@ -161,7 +161,12 @@ fn policy_disables_once_and_a_human_enables_again() {
     bench.application(0).unwrap();
     bench.endpoint(0, EndpointSettings::default()).unwrap();
     let (application, id) = (application_id(0), endpoint_id(0));
-    let disable = |reason: &str| Command::DisableEndpointByPolicy { application, id, reason: reason.into() };
+    let disable = |reason: &str| Command::DisableEndpointByPolicy {
+        application,
+        id,
+        reason: reason.into(),
+        failing_since: None,
+    };
     assert_eq!(bench.view.matching(application, "any", &[]).len(), 1);
     bench.give(disable("it answered 410")).unwrap();
     bench.give(disable("it failed for 5 days")).unwrap();

@@ -247,11 +247,16 @@ impl<T: Transport> Worker<T> {
         if endpoint.settings.disabled {
             return;
         }
+        // By the clock of everybody.
+        let failing = self.slots.get(&number).and_then(|slot| slot.lane.failing_since());
+        let failing_since =
+            failing.map(|since| self.shared.options.clock.now() - self.steady.now().since(since));
         tokio::spawn(async move {
             let command = Command::DisableEndpointByPolicy {
                 application: endpoint.application,
                 id: endpoint.id,
                 reason: reason.to_owned(),
+                failing_since,
             };
             match control.submit(command, None).await {
                 Ok(_) => tracing::warn!(endpoint = %endpoint.id, reason, "endpoint disabled"),

@@ -175,7 +175,7 @@ pub(crate) async fn ask(
             history.attempts_of_endpoint(at, &filter, &newest).await?.items.len()
         }
         Kind::AttemptsLastPage => {
-            let from = fanfare_history::attempt_id(
+            let from = fanfare_core::attempt_id(
                 teller.at(teller.total / 1_000),
                 at.number,
                 fanfare_core::Offset::ZERO,

@@ -26,11 +26,11 @@ pub(super) fn organization_id(number: u8) -> OrganizationId {
     OrganizationId::from_bytes([number; 20])
 }
 
-pub(super) fn application_id(number: u8) -> ApplicationId {
+pub(crate) fn application_id(number: u8) -> ApplicationId {
     ApplicationId::from_bytes([number; 20])
 }
 
-pub(super) fn endpoint_id(number: u8) -> EndpointId {
+pub(crate) fn endpoint_id(number: u8) -> EndpointId {
     EndpointId::from_bytes([number; 20])
 }
 
@@ -61,19 +61,19 @@ pub(super) fn installation() -> Installation {
 }
 
 /// Applies commands one by one.
-pub(super) struct Bench {
-    pub(super) view: View,
+pub(crate) struct Bench {
+    pub(crate) view: View,
     endpoints: u8,
 }
 
 impl Bench {
-    pub(super) fn installed() -> Self {
+    pub(crate) fn installed() -> Self {
         let mut bench = Self { view: View::default(), endpoints: 0 };
         bench.give(Command::Install(installation())).unwrap();
         bench
     }
 
-    pub(super) fn give(&mut self, command: Command) -> Result<Applied, Refusal> {
+    pub(crate) fn give(&mut self, command: Command) -> Result<Applied, Refusal> {
         self.give_at(Timestamp::ZERO, command)
     }
 
@@ -82,7 +82,7 @@ impl Bench {
         self.view.apply(offset, &Envelope { at, nonce: 0, key: None, origin: None, command })
     }
 
-    pub(super) fn application(&mut self, number: u8) -> Result<Applied, Refusal> {
+    pub(crate) fn application(&mut self, number: u8) -> Result<Applied, Refusal> {
         self.application_with(number, ApplicationSettings::default())
     }
 
@@ -97,7 +97,7 @@ impl Bench {
     }
 
     /// The first is `endpoint_id(0)`, and so on.
-    pub(super) fn endpoint(
+    pub(crate) fn endpoint(
         &mut self,
         application: u8,
         settings: EndpointSettings,
@@ -200,7 +200,12 @@ fn command() -> impl Strategy<Value = Command> {
         ),
         2 => (application(), endpoint()).prop_map(|(application, id)| Command::DeleteEndpoint { application, id }),
         2 => (application(), endpoint()).prop_map(|(application, id)| {
-            Command::DisableEndpointByPolicy { application, id, reason: "it answered 410".into() }
+            Command::DisableEndpointByPolicy {
+                application,
+                id,
+                reason: "it answered 410".into(),
+                failing_since: None,
+            }
         }),
         2 => (application(), endpoint()).prop_map(|(application, endpoint)| {
             let previous_expires_at = Timestamp::from_secs(3_600 * 24);
