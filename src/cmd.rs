@@ -4,6 +4,7 @@ pub(crate) mod demo;
 pub(crate) mod health;
 pub(crate) mod history;
 pub(crate) mod inspect;
+pub(crate) mod move_in;
 pub(crate) mod routes;
 pub(crate) mod serve;
 pub(crate) mod token;

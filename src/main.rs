@@ -43,6 +43,8 @@ enum Command {
     /// Show, make and check the topics on Apache Kafka.
     #[cfg(feature = "kafka")]
     Topics(cmd::topics::Args),
+    /// Copy what is set up elsewhere: applications, event types, endpoints with their secrets.
+    MoveIn(Box<cmd::move_in::Args>),
     /// See it work: a broker, three receivers, a stream of orders, a kill in the middle, a verdict.
     Demo(cmd::demo::Args),
 }
@@ -61,6 +63,7 @@ fn main() -> std::process::ExitCode {
         Command::History(args) => cmd::history::run(&args),
         #[cfg(feature = "kafka")]
         Command::Topics(args) => cmd::topics::run(&args),
+        Command::MoveIn(args) => cmd::move_in::run(*args),
         Command::Demo(args) => cmd::demo::run(&args),
     };
     match result {

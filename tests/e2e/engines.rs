@@ -29,6 +29,7 @@ const ONE_ENGINE: &[(&str, &str)] = &[
     ("image", "the image and the compose file, whose processes are on Kafka"),
     // No engine makes a difference.
     ("command_line::the_demo", "the demo is on the embedded engine"),
+    ("move_in::what_is_mistyped", "URLs and tokens, before anything is read or written"),
     ("official", "what a signature covers does not depend on the log"),
     ("options", "options against the configuration, before a log is opened"),
     ("told::pages", "pages against sources"),

@@ -9,12 +9,14 @@ use std::{
     time::Duration,
 };
 
+use fanfare_core::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
 use crate::support::{Client, Engine, Installation, Recorder, Reply, Server, on_every_engine, wait};
 
 on_every_engine! {
     what_is_erased_is_found_nowhere_and_sent_to_nobody,
+    what_waits_for_its_time_is_erased_too,
     some_and_all_are_erased_also_over_a_kill,
     purged_dead_letters_are_listed_no_more_and_counted,
 }
@@ -174,6 +176,31 @@ async fn what_is_erased_is_found_nowhere_and_sent_to_nobody(engine: Engine) {
     assert_eq!(world.payload(&id).await, json!({ "expired": true }));
     assert_eq!(world.payload(&other).await, json!({ "secret": kept }));
     world.is_nowhere_on_the_disk(secret).await;
+    world.server.terminate().await;
+}
+
+/// One is erased while it waits, another after it came: then it stands in the log twice.
+async fn what_waits_for_its_time_is_erased_too(engine: Engine) {
+    let world = World::new(&engine).await;
+    world.endpoint(TAKES, &json!({})).await;
+    let (before, after) = ("erased-before-its-time", "erased-after-its-time");
+    let due = SystemClock.now() + Duration::from_secs(2);
+    let later = json!({ "deliverAt": due.to_string() });
+    let [first, second] = [world.publish(before, &later).await, world.publish(after, &later).await];
+    let [first, second] = [&first, &second].map(|message| message["id"].as_str().unwrap().to_owned());
+    let erase = async |id: &str| {
+        let content = format!("{}/msg/{id}/content", world.path);
+        assert_eq!(world.client.delete(&content).await.status, 204);
+        assert_eq!(world.payload(id).await, json!({ "expired": true }));
+    };
+    erase(&first).await;
+    world.attempted(TAKES, &second).await;
+    erase(&second).await;
+    let expired = world.dead_letters("expired", 1).await;
+    assert_eq!(expired[0]["message"]["id"], first);
+    assert_eq!(world.arrived_at(TAKES), [second]);
+    world.is_nowhere_on_the_disk(before).await;
+    world.is_nowhere_on_the_disk(after).await;
     world.server.terminate().await;
 }
 

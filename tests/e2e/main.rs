@@ -22,6 +22,7 @@ mod image;
 mod jobs;
 mod keys;
 mod kill;
+mod move_in;
 mod official;
 mod on_kafka;
 mod operational;

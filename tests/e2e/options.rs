@@ -9,15 +9,16 @@ use std::{
 use crate::support::installation::{fanfare, finish};
 
 /// Where options and variables are told of.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "README.md",
     "docs/configuration.md",
     "docs/operations.md",
+    "docs/moving-in.md",
     "Dockerfile",
     "docker-compose.yml",
     "docs/internals/kafka.md",
 ];
-const COMMANDS: [&[&str]; 12] = [
+const COMMANDS: [&[&str]; 13] = [
     &["serve"],
     &["health"],
     &["token"],
@@ -29,6 +30,7 @@ const COMMANDS: [&[&str]; 12] = [
     &["topics", "plan"],
     &["topics", "apply"],
     &["topics", "check"],
+    &["move-in", "svix"],
     &["demo"],
 ];
 

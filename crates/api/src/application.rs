@@ -187,6 +187,8 @@ async fn upsert(
         body.uid = Some(app_id.clone());
     }
     let settings = body.into_settings()?;
+    // An id that only the path has is one that is not known any more.
+    let may_make = !is_id || settings.uid.as_ref() == Some(&app_id);
     for _ in 0..TRIES {
         let replace = change(&state, who, || async {
             let application = who.application(&state.gate, &app_id).await?;
@@ -197,7 +199,7 @@ async fn upsert(
             })
         });
         match replace.await {
-            Err(error) if error.status() == StatusCode::NOT_FOUND && !is_id => {}
+            Err(error) if error.status() == StatusCode::NOT_FOUND && may_make => {}
             applied => return Ok((StatusCode::OK, Answer(ApplicationOut::of(&*made(&state, applied?)?)))),
         }
         if settings.uid.as_deref() != Some(&app_id) {

@@ -106,7 +106,7 @@ impl FilterIn {
         // By its id its commands may be looked for when it is gone itself.
         let found = |text: &str| Some(state.control().view().application(organization, text)?.id);
         let application = self.application.map(|text| {
-            let id = text.parse().ok().or_else(|| found(&text));
+            let id = found(&text).or_else(|| text.parse().ok());
             id.ok_or_else(|| wrong("application", "there is no such application"))
         });
         Ok(Filter {

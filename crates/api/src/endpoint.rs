@@ -125,13 +125,15 @@ async fn upsert(
     if form.uid.is_none() && !is_id {
         form.uid = Some(path.endpoint.clone());
     }
+    // An id that only the path has is one that is not known any more.
+    let may_make = !is_id || form.uid.as_ref() == Some(&path.endpoint);
     for _ in 0..TRIES {
         match find(&state, who, &path).await {
             Ok(_) => {
                 let endpoint = replace(&state, who, &path, |_| Ok(form.clone())).await?;
                 return Ok((StatusCode::OK, Answer(EndpointOut::of(&endpoint))));
             }
-            Err(error) if error.status() == StatusCode::NOT_FOUND && !is_id => {}
+            Err(error) if error.status() == StatusCode::NOT_FOUND && may_make => {}
             Err(error) => return Err(error),
         }
         if form.uid.as_ref() != Some(&path.endpoint) {

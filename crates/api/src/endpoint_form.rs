@@ -1,6 +1,6 @@
 //! An endpoint as clients send and see it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, str::FromStr as _};
 
 use fanfare_control::{Endpoint, EndpointSettings, Park};
 use fanfare_core::{EndpointId, Ordering, RetrySchedule, limits, signature::SigningKey};
@@ -110,7 +110,7 @@ impl EndpointForm {
             check_url(&mut fields, state, &url);
         }
         if let Some(uid) = &self.uid {
-            check_uid(&mut fields, uid, "ep_");
+            check_uid(&mut fields, uid, EndpointId::from_str);
         }
         let description = self.description.unwrap_or_default();
         fields.check(

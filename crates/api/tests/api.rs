@@ -174,6 +174,47 @@ async fn an_endpoint_from_creation_to_deletion() {
     assert_eq!(process.delete(path).await, 404);
 }
 
+/// What was moved here is still called by the id that it had.
+#[tokio::test]
+async fn a_uid_may_be_an_id_from_elsewhere() {
+    let elsewhere = Process::start(false).await;
+    let made = elsewhere.put("/app/a", json!({"name": "A"})).await.is(201);
+    let (app, hook) = (made["id"].as_str().unwrap(), json!({"url": "https://example.com"}));
+    let made = elsewhere.put("/app/a/endpoint/e", hook.clone()).await.is(201);
+    let endpoint = made["id"].as_str().unwrap();
+
+    let process = Process::start(false).await;
+    // Without a uid the path names one that is not there.
+    process.put(&format!("/app/{app}"), json!({"name": "A"})).await.is(404);
+    for (status, name) in [(201, "A"), (200, "B")] {
+        let put = process.put(&format!("/app/{app}"), json!({"name": name, "uid": app})).await.is(status);
+        assert_eq!((&put["uid"], &put["name"]), (&json!(app), &json!(name)));
+        assert_ne!(put["id"], json!(app));
+    }
+    let path = format!("/app/{app}/endpoint/{endpoint}");
+    process.put(&path, hook.clone()).await.is(404);
+    process.put(&path, json!({"url": "https://example.com", "uid": endpoint})).await.is(201);
+    let found = process.get(&path).await.is(200);
+    assert_eq!(found["uid"], json!(endpoint));
+    assert_eq!(process.patch(&path, json!({"description": "d"})).await.is(200)["id"], found["id"]);
+    process
+        .post(&format!("/app/{app}/endpoint"), json!({"url": "https://a.example", "uid": endpoint}))
+        .await
+        .is(409);
+
+    // The id of something that is here is taken.
+    let own = process.get(&format!("/app/{app}")).await.is(200)["id"].clone();
+    process.post("/app", json!({"name": "C", "uid": own})).await.is(409);
+    process.put("/app/c", json!({"name": "C"})).await.is(201);
+    process.patch("/app/c", json!({"uid": own})).await.is(409);
+    let path = format!("/app/{app}/endpoint");
+    process.post(&path, json!({"url": "https://a.example", "uid": found["id"]})).await.is(409);
+    // What was done to it is found by that name too.
+    let log = process.get(&format!("/audit-log?application={app}")).await.is(200);
+    let done = log["data"].as_array().unwrap().iter().filter(|entry| entry["refused"] == false);
+    assert_eq!(done.count(), 4);
+}
+
 #[tokio::test]
 async fn headers_are_set_and_hidden() {
     let process = Process::start(false).await;

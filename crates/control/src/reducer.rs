@@ -455,15 +455,16 @@ fn partition_exists(partition: Partition, partitions: Option<u32>) -> Result<(),
     }
 }
 
+/// Nor may it be the id of another: nobody would find by it what has it.
 fn application_uid_free(view: &View, organization: OrganizationId, uid: &str) -> Result<(), Refusal> {
-    match view.application_by_uid(organization, uid) {
+    match view.application(organization, uid) {
         Some(_) => Err(Refusal::UidTaken(uid.to_owned())),
         None => Ok(()),
     }
 }
 
 fn endpoint_uid_free(view: &View, application: ApplicationId, uid: &str) -> Result<(), Refusal> {
-    match view.endpoint_by_uid(application, uid) {
+    match view.endpoint(application, uid) {
         Some(_) => Err(Refusal::UidTaken(uid.to_owned())),
         None => Ok(()),
     }

@@ -86,26 +86,22 @@ impl View {
         self.installation.as_ref()
     }
 
-    /// An organization's application by its id or uid.
+    /// An organization's application by its id or uid. A uid may look like an id, where it was one elsewhere: what has the
+    /// id comes first.
     pub fn application(&self, organization: OrganizationId, id_or_uid: &str) -> Option<Arc<Application>> {
-        let found = match id_or_uid.parse() {
-            Ok(id) => self.application_ref(id).filter(|application| application.organization == organization),
-            Err(_) => self.application_by_uid(organization, id_or_uid),
-        };
-        found.cloned()
+        let by_id = id_or_uid.parse().ok().and_then(|id| self.application_ref(id));
+        let by_id = by_id.filter(|application| application.organization == organization);
+        by_id.or_else(|| self.application_by_uid(organization, id_or_uid)).cloned()
     }
 
     pub fn application_by_id(&self, id: ApplicationId) -> Option<Arc<Application>> {
         self.application_ref(id).cloned()
     }
 
-    /// An application's endpoint by its id or uid.
+    /// An application's endpoint by its id or uid; likewise.
     pub fn endpoint(&self, application: ApplicationId, id_or_uid: &str) -> Option<Arc<Endpoint>> {
-        let found = match id_or_uid.parse() {
-            Ok(id) => self.endpoint_by_id(application, id),
-            Err(_) => self.endpoint_by_uid(application, id_or_uid),
-        };
-        found.cloned()
+        let by_id = id_or_uid.parse().ok().and_then(|id| self.endpoint_by_id(application, id));
+        by_id.or_else(|| self.endpoint_by_uid(application, id_or_uid)).cloned()
     }
 
     /// `None` once it is deleted, or before it exists.

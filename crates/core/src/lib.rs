@@ -21,6 +21,7 @@ mod message;
 mod mint;
 pub mod planted;
 mod position;
+pub mod retry_after;
 pub mod scaling;
 mod seam;
 pub mod signature;

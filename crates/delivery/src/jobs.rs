@@ -14,7 +14,11 @@ mod outcomes;
 mod runner;
 mod select;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use fanfare_control::{Job, JobState};
 use fanfare_core::{EndpointId, JobId, Partition, limits};
@@ -34,9 +38,13 @@ pub(crate) async fn run<T: Send + Sync + 'static>(shared: Arc<Shared<T>>, partit
             let endpoint = ended.expect("a job does not panic");
             running.remove(&endpoint);
         }
-        for job in waiting(&shared, partition) {
+        let (waiting, held) = waiting(&shared, partition);
+        // Those that stand, because their endpoints are disabled, take no place from others.
+        let mut at_work = running.keys().filter(|endpoint| !held.contains(endpoint)).count();
+        for job in waiting {
             let Some(endpoint) = job.endpoint else { continue };
-            if running.len() < limits::JOBS_AT_ONCE && !running.contains_key(&endpoint) {
+            if at_work < limits::JOBS_AT_ONCE && !running.contains_key(&endpoint) {
+                at_work += 1;
                 running.insert(endpoint, job.id);
                 let (shared, id) = (Arc::clone(&shared), job.id);
                 tasks.spawn(async move {
@@ -49,17 +57,24 @@ pub(crate) async fn run<T: Send + Sync + 'static>(shared: Arc<Shared<T>>, partit
     }
 }
 
-/// Jobs of endpoints that somebody has to carry on here, the oldest first.
-fn waiting<T>(shared: &Shared<T>, partition: Partition) -> Vec<Arc<Job>> {
+/// Jobs of endpoints that somebody has to carry on here, the oldest first; and which of the endpoints are disabled.
+fn waiting<T>(shared: &Shared<T>, partition: Partition) -> (Vec<Arc<Job>>, BTreeSet<EndpointId>) {
     let view = shared.options.control.view();
-    let is_here = |job: &&Arc<Job>| {
+    let mut held = BTreeSet::new();
+    let mut is_here = |job: &&Arc<Job>| {
         let Some(id) = job.endpoint else { return false };
         match view.endpoint(job.application, &id.to_string()) {
-            Some(endpoint) => endpoint.partition == partition,
+            Some(endpoint) => {
+                if endpoint.settings.disabled {
+                    held.insert(id);
+                }
+                endpoint.partition == partition
+            }
             // Nobody holds what is gone: the first partition ends its jobs.
             None => partition == Partition(0),
         }
     };
     let open = view.open_jobs().filter(|job| job.state == JobState::Running);
-    open.filter(is_here).map(Arc::clone).collect()
+    let waiting = open.filter(|job| is_here(job)).map(Arc::clone).collect();
+    (waiting, held)
 }

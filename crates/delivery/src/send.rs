@@ -20,7 +20,6 @@ mod http;
 mod meters;
 mod pool;
 mod resolve;
-mod retry_after;
 mod target;
 
 use std::{sync::Arc, time::Duration};

@@ -1,9 +1,9 @@
 //! An application as clients send it: to the route that creates one, and within a message that brings its own.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, str::FromStr as _, sync::Arc};
 
 use fanfare_control::{Application, ApplicationSettings, CommandError, Principal, Refusal};
-use fanfare_core::{Ordering, limits};
+use fanfare_core::{ApplicationId, Ordering, limits};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
@@ -84,7 +84,7 @@ pub fn check_application(settings: &ApplicationSettings) -> Result<(), ApiError>
         format_args!("is required: 1 to {} characters", limits::NAME_CHARACTERS),
     );
     if let Some(uid) = &settings.uid {
-        check_uid(&mut fields, uid, "app_");
+        check_uid(&mut fields, uid, ApplicationId::from_str);
     }
     fields.check(settings.throttle_rate != Some(0), "throttleRate", "must be at least 1 message per second");
     let right = settings.publish_rate.is_none_or(|rate| (1..=limits::RATE_MAX).contains(&rate));

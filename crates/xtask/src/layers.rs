@@ -20,8 +20,9 @@ const LAYERS: [&[&str]; 7] = [
     &["fanfare-log"],
     &["fanfare-core"],
 ];
-/// Beside the product: these know `fanfare-core` only, and only the binary (for its demo) and tests may depend on them.
-const TOOLS: [&str; 2] = ["fanfare-loadtest", "xtask"];
+/// Beside the product: these know `fanfare-core` only, and only the binary (for what stands beside `serve`) and tests may
+/// depend on them.
+const TOOLS: [&str; 3] = ["fanfare-loadtest", "fanfare-move-in", "xtask"];
 /// What tests stand on: knows nothing of ours, and only tests and `xtask` may depend on it.
 const TESTKIT: &str = "fanfare-testkit";
 /// A part of the log that is a crate of its own because of its `unsafe`.

@@ -8,7 +8,7 @@ use std::{
 
 use ::http::{StatusCode, header::RETRY_AFTER};
 use bytes::BytesMut;
-use fanfare_core::{AttemptError, EndpointNumber, guard::Guard, limits};
+use fanfare_core::{AttemptError, EndpointNumber, guard::Guard, limits, retry_after};
 use ipnet::IpNet;
 use rustls_pki_types::CertificateDer;
 use tokio::time::{Instant, timeout_at};
@@ -21,7 +21,6 @@ use super::{
     meters::Meters,
     pool::Pool,
     resolve::Resolver,
-    retry_after,
     target::Target,
 };
 
@@ -124,8 +123,9 @@ impl Http {
                 Ok(answer) => {
                     let (head, body) = answer.into_parts();
                     progress.status = Some(head.status);
+                    let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
                     progress.retry_after =
-                        head.headers.get(RETRY_AFTER).and_then(|value| retry_after::parse(value, request.at));
+                        retry_after.and_then(|value| retry_after::parse(value, request.at));
                     if connection.read_body(body, &mut progress.body).await? && connection.rest() {
                         self.pool.keep(target, connection, Instant::now());
                     }

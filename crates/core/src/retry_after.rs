@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use ::http::HeaderValue;
-use fanfare_core::{Timestamp, limits};
 use jiff::fmt::rfc2822;
 
+use crate::{Timestamp, limits};
+
 /// How long to wait from `now` on, at most `limits::RETRY_AFTER_MAX`. `None` if it says nothing readable.
-pub(super) fn parse(value: &HeaderValue, now: Timestamp) -> Option<Duration> {
-    let text = value.to_str().ok()?.trim();
+pub fn parse(value: &str, now: Timestamp) -> Option<Duration> {
+    let text = value.trim();
     let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than a u64 holds is still a number, and too long a wait.
         Duration::from_secs(text.parse().unwrap_or(u64::MAX))
@@ -42,8 +42,7 @@ mod tests {
             ("soon", None),
         ];
         for (text, seconds) in cases {
-            let value = HeaderValue::from_static(text);
-            assert_eq!(parse(&value, now), seconds.map(Duration::from_secs), "{text:?}");
+            assert_eq!(parse(text, now), seconds.map(Duration::from_secs), "{text:?}");
         }
     }
 }
