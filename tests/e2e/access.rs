@@ -116,7 +116,7 @@ impl World {
         let made = std::cell::Cell::new(0);
         let held = std::cell::RefCell::default();
         let mut world = Self { installation, client, recorder, things, made, held, _server: server };
-        world.things = world.make().await;
+        world.things = Things { operational: world.operational().await, ..world.make().await };
         world
     }
 
@@ -133,9 +133,6 @@ impl World {
         let body = json!({ "name": event_type, "description": "" });
         self.client.post("/api/v1/event-type", &body).await.json(201);
         let endpoint = self.client.endpoint(&application, &self.recorder.url("/hook"), &json!({})).await;
-        // Disabled: what is told of all that is done here is not looked at.
-        let operational = json!({ "url": self.recorder.url("/operational"), "disabled": true });
-        let operational = self.client.post(OPERATIONAL, &operational).await.id(201);
         let body = json!({ "name": format!("key {number}") });
         let key = self.client.post("/api/v1/auth/api-key", &body).await.id(201);
         // One that goes on: its endpoint is disabled, and it waits for it. So nothing changes by itself.
@@ -165,7 +162,21 @@ impl World {
         };
         let dead_letter = first(format!("/api/v1/app/{application}/dead-letter")).await;
         let attempt = first(format!("/api/v1/app/{application}/attempt/msg/{message}")).await;
+        let operational = String::new();
         Things { application, endpoint, operational, message, event_type, key, task, attempt, dead_letter }
+    }
+
+    /// One of each that the route may name.
+    async fn make_for(&self, route: &Route) -> Things {
+        let operational =
+            if route.path.starts_with(OPERATIONAL) { self.operational().await } else { String::new() };
+        Things { operational, ..self.make().await }
+    }
+
+    /// Disabled: what is told of all that is done here is not looked at.
+    async fn operational(&self) -> String {
+        let body = json!({ "url": self.recorder.url("/operational"), "disabled": true });
+        self.client.post(OPERATIONAL, &body).await.id(201)
     }
 
     fn body(&self, example: &Example, things: &Things) -> String {
@@ -250,7 +261,7 @@ async fn every_route_opens_to_whom_it_should_and_to_nobody_else(engine: Engine) 
     // First that it works at all: or what is refused below might be refused for another reason.
     for route in &routes {
         let token = world.token(&[]).await;
-        let answer = world.call(route, &world.make().await, Some(&token)).await;
+        let answer = world.call(route, &world.make_for(route).await, Some(&token)).await;
         assert_eq!(answer.status, example(&route.name()).status, "{}: {answer:?}", route.name());
     }
 

@@ -170,7 +170,7 @@ async fn a_record_of_a_newer_version_stops_the_follower() {
     log.put_record(&br#"{"v":9}"#[..]);
 
     let error = control.apply_to_end().await.unwrap_err();
-    let line = "cannot read record 2 of `control`: it has version 9; this program knows versions up to 3: start a \
+    let line = "cannot read record 2 of `control`: it has version 9; this program knows versions up to 4: start a \
                 newer fanfare";
     assert_eq!(error.to_string(), format!("the control plane has stopped: {line}"));
     assert!(!error.is_retryable());
