@@ -209,7 +209,7 @@ async fn reconcile(asking: &Asking, endpoint: &str, what: &str) -> (u64, u64, u6
         let path = format!("endpoint/{endpoint}/reconciliation?what={what}&{range}{iterator}");
         let page = asking.client.get(&format!("{}/{path}", asking.path)).await.json(200);
         let count = |name: &str| page["counts"][name].as_u64().unwrap();
-        let parts = ["delivered", "pending", "retrying", "deadLettered", "cancelled", "missing"];
+        let parts = ["delivered", "pending", "retrying", "deadLettered", "cancelled", "purged", "missing"];
         assert_eq!(parts.map(count).iter().sum::<u64>(), count("accepted"), "{page}");
         let undelivered: u64 = parts[1..].iter().map(|part| count(part)).sum();
         let data = page["data"].as_array().unwrap();

@@ -125,7 +125,7 @@ async fn numbers_of_an_endpoint() {
     let stats = told.get(&format!("{}/stats", endpoint.path)).await;
     let expected = json!({
         "success": 3, "pending": 1, "sending": 1, "fail": 2, "canceled": 1,
-        "deadLetters": { "exhausted": 1, "rejected": 1 },
+        "deadLetters": { "exhausted": 1, "rejected": 1 }, "purged": 0,
     });
     assert_eq!(stats, expected);
     let attempts = told.get(&format!("{}/attempt-stats", endpoint.path)).await;

@@ -70,7 +70,7 @@ async fn counts_add_up_and_planted_losses_are_named() {
     let of = |delivered: u64, missing: u64| {
         json!({
             "accepted": 24, "delivered": delivered, "pending": 1, "retrying": 1, "deadLettered": 1, "cancelled": 1,
-            "missing": missing,
+            "purged": 0, "missing": missing,
         })
     };
     assert_eq!(counts, of(20, 0));
