@@ -75,7 +75,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Ended { summary, error } = runtime.block_on(fanfare_move_in::run(options, |told| lines.tell(told)));
     lines.clear();
     if json {
-        println!("{}", as_json(&summary, dry_run, error.as_ref().map(ToString::to_string)));
+        let error = error.as_ref().map(ToString::to_string);
+        println!("{}", as_json(&summary, dry_run, error.as_deref()));
     } else if error.is_none() || summary.total() > 0 {
         print(&summary, dry_run);
     }
@@ -169,7 +170,7 @@ impl Lines {
     }
 
     fn progress(&self) {
-        if self.shows && self.is_terminal && self.looked_at % PROGRESS_EVERY == 0 {
+        if self.shows && self.is_terminal && self.looked_at.is_multiple_of(PROGRESS_EVERY) {
             eprint!("\r{} looked at \u{2026}", self.looked_at);
             // Where it cannot be shown, it is not.
             drop(std::io::stderr().flush());
@@ -209,7 +210,7 @@ fn print(summary: &Summary, dry_run: bool) {
     }
 }
 
-fn as_json(summary: &Summary, dry_run: bool, error: Option<String>) -> serde_json::Value {
+fn as_json(summary: &Summary, dry_run: bool, error: Option<&str>) -> serde_json::Value {
     let counts = |kind: Kind| {
         let counts = summary.of(kind);
         json!({

@@ -214,9 +214,10 @@ impl Command {
             | Self::CreateApiKey { .. }
             | Self::DeleteApiKey { .. }
             | Self::NoteApiKeyUse { .. } => 2,
-            Self::CreateJob { endpoint: None, .. } | Self::EraseContents { .. } => 4,
+            Self::CreateJob { endpoint: None, .. }
+            | Self::EraseContents { .. }
+            | Self::CreateReport { .. } => 4,
             Self::CreateJob { .. } | Self::SteerJob { .. } | Self::NoteJobProgress { .. } => 3,
-            Self::CreateReport { .. } => 4,
         }
     }
 

@@ -134,6 +134,7 @@ pub struct Progress {
     pub failure: Option<String>,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }

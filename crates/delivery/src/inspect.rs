@@ -291,7 +291,7 @@ impl<'a> History<'a> {
                 }
             }
             Fact::Settled { endpoint, offset, reason: Settlement::Purged, .. } => {
-                self.purge(endpoint, offset)
+                self.purge(endpoint, offset);
             }
             Fact::Settled { endpoint, offset, reason, at } => {
                 if reason.is_dead_letter() {

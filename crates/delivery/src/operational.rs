@@ -258,7 +258,7 @@ impl<'a> Teller<'a> {
             self.meters.told(notice.event);
             match runs.last_mut() {
                 Some((partition, records)) if *partition == notice.application.partition => {
-                    records.push(record)
+                    records.push(record);
                 }
                 _ => runs.push((notice.application.partition, vec![record])),
             }

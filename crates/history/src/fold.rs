@@ -511,8 +511,7 @@ pub(crate) fn highest_delivery(record: &AttemptRecord) -> Option<Offset> {
     let AttemptRecord::Facts { facts, .. } = record else { return None };
     let offsets = facts.iter().map(|fact| match fact {
         Fact::Attempted(attempt) => attempt.offset,
-        Fact::Settled { offset, .. } => *offset,
-        Fact::AnswerErased { offset, .. } => *offset,
+        Fact::Settled { offset, .. } | Fact::AnswerErased { offset, .. } => *offset,
         Fact::SettledRange { to, .. } => Offset(to.0.saturating_sub(1)),
     });
     offsets.max()

@@ -248,13 +248,9 @@ impl<T: FnMut(Told<'_>)> Mover<T> {
         if !self.has_transformations {
             return Ok(false);
         }
-        match self.source.find(&format!("{path}/transformation")).await? {
-            Some(transformation) => Ok(transformation["enabled"] == true),
-            None => {
-                self.has_transformations = false;
-                Ok(false)
-            }
-        }
+        let found = self.source.find(&format!("{path}/transformation")).await?;
+        self.has_transformations = found.is_some();
+        Ok(found.is_some_and(|transformation| transformation["enabled"] == true))
     }
 
     async fn carry_out(&mut self, path: &str, steps: Vec<Step>) -> Result<Done, Error> {

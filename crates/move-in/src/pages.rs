@@ -1,5 +1,7 @@
 //! A list, page by page.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use crate::{client::Client, compare::Object, error::Error, limits};
@@ -66,7 +68,7 @@ pub(crate) fn escaped(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
             escaped.push(char::from(byte));
         } else {
-            escaped.push_str(&format!("%{byte:02X}"));
+            write!(escaped, "%{byte:02X}").expect("a String takes all");
         }
     }
     escaped

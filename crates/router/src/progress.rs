@@ -152,7 +152,9 @@ impl Progress {
                 self.next.position = batch.position;
                 self.next.claims.extend(batch.claims);
                 self.last_sent.extend(batch.last_sent);
-                batch.held.into_iter().for_each(|change| held::record(&mut self.held, change));
+                for change in batch.held {
+                    held::record(&mut self.held, change);
+                }
                 self.routed_at = batch.newest.map_or(self.routed_at, |at| at.max(self.routed_at));
                 self.changed = true;
             }
@@ -171,7 +173,9 @@ impl Progress {
 
     /// The next checkpoint does not speak of these any more.
     pub(crate) fn forget(&mut self, gone: Vec<Change>) {
-        gone.into_iter().for_each(|change| held::record(&mut self.held, change));
+        for change in gone {
+            held::record(&mut self.held, change);
+        }
         self.changed = true;
     }
 

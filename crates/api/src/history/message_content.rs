@@ -80,7 +80,9 @@ async fn erase_some(
                 "expunged"
             }
             (None, None) => "not-found",
-            (None, Some(_)) => return Err(reading.found(None::<()>, "message", &id).unwrap_err()),
+            (None, Some(_)) => {
+                return Err(reading.found(None::<()>, "message", &id).expect_err("there is none"));
+            }
         };
         results.insert(id, result);
     }

@@ -29,7 +29,7 @@ impl Lane {
                 Outcome::Failed => self.apply_failure(attempt, now),
             },
             // It is settled; to the lane nothing changes.
-            Fact::Settled { reason: Settlement::Purged, .. } => {}
+            Fact::Settled { reason: Settlement::Purged, .. } | Fact::AnswerErased { .. } => {}
             Fact::Settled { offset, .. } => self.settle(*offset),
             Fact::SettledRange { from, to, reason, .. } => {
                 if *reason == Settlement::Cancelled {
@@ -37,7 +37,6 @@ impl Lane {
                 }
                 self.settle_range(*from, *to);
             }
-            Fact::AnswerErased { .. } => {}
         }
     }
 

@@ -74,7 +74,7 @@ impl Own {
                     self.delivered += 1;
                 }
             }
-            Fact::Settled { reason: Settlement::Purged, .. } => {}
+            Fact::Settled { reason: Settlement::Purged, .. } | Fact::AnswerErased { .. } => {}
             Fact::Settled { offset, reason, .. } => {
                 if self.open.remove(offset.0) {
                     self.settled(*reason, 1);
@@ -85,7 +85,6 @@ impl Own {
                 self.open.remove_range(from.0..to.0);
                 self.settled(*reason, settled);
             }
-            Fact::AnswerErased { .. } => {}
         }
     }
 

@@ -265,12 +265,11 @@ impl Ending {
     }
 }
 
+/// Events, each with the application that tells of it.
+type Told = Vec<(OperationalEvent, Arc<Application>)>;
+
 /// Names of an endpoint and its application, and who wants to know which of the events of it; nothing where nobody does.
-fn whom(
-    control: &Control,
-    number: EndpointNumber,
-    events: &[OperationalEvent],
-) -> Option<(Data, Vec<(OperationalEvent, Arc<Application>)>)> {
+fn whom(control: &Control, number: EndpointNumber, events: &[OperationalEvent]) -> Option<(Data, Told)> {
     let view = control.view();
     let (id, uid, application) = match view.endpoint_by_number(number) {
         Some(endpoint) => (endpoint.id, endpoint.settings.uid.clone(), endpoint.application),

@@ -30,6 +30,7 @@ impl Day {
         Timestamp::from_secs(self.0.saturating_mul(DAY_SECS))
     }
 
+    #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }

@@ -101,7 +101,7 @@ fn who_is_held_stays_disabled_and_who_was_enabled_stays_enabled() {
     assert_eq!(change(&equal(), &disabled(equal()), true), []);
     assert_eq!(change(&equal(), &disabled(equal()), false), [enabled]);
     for hold in [false, true] {
-        assert_eq!(change(&disabled(equal()), &equal(), hold), [disables.clone()]);
+        assert_eq!(change(&disabled(equal()), &equal(), hold), std::slice::from_ref(&disables));
         assert_eq!(change(&disabled(equal()), &disabled(equal()), hold), []);
     }
 }
