@@ -44,9 +44,11 @@ async fn recover_sends_what_failed_or_was_cancelled(engine: Engine) {
     })
     .await;
     world.patch(&json!({ "disabled": true })).await;
+    // In the log, where a job looks.
+    let stats = format!("/api/v1/app/{}/endpoint/{}/stats", world.application, world.endpoint);
     wait::until("they are cancelled", wait::PATIENCE, async || {
-        let cancelled = r#"reason="cancelled""#;
-        (world.client.metric("fanfare_delivery_settled_total", cancelled).await >= 5).then_some(())
+        let stats = world.client.get(&stats).await.json(200);
+        (stats["canceled"] == 5).then_some(())
     })
     .await;
     world.refuse(|_| false);

@@ -79,7 +79,8 @@ pub(crate) async fn run<T: Send + std::marker::Sync + 'static>(shared: Arc<Share
         };
         if error.is_final() {
             if matches!(error, Error::Malformed { .. } | Error::Read(ReadError::Corrupt(_))) {
-                tracing::error!(%partition, %error, "operational webhooks stand still in this partition");
+                // Whoever delivers there says it as an error.
+                tracing::warn!(%partition, %error, "operational webhooks stand still in this partition");
             }
             return;
         }
