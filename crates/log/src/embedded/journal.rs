@@ -286,9 +286,12 @@ impl Journal {
         self.segments.read().last().map_or(0, |last| last.header.number)
     }
 
-    /// Hands to the writer what is to be overwritten where it writes.
+    /// Hands to the writer what is to be overwritten where it writes. One that has ended drops it, which its owner hears.
     pub(super) fn hand_over(&self, overwrite: Overwrite) {
         self.overwrites.lock().push(overwrite);
+        if self.state.lock().closed.is_some() {
+            drop(self.take_overwrites());
+        }
     }
 
     pub(super) fn take_overwrites(&self) -> Vec<Overwrite> {
@@ -417,6 +420,7 @@ impl Journal {
             state.queued_charge = 0;
             std::mem::take(&mut state.queue)
         };
+        drop(self.take_overwrites());
         self.room.close();
         self.large.close();
         for append in group.appends.into_iter().chain(queue) {
