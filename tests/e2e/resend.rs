@@ -46,6 +46,10 @@ async fn a_message_is_sent_again_whatever_became_of_it(engine: Engine) {
     }
     let last = world.publish(3).await;
     world.ones_are(&[&delivered, &dead, &dead, &delivered, &delivered, &last]).await;
+    wait::until("the last one comes to the other", wait::PATIENCE, async || {
+        (world.ids(OTHER).len() >= 3).then_some(())
+    })
+    .await;
     assert_eq!(world.ids(OTHER), [&*delivered, &*dead, &*last], "nobody else is sent it again");
 
     let report = world.stop().await;

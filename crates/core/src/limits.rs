@@ -245,6 +245,9 @@ pub const JOB_PER_SECOND: u32 = 2_000;
 pub const JOB_PER_SECOND_MAX: u32 = 10_000;
 /// Injected by one job and not settled yet: beyond them it waits.
 pub const JOB_OUTSTANDING: usize = 4_096;
+/// A job begins no sooner than this after it was asked for: it goes by the log, and what a worker has learned is there after
+/// 50 ms and the time of an append.
+pub const JOB_SETTLE: Duration = Duration::from_secs(1);
 /// Jobs of one delivery partition at the same time, each of another endpoint.
 pub const JOBS_AT_ONCE: usize = 64;
 

@@ -75,6 +75,10 @@ struct Run<'a> {
 /// Carries a job on until it ends, is paused, or cannot be carried on here.
 pub(super) async fn carry_on<T>(shared: &Shared<T>, partition: Partition, id: JobId) {
     let options = &shared.options;
+    let Some(created) = options.control.view().job(id).map(|job| job.created_at) else { return };
+    // What the worker knew when the job was asked for stands in the log a moment later.
+    let age = options.clock.now().since(created);
+    sleep(limits::JOB_SETTLE.saturating_sub(age)).await;
     loop {
         let Some(job) = options.control.view().job(id).map(Arc::clone) else { return };
         if job.state != JobState::Running {
