@@ -39,6 +39,9 @@ const DEFAULTS: [(&str, &str); 10] = [
 
 /// The base of every client.
 pub(super) fn config(options: &Options) -> ClientConfig {
+    // Before librdkafka does it: so OpenSSL registers nothing that tears it down when the process exits, under the
+    // hands of connections that still live.
+    openssl_sys::init();
     let mut config = ClientConfig::new();
     for (setting, value) in DEFAULTS {
         config.set(setting, value);
