@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use fanfare_core::{Message, Offset, Partition, limits};
-use fanfare_log::{AppendError, Log, LogRecord, ReadError, Topic};
+use fanfare_log::{AppendError, Log, LogRecord, ReadError, Topic, WipeError};
 use roaring::RoaringTreemap;
 use tokio::time::{Instant, sleep};
 
@@ -37,6 +37,8 @@ enum Error {
     Read(#[from] ReadError),
     #[error(transparent)]
     Append(#[from] AppendError),
+    #[error(transparent)]
+    Wipe(#[from] WipeError),
     #[error(transparent)]
     Command(#[from] CommandError),
 }
@@ -71,7 +73,7 @@ impl Eraser {
     }
 
     async fn look(&mut self) -> Result<(), Error> {
-        let can = self.log.wipe(Topic::Messages, Partition(0), Vec::new()).await?;
+        let can = fanfare_log::can_wipe(&*self.log).await?;
         if can {
             for partition in (0..self.log.partitions(Topic::Messages)).map(Partition) {
                 self.wipe_single(partition).await?;
@@ -94,21 +96,9 @@ impl Eraser {
         if left.is_empty() {
             return Ok(());
         }
-        // What is below has left the log.
-        let start = self.log.bounds(Topic::Messages, partition).await?.start;
-        let kept: Vec<Offset> = left.iter().map(Offset).filter(|offset| *offset >= start).collect();
-        for offsets in kept.chunks(limits::WIPED_TOGETHER) {
-            let mut wanted = Vec::with_capacity(offsets.len());
-            for &offset in offsets {
-                if has_payload(&*self.log, partition, offset).await? {
-                    wanted.push(offset);
-                }
-            }
-            if !wanted.is_empty() {
-                tracing::debug!(%partition, messages = wanted.len(), "overwriting erased contents");
-                self.log.wipe(Topic::Messages, partition, wanted).await?;
-            }
-        }
+        let offsets: Vec<Offset> = left.iter().map(Offset).collect();
+        let messages = fanfare_log::wipe_left(&*self.log, Topic::Messages, partition, &offsets).await?;
+        tracing::debug!(%partition, messages, "erased contents are overwritten");
         *done |= left;
         Ok(())
     }
@@ -166,15 +156,4 @@ impl Eraser {
 
 fn is_of(record: &LogRecord, job: &Job) -> bool {
     Message::decode(&record.head).is_ok_and(|message| message.application == job.application)
-}
-
-async fn has_payload(log: &dyn Log, partition: Partition, offset: Offset) -> Result<bool, Error> {
-    match log.fetch(Topic::Messages, partition, offset, 1).await {
-        Ok(batch) => {
-            let first = batch.records.first();
-            Ok(first.is_some_and(|record| record.offset == offset && record.payload.is_some()))
-        }
-        Err(ReadError::Truncated { .. }) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
 }

@@ -17,7 +17,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::changes::Source;
+use crate::{changes::Source, hurry::Hurry, shared::Shared};
 
 /// One read of a partition.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -25,6 +25,10 @@ const CHUNK_BYTES: usize = 256 << 10;
 const CHUNKS: usize = 2;
 /// Records taken over, after which no more are.
 const QUEUE: usize = 4_096;
+/// At the end of the log records come one by one. So many together are worth a read, and the question what is durable;
+/// with fewer, more are let come for so long.
+const FEW: usize = 256;
+const LINGER: Duration = Duration::from_millis(100);
 /// What is readable and not durable yet is looked at again after this.
 const UNSYNCED: Duration = Duration::from_millis(10);
 /// After a read that failed.
@@ -59,7 +63,7 @@ pub(crate) struct Feed {
 impl Feed {
     /// Begins to read at `position`. `arrived` is told of each chunk.
     pub(crate) fn start(
-        log: Arc<dyn Log>,
+        shared: &Shared,
         source: Source,
         partition: Partition,
         position: Offset,
@@ -67,7 +71,8 @@ impl Feed {
     ) -> Self {
         let (sender, chunks) = mpsc::channel(CHUNKS);
         let stands = Arc::new(AtomicBool::new(false));
-        let reader = Reader { log, source, partition, position, arrived, sender };
+        let (log, hurry) = (Arc::clone(&shared.log), Arc::clone(&shared.hurry));
+        let reader = Reader { log, hurry, source, partition, position, arrived, sender };
         let standing = Arc::clone(&stands);
         let reader = tokio::spawn(async move {
             if let Err(cause) = reader.run().await {
@@ -106,6 +111,7 @@ impl Drop for Feed {
 
 struct Reader {
     log: Arc<dyn Log>,
+    hurry: Arc<Hurry>,
     source: Source,
     partition: Partition,
     position: Offset,
@@ -116,8 +122,9 @@ struct Reader {
 impl Reader {
     /// Until nobody listens, the log is closed, or it holds what cannot be read.
     async fn run(mut self) -> Result<(), String> {
+        let mut few = false;
         loop {
-            let chunk = match self.read().await {
+            let chunk = match self.read(few).await {
                 Ok(Some(chunk)) => chunk,
                 // Durable a moment later.
                 Ok(None) => {
@@ -144,6 +151,7 @@ impl Reader {
                 }
             };
             self.position = chunk.last().map_or(self.position, |(next, _)| *next);
+            few = chunk.len() < FEW;
             if self.sender.send(chunk).await.is_err() {
                 return Ok(());
             }
@@ -152,9 +160,12 @@ impl Reader {
     }
 
     /// What is durable at the position; nothing where something is readable and not durable yet.
-    async fn read(&self) -> Result<Option<Chunk>, Stop> {
+    async fn read(&self, few: bool) -> Result<Option<Chunk>, Stop> {
         let topic = self.source.topic();
         self.log.wait(topic, self.partition, self.position).await?;
+        if few {
+            self.hurry.linger(LINGER).await;
+        }
         let bounds = self.log.bounds(topic, self.partition).await?;
         if bounds.high_watermark <= self.position {
             return Ok(None);

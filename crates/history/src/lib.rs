@@ -14,10 +14,12 @@
 
 mod changes;
 mod error;
+mod expiry;
 mod feed;
 mod filter;
 mod fold;
 mod history;
+mod hurry;
 mod keys;
 mod load;
 mod meters;

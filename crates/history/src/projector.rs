@@ -86,9 +86,8 @@ pub(crate) async fn run(
     let mut feeds = BTreeMap::new();
     for (source, partition) in shared.places() {
         let position = fold.position(source, partition);
-        let log = Arc::clone(&shared.log);
-        feeds
-            .insert((source, partition), Feed::start(log, source, partition, position, Arc::clone(&arrived)));
+        let feed = Feed::start(shared, source, partition, position, Arc::clone(&arrived));
+        feeds.insert((source, partition), feed);
     }
     shared.publish(&fold);
     let now = Instant::now();
@@ -165,13 +164,13 @@ impl Session<'_> {
                     () = sleep_until(self.lag_due.min(self.retention_due)) => return,
                 }
             }
-            if buffered >= BATCH_RECORDS || self.shared.is_awaited() || !self.ranges.is_empty() {
+            if buffered >= BATCH_RECORDS || self.shared.hurry.is_on() || !self.ranges.is_empty() {
                 return;
             }
             let until = *until.get_or_insert_with(|| Instant::now() + LINGER);
             tokio::select! {
                 () = self.arrived.notified() => {}
-                () = self.shared.hurry.notified() => return,
+                () = self.shared.hurry.begun() => return,
                 () = sleep_until(until) => return,
             }
         }

@@ -38,7 +38,9 @@ CREATE TABLE messages (
 );
 CREATE INDEX messages_by_id ON messages (application, id);
 CREATE INDEX messages_by_event ON messages (application, event_id) WHERE event_id IS NOT NULL;
+CREATE INDEX messages_by_expiry ON messages (expires_at);
 CREATE INDEX messages_in_conflict ON messages (application, id) WHERE kind = 2;
+CREATE INDEX messages_again ON messages (application, first) WHERE kind = 1;
 
 -- Which delivery records a message has, and for whom each is.
 CREATE TABLE routes (

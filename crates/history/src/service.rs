@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    OpenError, Place, QueryError, StoreError, projector,
+    OpenError, Place, QueryError, StoreError, expiry, projector,
     shared::Shared,
     store::{self, SCHEMA_VERSION, Statement, Store, TABLES, Value},
 };
@@ -78,7 +78,10 @@ impl Service {
         }
         prepare(store, self.installation).await?;
         trouble.over();
-        Ok(projector::run(&self.shared, store, stop).await?)
+        tokio::select! {
+            ended = projector::run(&self.shared, store, stop) => Ok(ended?),
+            never = expiry::run(&self.shared) => match never {},
+        }
     }
 }
 

@@ -1,21 +1,14 @@
 //! What the projector and the readers have in common.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use fanfare_core::{Clock, Offset, Partition};
 use fanfare_log::Log;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
-use crate::{changes::Source, fold::Fold, load, meters::Meters, store::Store};
+use crate::{changes::Source, fold::Fold, hurry::Hurry, load, meters::Meters, store::Store};
 
 pub(crate) type Positions = BTreeMap<(Source, Partition), Offset>;
 
@@ -30,9 +23,7 @@ pub(crate) struct Shared {
     pub(crate) meters: Meters,
     /// How far the tables are.
     pub(crate) positions: watch::Sender<Positions>,
-    /// Somebody waits: do not linger.
-    pub(crate) hurry: Notify,
-    waiting: AtomicUsize,
+    pub(crate) hurry: Arc<Hurry>,
     lag: Mutex<Lag>,
 }
 
@@ -58,8 +49,7 @@ impl Shared {
             retention,
             meters: Meters::new(),
             positions: watch::Sender::new(Positions::new()),
-            hurry: Notify::new(),
-            waiting: AtomicUsize::new(0),
+            hurry: Arc::default(),
             lag: Mutex::default(),
         }
     }
@@ -77,10 +67,6 @@ impl Shared {
         self.positions.send_replace(positions.collect());
     }
 
-    pub(crate) fn is_awaited(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
-    }
-
     /// Resolves when the tables hold what these partitions of the log hold now.
     pub(crate) async fn catch_up(&self, places: &[(Source, Partition)]) -> bool {
         let ends = join_all(places.iter().map(|&(source, partition)| async move {
@@ -95,7 +81,7 @@ impl Shared {
         if passed(&positions.borrow_and_update()) {
             return true;
         }
-        let _waiting = Waiting::of(self);
+        let _waiting = self.hurry.begin();
         positions.wait_for(passed).await.is_ok()
     }
 
@@ -131,22 +117,5 @@ impl Shared {
         load::restore(store, &mut fold).await?;
         self.publish(&fold);
         Ok(())
-    }
-}
-
-/// While it lives, somebody waits.
-struct Waiting<'a>(&'a Shared);
-
-impl<'a> Waiting<'a> {
-    fn of(shared: &'a Shared) -> Self {
-        shared.waiting.fetch_add(1, Ordering::Relaxed);
-        shared.hurry.notify_one();
-        Self(shared)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -17,9 +17,11 @@ pub mod embedded;
 pub mod kafka;
 mod random;
 pub mod sim;
+mod wipe;
 
 pub use by_time::first_after;
 pub use contract::{
     AppendError, Batch, Bounds, BoxFuture, ClaimEvent, Claims, Group, Log, LogRecord, NewRecord, Pending,
     ReadError, Sync, Table, Topic,
 };
+pub use wipe::{WipeError, can_wipe, wipe_left};

@@ -78,10 +78,12 @@ impl History {
         Ok(found.first().map(|row| rows::message(row, 0)).transpose()?.flatten())
     }
 
-    /// Where the log has it: more than once, if it was appended again when it fell due.
+    /// Where the log has what it says: more than once, if it was appended again when it fell due, or was published again.
     pub async fn places(&self, message: &MessageRow) -> Result<Vec<MessageKey>, QueryError> {
         let sql = "SELECT t.message FROM messages f JOIN messages t ON t.application = f.application \
-                   AND t.id = f.id WHERE f.message = $1";
+                   AND t.id = f.id WHERE f.message = $1 \
+                   UNION ALL SELECT t.message FROM messages f JOIN messages t ON t.application = f.application \
+                   AND t.first = f.id AND t.kind = 1 WHERE f.message = $1";
         let rows = self.store().rows(sql, vec![Value::Int(message.key.to_int())]).await?;
         let keys: Result<_, _> = rows.iter().map(|row| row.int(0).map(MessageKey::from_int)).collect();
         Ok(keys?)

@@ -44,7 +44,9 @@ DELETE FROM sqlite_stat1;
 INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
     ('messages', 'messages_by_id', '10000000 10000 1'),
     ('messages', 'messages_by_event', '5000000 10000 1'),
+    ('messages', 'messages_by_expiry', '10000000 10'),
     ('messages', 'messages_in_conflict', '1000 10 1'),
+    ('messages', 'messages_again', '1000 10 1'),
     ('routes', 'routes', '10000000 1 1 1'),
     ('endpoints', NULL, '1000'),
     ('deliveries', 'deliveries', '10000000 10000 1'),

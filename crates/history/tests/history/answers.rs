@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use fanfare_core::{Delivery, Fact, Offset, Settlement};
 use fanfare_history::{
-    AttemptFilter, AttemptStatus, DeadLetterFilter, DeliveryFilter, MessageFilter, Payload, Reach, Standing,
-    Twin, Why,
+    AttemptFilter, AttemptStatus, Day, DeadLetterFilter, DeliveryFilter, MessageFilter, Payload, Reach,
+    Standing, Twin, Why,
 };
 use fanfare_log::{NewRecord, Topic};
 
@@ -104,6 +104,8 @@ async fn twins_are_known(tables: Tables) {
     let history = &running.history;
     let found = history.message(application(1), &alias.to_string()).await.unwrap().unwrap();
     assert_eq!(found.id, first.id);
+    let places = history.places(&found).await.unwrap();
+    assert_eq!(places.iter().map(|place| place.offset).collect::<Vec<_>>(), [first.source, alias_at]);
     let found = history.message(application(1), &conflict.to_string()).await.unwrap().unwrap();
     assert_eq!((found.id, found.twin), (conflict, Some(Twin::Conflict { first: first.id })));
     let filter = MessageFilter::default();
@@ -111,6 +113,9 @@ async fn twins_are_known(tables: Tables) {
     assert_eq!(conflicts.items, [found]);
     let messages = history.messages(application(1), &filter, &window(10)).await.unwrap();
     assert_eq!(messages.items.iter().map(|row| row.id).collect::<Vec<_>>(), [first.id]);
+    let day = Day::of(at(0));
+    let usage = history.usage(application(1), &[endpoint(1).number], day..day.next()).await.unwrap();
+    assert_eq!((usage[&day].messages, usage[&day].deliveries), (1, 1), "what was dropped is no usage");
     running.end(&world).await;
 }
 

@@ -25,6 +25,12 @@ pub(crate) const RETENTION: Duration = Duration::from_hours(168);
 /// A clock that tests set.
 pub(crate) struct HandClock(Mutex<Timestamp>);
 
+impl HandClock {
+    pub(crate) fn set(&self, now: Timestamp) {
+        *self.0.lock() = now;
+    }
+}
+
 impl Clock for HandClock {
     fn now(&self) -> Timestamp {
         *self.0.lock()
@@ -74,6 +80,7 @@ pub(crate) struct Publish {
     pub(crate) channels: Vec<String>,
     pub(crate) tags: Vec<String>,
     pub(crate) payload: String,
+    pub(crate) kept_for: Option<Duration>,
     pub(crate) at: Timestamp,
     pub(crate) endpoints: Vec<u32>,
 }
@@ -88,6 +95,7 @@ impl Publish {
             channels: Vec::new(),
             tags: Vec::new(),
             payload: "{}".to_owned(),
+            kept_for: None,
             at: at(millis),
             endpoints: endpoints.to_vec(),
         }
@@ -176,7 +184,7 @@ impl World {
             tags: publish.tags.clone(),
             accepted_at: publish.at,
             deliver_at: None,
-            payload_expires_at: None,
+            payload_expires_at: publish.kept_for.map(|period| publish.at + period),
             traceparent: None,
             identity: Identity { key: None, event_id: None, body: Fingerprint([0; 16]), short_window: false },
             due_of: None,
