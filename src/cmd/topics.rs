@@ -1,4 +1,4 @@
-//! `fanfare topics`: what the topics on Kafka are, must be, and would be made.
+//! `fanfare topics`: what the topics on Kafka are, must be, and would be made; and their end.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -21,6 +21,17 @@ enum Task {
     Apply(TaskArgs),
     /// Tell whether the topics can be worked with; ends with an error if not.
     Check(TaskArgs),
+    /// Remove the topics and everything in them: the end of an installation. Stop its processes before.
+    Delete(DeleteArgs),
+}
+
+#[derive(clap::Args)]
+struct DeleteArgs {
+    /// Do it; without this, it is only told what would be deleted.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    common: TaskArgs,
 }
 
 #[derive(clap::Args)]
@@ -36,7 +47,10 @@ struct TaskArgs {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let (Task::Plan(common) | Task::Apply(common) | Task::Check(common)) = &args.task;
+    let (Task::Plan(common)
+    | Task::Apply(common)
+    | Task::Check(common)
+    | Task::Delete(DeleteArgs { common, .. })) = &args.task;
     let settings = (*common.options).clone().or_file(common.config.as_deref())?.check()?;
     let kafka = settings.kafka.as_ref().context("kafka: say where it is, with --kafka HOST:PORT")?;
     let options = engine::kafka_options(&settings, kafka);
@@ -49,12 +63,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 let recorded = engine::recorded(&options).await?;
                 topics::check(&options, recorded.as_ref()).await?.report
             }
+            Task::Delete(DeleteArgs { yes, .. }) => topics::delete(&options, *yes).await?,
         })
     })?;
     if common.json {
         println!("{}", serde_json::to_string(&report)?);
     } else if report.lines.is_empty() {
-        println!("the topics are what they must be");
+        let is_delete = matches!(args.task, Task::Delete(_));
+        println!("{}", if is_delete { "there are no topics" } else { "the topics are what they must be" });
     } else {
         print!("{report}");
     }

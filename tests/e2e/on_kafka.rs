@@ -163,7 +163,7 @@ fn firsts(receipts: &[Receipt], path: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn topics_are_planned_made_and_checked() {
+async fn topics_are_planned_made_checked_and_deleted() {
     let shared = Shared::new();
     let installation = Installation::new();
     let topics = async |task: &str, partitions: &str, more: &[&str]| {
@@ -188,6 +188,15 @@ async fn topics_are_planned_made_and_checked() {
         !other.status.success() && other.stdout.contains("partitions"),
         "their number is fixed: {other:?}"
     );
+
+    let told = topics("delete", "2", &[]).await;
+    assert!(told.status.success() && told.stdout.contains("will be deleted"), "{told:?}");
+    assert!(topics("check", "2", &[]).await.status.success(), "it was only told");
+    let deleted = topics("delete", "2", &["--yes"]).await;
+    assert!(deleted.status.success() && deleted.stdout.contains("was deleted"), "{deleted:?}");
+    assert!(!topics("check", "2", &[]).await.status.success(), "they are gone");
+    let again = topics("delete", "2", &["--yes"]).await;
+    assert!(again.status.success() && again.stdout.contains("there are no topics"), "{again:?}");
 }
 
 /// Nobody listens there: which address and why, again and again until the time is up.

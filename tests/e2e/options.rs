@@ -18,7 +18,7 @@ const FILES: [&str; 7] = [
     "docker-compose.yml",
     "docs/internals/kafka.md",
 ];
-const COMMANDS: [&[&str]; 13] = [
+const COMMANDS: [&[&str]; 14] = [
     &["serve"],
     &["health"],
     &["token"],
@@ -30,6 +30,7 @@ const COMMANDS: [&[&str]; 13] = [
     &["topics", "plan"],
     &["topics", "apply"],
     &["topics", "check"],
+    &["topics", "delete"],
     &["move-in", "svix"],
     &["demo"],
 ];

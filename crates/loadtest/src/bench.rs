@@ -236,7 +236,12 @@ async fn run_roof(options: &Options, receiver: &Server) -> anyhow::Result<Roof> 
 async fn run_on_kafka(options: &Options, receiver: &Server, kafka: &Kafka) -> anyhow::Result<OnKafka> {
     let prefix = format!("bench-{:016x}.", <dyn Entropy>::u64(&SystemEntropy));
     let outcome = run_case(options, receiver, Some((&kafka.brokers, &prefix))).await?;
-    Ok(OnKafka { outcome, stored: stored::by_topic(&kafka.data, &prefix)? })
+    let stored = stored::by_topic(&kafka.data, &prefix)?;
+    // Brokers with many partitions take longer for everything: the next round would be another case.
+    let delete = ["topics", "delete", "--yes", "--kafka", &kafka.brokers, "--kafka-prefix", &prefix]
+        .map(str::to_owned);
+    process::output(&options.fanfare, &delete).await?;
+    Ok(OnKafka { outcome, stored })
 }
 
 /// `kafka`: brokers, and a prefix that nobody has used.

@@ -56,6 +56,8 @@ pub(super) const TAIL_IDLE: Duration = Duration::from_secs(10);
 /// How long a broker keeps a request of a follower while there is nothing new. A partition that is followed from now
 /// on waits as long for its first record.
 pub(super) const TAIL_WAIT: Duration = Duration::from_millis(100);
+/// So much of `attempts` is worth an answer before [`TAIL_WAIT`] is over.
+pub(super) const ATTEMPTS_GATHER_BYTES: usize = 64 << 10;
 /// One answer to the follower, of one partition and over all.
 pub(super) const TAIL_PARTITION_FETCH_BYTES: usize = 1 << 20;
 pub(super) const TAIL_FETCH_BYTES: usize = 8 << 20;

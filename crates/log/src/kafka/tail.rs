@@ -3,7 +3,8 @@
 //!
 //! `deliveries` have a thread and a client of their own. A client has one question under way, about all partitions that it
 //! follows, and each record that comes ends the question for all of them: a message would wait while the deliveries of the
-//! one before it are told of, partition by partition.
+//! one before it are told of, partition by partition. So have `attempts`, which nobody is in a hurry for: brokers let them
+//! gather, and are asked ten times in a second instead of hundreds.
 
 mod follower;
 mod ring;
@@ -29,7 +30,10 @@ use super::{
 use crate::contract::{Batch, ReadError, Topic};
 
 /// Clients that follow.
-const FOLLOWERS: usize = 2;
+const FOLLOWERS: usize = 3;
+
+/// The one that follows `attempts`.
+const ATTEMPTS: usize = 2;
 
 /// All tails of the process.
 pub(super) struct Tails {
@@ -134,8 +138,12 @@ impl Signals {
 impl Shared {
     /// Tells a partition's follower to look at it. May be called on librdkafka's threads.
     fn raise(&self, index: usize) {
-        let is_delivery = self.layout.at(index).source == Source::Topic(Topic::Deliveries);
-        self.signals[usize::from(is_delivery)].raise(index);
+        let follower = match self.layout.at(index).source {
+            Source::Topic(Topic::Deliveries) => 1,
+            Source::Topic(Topic::Attempts) => ATTEMPTS,
+            _ => 0,
+        };
+        self.signals[follower].raise(index);
     }
 }
 
@@ -149,7 +157,7 @@ impl Tails {
             closed: AtomicBool::new(false),
         });
         for number in 0..FOLLOWERS {
-            let mut consumer: BaseConsumer<Events> = config(options)
+            let mut consumer: BaseConsumer<Events> = config(options, number)
                 .create_with_context(Events { link: Arc::clone(link) })
                 .map_err(|error| OpenError::client(options, error))?;
             let client = Arc::clone(&shared);
@@ -277,8 +285,11 @@ impl Drop for Waiter<'_> {
     }
 }
 
-fn config(options: &Options) -> rdkafka::ClientConfig {
+fn config(options: &Options, follower: usize) -> rdkafka::ClientConfig {
     let mut config = client::reader_config(options);
+    if follower == ATTEMPTS {
+        config.set("fetch.min.bytes", limits::ATTEMPTS_GATHER_BYTES.to_string());
+    }
     config
         .set("fetch.wait.max.ms", millis(limits::TAIL_WAIT))
         .set("fetch.message.max.bytes", limits::TAIL_PARTITION_FETCH_BYTES.to_string())

@@ -2,6 +2,7 @@
 //!
 //! - [`plan`]: what [`apply`] would do, in words
 //! - [`apply`]: makes what is missing and changes settings; never removes, never adds partitions to what is there
+//! - [`delete`]: removes all of them
 //! - [`create`]: makes what is missing at a first start, and refuses to fill a gap in an installation with records
 //! - [`check`]: whether the topics can be worked with, and how large a record may be
 //! - `changed`: whether they are still the same, while they are worked with
@@ -79,6 +80,23 @@ pub async fn apply(options: &Options) -> Result<Report, Error> {
         admin.create(&plan.create)?;
         admin.change(&plan.change)?;
         Ok(plan.into_report().done())
+    })
+    .await
+}
+
+/// Removes the topics of an installation, and everything in them; `go`: not only in words.
+pub async fn delete(options: &Options, go: bool) -> Result<Report, Error> {
+    with_admin(options, move |admin, wanted| {
+        let found = admin.find_bare(wanted)?;
+        let mut report = Report::default();
+        for name in found.keys() {
+            report.say(Level::Change, format!("{name} will be deleted, with all its records"));
+        }
+        if !go {
+            return Ok(report);
+        }
+        admin.delete(&found.keys().map(String::as_str).collect::<Vec<_>>())?;
+        Ok(report.done())
     })
     .await
 }

@@ -37,7 +37,7 @@ impl Settings {
             port: None,
             properties: BTreeMap::new(),
             security: None,
-            heap_mib: 256,
+            heap_mib: 512,
             tools: tools(),
             directory: None,
             lifetime: Lifetime::WithParent,

@@ -22,7 +22,7 @@ use super::{
     requests::{APPEARANCE, Requests},
     wanted::Wanted,
 };
-use crate::kafka::Options;
+use crate::kafka::{Options, client::words};
 
 const APPEARANCE_LOOK: Duration = Duration::from_millis(50);
 
@@ -90,6 +90,22 @@ impl Admin {
             }
         }
         self.wait_for(topics)
+    }
+
+    /// Removes topics with all their records. One that somebody else removed meanwhile is fine.
+    pub(super) fn delete(&self, topics: &[&str]) -> Result<(), Error> {
+        if topics.is_empty() {
+            return Ok(());
+        }
+        for result in self.requests.delete(topics)? {
+            match result {
+                Ok(_) | Err((_, Code::UnknownTopicOrPartition)) => {}
+                Err((topic, code)) => {
+                    return Err(Error::Delete { brokers: self.brokers(), topic, cause: words(code) });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Sets what is to be changed. The safe client replaces all settings of a topic at once, so that those to be kept

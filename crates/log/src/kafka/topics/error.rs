@@ -1,4 +1,4 @@
-//! Why topics could not be asked for, made or changed.
+//! Why topics could not be asked for, made, changed or removed.
 
 use super::requests::APPEARANCE;
 
@@ -16,6 +16,8 @@ pub enum Error {
     Hidden { brokers: String, topic: String },
     #[error("Kafka at {brokers} does not create topic {topic}: {cause}")]
     Create { brokers: String, topic: String, cause: String },
+    #[error("Kafka at {brokers} does not delete topic {topic}: {cause}")]
+    Delete { brokers: String, topic: String, cause: String },
     #[error("Kafka at {brokers} created {topics}, but they do not appear within {} s", APPEARANCE.as_secs())]
     NotSeen { brokers: String, topics: String },
     #[error("Kafka at {brokers} does not change {setting} of topic {topic}: allow AlterConfigs on it")]

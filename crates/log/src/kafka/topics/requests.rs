@@ -97,6 +97,12 @@ impl Requests {
         self.ask(|client| self.wait(client.create_topics(topics, &options)))
     }
 
+    /// What became of each.
+    pub(super) fn delete(&self, topics: &[&str]) -> Result<Vec<TopicResult>, Error> {
+        let options = options().operation_timeout(Some(REQUEST));
+        self.ask(|client| self.wait(client.delete_topics(topics, &options)))
+    }
+
     /// Whether it was done is not told by the client.
     pub(super) fn alter(&self, change: &AlterConfig<'_>) -> Result<(), Error> {
         self.ask(|client| self.wait(client.alter_configs([change], &options()))).map(drop)

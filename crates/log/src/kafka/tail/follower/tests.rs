@@ -66,6 +66,6 @@ fn follower(options: &Options, layout: &Arc<Layout>) -> Follower {
         followed: std::sync::atomic::AtomicUsize::new(0),
         closed: std::sync::atomic::AtomicBool::new(false),
     });
-    let consumer = config(options).create_with_context(Events { link: Arc::clone(&link) }).unwrap();
+    let consumer = config(options, 0).create_with_context(Events { link: Arc::clone(&link) }).unwrap();
     Follower::new(0, Arc::new(consumer), shared, link)
 }
