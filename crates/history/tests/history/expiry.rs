@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use fanfare_history::{Payload, Reach};
+use tokio::time::{Instant, sleep};
 
 use crate::{
     tables::{Tables, on_every_database},
@@ -46,10 +47,10 @@ async fn bytes_of_what_has_expired_are_overwritten(tables: Tables) {
     // The time of two is over.
     world.clock.set(at(1) + DAY);
     let running = world.start().await;
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while is_there("short") || is_there("short-too") {
-        assert!(std::time::Instant::now() < deadline, "they are still there");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(Instant::now() < deadline, "they are still there");
+        sleep(Duration::from_millis(20)).await;
     }
     assert!(is_there("too-long") && is_there("as-the-log"));
     assert!(running.history.passed(Reach::Everything).await);
@@ -62,10 +63,10 @@ async fn bytes_of_what_has_expired_are_overwritten(tables: Tables) {
 
     world.clock.set(at(1) + RETENTION);
     let running = world.start().await;
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while is_there("too-long") {
-        assert!(std::time::Instant::now() < deadline, "it is still there");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(Instant::now() < deadline, "it is still there");
+        sleep(Duration::from_millis(20)).await;
     }
     assert!(is_there("as-the-log"), "it leaves with its segment");
     running.end(&world).await;
