@@ -115,7 +115,17 @@ impl Client {
             _ => self.connect().await?,
         };
         connection.ready().await?;
-        let answer = connection.send_request(request).await?;
+        let answer = match connection.try_send_request(request).await {
+            Ok(answer) => answer,
+            // The server closed an idle connection just now: nothing of the request was written.
+            Err(mut error) => match error.take_message() {
+                Some(request) => {
+                    connection = self.connect().await?;
+                    connection.send_request(request).await?
+                }
+                None => return Err(error.into_error().into()),
+            },
+        };
         let (head, body) = answer.into_parts();
         let body = body.collect().await?.to_bytes();
         // Not kept after a failure.
