@@ -1,7 +1,6 @@
 //! Contents that are erased: found by nobody, sent to nobody, and where the files are ours, nowhere on the disk.
 
 use std::{
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU16, Ordering},
@@ -10,6 +9,7 @@ use std::{
 };
 
 use fanfare_core::{Clock as _, SystemClock};
+use fanfare_testkit::files;
 use serde_json::{Value, json};
 
 use crate::support::{Client, Engine, Installation, Recorder, Reply, Server, on_every_engine, wait};
@@ -103,8 +103,10 @@ impl World {
             return;
         }
         let data = self.installation.data();
-        wait::until("the bytes are gone", A_MINUTE, async || (!holds(&data, text.as_bytes())).then_some(()))
-            .await;
+        wait::until("the bytes are gone", A_MINUTE, async || {
+            (!files::hold(&data, text.as_bytes())).then_some(())
+        })
+        .await;
     }
 
     async fn restart(self) -> Self {
@@ -113,19 +115,6 @@ impl World {
         server.ready().await;
         Self { server, ..self }
     }
-}
-
-/// Whether a file below a directory holds these bytes.
-fn holds(directory: &Path, wanted: &[u8]) -> bool {
-    std::fs::read_dir(directory).unwrap().any(|entry| {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            return holds(&path, wanted);
-        }
-        // One that has just been removed holds nothing.
-        let bytes = std::fs::read(&path).unwrap_or_default();
-        bytes.windows(wanted.len()).any(|window| window == wanted)
-    })
 }
 
 async fn what_is_erased_is_found_nowhere_and_sent_to_nobody(engine: Engine) {
@@ -143,7 +132,10 @@ async fn what_is_erased_is_found_nowhere_and_sent_to_nobody(engine: Engine) {
     world.attempted(WAITS, &id).await;
     assert_eq!(world.payload(&id).await, json!({ "secret": secret }));
     if !world.is_kafka {
-        assert!(holds(&world.installation.data(), secret.as_bytes()), "or there is nothing to look for");
+        assert!(
+            files::hold(&world.installation.data(), secret.as_bytes()),
+            "or there is nothing to look for"
+        );
     }
 
     let content = format!("{}/msg/first/content", world.path);

@@ -21,7 +21,14 @@ const BEHIND: Duration = Duration::from_hours(12);
 /// Never ends. What fails is done again.
 pub(crate) async fn run(shared: &Shared) -> Infallible {
     let mut passed = Passed::default();
+    let mut was_behind = false;
     loop {
+        let is_behind = shared.lag().1 > BEHIND;
+        if was_behind && !is_behind {
+            // What came in meanwhile may have expired before.
+            passed = Passed::default();
+        }
+        was_behind = is_behind;
         if let Err(error) = step(shared, &mut passed).await {
             tracing::warn!(%error, "expired payloads are not overwritten yet; trying again");
         }
@@ -51,11 +58,8 @@ impl Default for Passed {
 }
 
 async fn step(shared: &Shared, passed: &mut Passed) -> Result<(), Error> {
-    if !can_wipe(&*shared.log).await.map_err(WipeError::from)? {
+    if !can_wipe(&*shared.log).await? {
         return Ok(());
-    }
-    if shared.lag().1 > BEHIND {
-        *passed = Passed::default();
     }
     let now = shared.clock.now();
     loop {

@@ -240,7 +240,9 @@ async fn run_on_kafka(options: &Options, receiver: &Server, kafka: &Kafka) -> an
     // Brokers with many partitions take longer for everything: the next round would be another case.
     let delete = ["topics", "delete", "--yes", "--kafka", &kafka.brokers, "--kafka-prefix", &prefix]
         .map(str::to_owned);
-    process::output(&options.fanfare, &delete).await?;
+    if let Err(error) = process::output(&options.fanfare, &delete).await {
+        eprintln!("the topics {prefix}… stay: {error:#}");
+    }
     Ok(OnKafka { outcome, stored })
 }
 

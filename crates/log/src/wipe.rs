@@ -14,8 +14,8 @@ pub enum WipeError {
 }
 
 /// Whether the engine can overwrite payloads.
-pub async fn can_wipe(log: &dyn Log) -> Result<bool, AppendError> {
-    log.wipe(Topic::Messages, Partition(0), Vec::new()).await
+pub async fn can_wipe(log: &dyn Log) -> Result<bool, WipeError> {
+    Ok(log.wipe(Topic::Messages, Partition(0), Vec::new()).await?)
 }
 
 /// Overwrites the payloads that still have their bytes; how many that were. Of offsets that were wiped before, or have

@@ -1,6 +1,7 @@
 //! What tests and `cargo xtask` stand on beside Rust: a real Apache Kafka, fetched once and started at will, and a
 //! real PostgreSQL of the machine's own packages.
 //!
+//! - [`files`]: whether something is still to be found on the disk
 //! - [`kafka`]: clusters of one or more brokers that can be stopped, killed, frozen and started again
 //! - [`postgres`]: servers of the same kind, with a database for each test
 //! - [`process`]: processes that die with the one that started them, and such that are found again later
@@ -9,6 +10,7 @@
 //! Nothing here is part of the product; only tests and `xtask` may depend on it (`cargo xtask layers`).
 
 mod directory;
+pub mod files;
 pub mod kafka;
 mod ports;
 pub mod postgres;

@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use fanfare_history::{Payload, Reach};
+use fanfare_testkit::files;
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -16,16 +17,24 @@ on_every_database! {
     bytes_of_what_has_expired_are_overwritten,
 }
 
-/// Whether the text stands in a file below.
-fn is_in_files(directory: &Path, text: &str) -> bool {
-    std::fs::read_dir(directory).unwrap().any(|entry| {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            return is_in_files(&path, text);
+struct Disk<'a>(&'a Path);
+
+impl Disk<'_> {
+    fn has(&self, name: &str) -> bool {
+        files::hold(self.0, content(name).as_bytes())
+    }
+
+    async fn loses(&self, name: &str) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.has(name) {
+            assert!(Instant::now() < deadline, "{name} is still there");
+            sleep(Duration::from_millis(20)).await;
         }
-        let Ok(bytes) = std::fs::read(&path) else { return false };
-        bytes.windows(text.len()).any(|window| window == text.as_bytes())
-    })
+    }
+}
+
+fn content(name: &str) -> String {
+    format!("of {name} ones")
 }
 
 async fn bytes_of_what_has_expired_are_overwritten(tables: Tables) {
@@ -35,24 +44,22 @@ async fn bytes_of_what_has_expired_are_overwritten(tables: Tables) {
     for (name, kept_for) in
         [("short", DAY), ("too-long", 2 * DAY), ("short-too", DAY), ("as-the-log", RETENTION)]
     {
-        let payload = format!(r#"{{"secret":"of {name} ones"}}"#);
+        let payload = format!(r#"{{"secret":"{}"}}"#, content(name));
         let publish = Publish { payload, kept_for: Some(kept_for), ..Publish::at(1, &[1]) };
         ids.push(world.publish(&publish).await.id);
     }
     running.caught_up().await;
-    let is_there = |name| is_in_files(world.directory.path(), &format!("of {name} ones"));
-    assert!(["short", "too-long", "short-too", "as-the-log"].into_iter().all(is_there));
+    let data = world.directory.path().to_owned();
+    let disk = Disk(&data);
+    assert!(["short", "too-long", "short-too", "as-the-log"].into_iter().all(|name| disk.has(name)));
     running.end(&world).await;
 
     // The time of two is over.
     world.clock.set(at(1) + DAY);
     let running = world.start().await;
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while is_there("short") || is_there("short-too") {
-        assert!(Instant::now() < deadline, "they are still there");
-        sleep(Duration::from_millis(20)).await;
-    }
-    assert!(is_there("too-long") && is_there("as-the-log"));
+    disk.loses("short").await;
+    disk.loses("short-too").await;
+    assert!(disk.has("too-long") && disk.has("as-the-log"));
     assert!(running.history.passed(Reach::Everything).await);
     for (id, is_gone) in ids.iter().zip([true, false, true, false]) {
         let found = running.history.message(application(1), &id.to_string()).await.unwrap().unwrap();
@@ -63,11 +70,7 @@ async fn bytes_of_what_has_expired_are_overwritten(tables: Tables) {
 
     world.clock.set(at(1) + RETENTION);
     let running = world.start().await;
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while is_there("too-long") {
-        assert!(Instant::now() < deadline, "it is still there");
-        sleep(Duration::from_millis(20)).await;
-    }
-    assert!(is_there("as-the-log"), "it leaves with its segment");
+    disk.loses("too-long").await;
+    assert!(disk.has("as-the-log"), "it leaves with its segment");
     running.end(&world).await;
 }

@@ -3,8 +3,8 @@
 //!
 //! `deliveries` have a thread and a client of their own. A client has one question under way, about all partitions that it
 //! follows, and each record that comes ends the question for all of them: a message would wait while the deliveries of the
-//! one before it are told of, partition by partition. So have `attempts`, which nobody is in a hurry for: brokers let them
-//! gather, and are asked ten times in a second instead of hundreds.
+//! one before it are told of, partition by partition. `attempts` have theirs, since nobody is in a hurry for
+//! them: brokers let them gather, and are asked ten times in a second instead of hundreds.
 
 mod follower;
 mod ring;
@@ -29,10 +29,9 @@ use super::{
 };
 use crate::contract::{Batch, ReadError, Topic};
 
-/// Clients that follow.
+/// Clients that follow: these two, and the first one everything else.
 const FOLLOWERS: usize = 3;
-
-/// The one that follows `attempts`.
+const DELIVERIES: usize = 1;
 const ATTEMPTS: usize = 2;
 
 /// All tails of the process.
@@ -139,7 +138,7 @@ impl Shared {
     /// Tells a partition's follower to look at it. May be called on librdkafka's threads.
     fn raise(&self, index: usize) {
         let follower = match self.layout.at(index).source {
-            Source::Topic(Topic::Deliveries) => 1,
+            Source::Topic(Topic::Deliveries) => DELIVERIES,
             Source::Topic(Topic::Attempts) => ATTEMPTS,
             _ => 0,
         };
