@@ -174,6 +174,10 @@ async fn each_fact_is_one_message_over_kills(engine: Engine) {
 async fn what_happens_to_operational_endpoints_is_told_to_nobody(engine: Engine) {
     let world = World::new(&engine).await;
     world.answer_with(500);
+    // Who has a token for the organization that carries them is told nothing either: what it is told would be news again.
+    let token = world.installation.token(&["--org", MANAGEMENT]).await;
+    let management = world.installation.client_with(Some(&token));
+    management.post(BASE, &json!({ "url": world.recorder.url("/news-of-news") })).await.id(201);
     // It fails at everything it is told, and each failure is its last.
     let body = json!({ "url": world.recorder.url("/fails"), "retrySchedule": [], "ordering": "unordered" });
     let failing = world.client.post(BASE, &body).await.id(201);
@@ -201,6 +205,7 @@ async fn what_happens_to_operational_endpoints_is_told_to_nobody(engine: Engine)
         told.push(payload["data"]["endpointId"].as_str().unwrap().to_owned());
     }
     assert_eq!(told, endpoints);
+    assert!(world.recorder.receipts().iter().all(|receipt| receipt.path != "/news-of-news"));
     world.stop().await;
 }
 
