@@ -1,6 +1,6 @@
 //! What one node answered, all honour for every message sent after the answer, whichever node takes it: endpoints and
 //! applications that were made are known, those that were deleted, disabled or given another filter are not sent what
-//! they do not want any more, and a new secret signs.
+//! they do not want any more, a new secret signs, and content that was erased is not shown.
 
 mod rounds;
 
@@ -98,6 +98,7 @@ async fn control_plane_is_read_after_it_was_written_elsewhere() {
     assert!(missed.is_empty(), "FANFARE_SEED={seed}: missed: {missed:?}");
     assert!(unheeded.is_empty(), "FANFARE_SEED={seed}: sent all the same: {unheeded:?}");
     assert!(wrongly_signed.is_empty(), "FANFARE_SEED={seed}: {wrongly_signed:?}");
+    assert!(told.shown.is_empty(), "FANFARE_SEED={seed}: shown after it was erased: {:?}", told.shown);
     for kind in Kind::ALL {
         assert!(told.crossed(kind), "no round of {kind:?} went to another node: {}", told.counts());
     }

@@ -23,6 +23,7 @@ use std::{sync::Arc, time::Duration};
 use fanfare_control::{Control, Unavailable, operational_organization};
 use fanfare_core::{Clock, Entropy, Message, MessageId, Offset, Partition, codec::Malformed};
 use fanfare_log::{AppendError, Log, NewRecord, ReadError, Sync, Topic};
+use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep};
 
 use self::{facts::Failures, notice::Notice, position::Position, record::run_of};
@@ -165,8 +166,8 @@ impl<'a> Teller<'a> {
             // From here on nothing may be missed, whatever happens to this process.
             self.save().await?;
         }
-        let attempts = self.end(Topic::Attempts).await?;
-        let deliveries = self.end(Topic::Deliveries).await?;
+        let attempts = self.end_above(Topic::Attempts, self.at.attempts).await?;
+        let deliveries = self.end_above(Topic::Deliveries, self.at.deliveries).await?;
         // Endpoints that were answered before any of this happened are in the view.
         self.control.apply_to_end().await?;
         let mut told = 0;
@@ -195,6 +196,17 @@ impl<'a> Teller<'a> {
     /// What is durable.
     async fn end(&self, topic: Topic) -> Result<Offset, Error> {
         Ok(self.log.bounds(topic, self.partition).await?.high_watermark)
+    }
+
+    /// The same; `at` as long as nothing came: where a log is that of others, an end is a question to them.
+    async fn end_above(&self, topic: Topic, at: Offset) -> Result<Offset, Error> {
+        match self.log.wait(topic, self.partition, at).now_or_never() {
+            None => Ok(at),
+            Some(came) => {
+                came?;
+                self.end(topic).await
+            }
+        }
     }
 
     /// What happened to endpoints.

@@ -166,12 +166,11 @@ impl Reader {
         if few {
             self.hurry.linger(LINGER).await;
         }
-        let bounds = self.log.bounds(topic, self.partition).await?;
-        if bounds.high_watermark <= self.position {
+        let batch = self.log.fetch(topic, self.partition, self.position, CHUNK_BYTES).await?;
+        if batch.durable <= self.position {
             return Ok(None);
         }
-        let batch = self.log.fetch(topic, self.partition, self.position, CHUNK_BYTES).await?;
-        let chunk = understand(self.source, batch, bounds.high_watermark)?;
+        let chunk = understand(self.source, batch)?;
         Ok(chunk.last().is_some_and(|(next, _)| *next > self.position).then_some(chunk))
     }
 }
@@ -188,10 +187,10 @@ impl From<ReadError> for Stop {
 }
 
 /// What is durable of a batch; at its end where the next one begins.
-fn understand(source: Source, batch: Batch, durable: Offset) -> Result<Chunk, Stop> {
+fn understand(source: Source, batch: Batch) -> Result<Chunk, Stop> {
     let mut chunk = Vec::with_capacity(batch.records.len() + 1);
     for record in batch.records {
-        if record.offset >= durable {
+        if record.offset >= batch.durable {
             break;
         }
         let understood = match source {
@@ -212,6 +211,6 @@ fn understand(source: Source, batch: Batch, durable: Offset) -> Result<Chunk, St
         };
         chunk.push((record.offset, understood));
     }
-    chunk.push((batch.next.min(durable), Record::Passed));
+    chunk.push((batch.next.min(batch.durable), Record::Passed));
     Ok(chunk)
 }

@@ -23,7 +23,8 @@ pub use self::{
     claims::{every_partition_is_gained, partition_is_drained_before_it_moves},
     crashes::{
         acknowledged_survives_a_crash, failed_sync_loses_nothing, lost_is_only_a_tail,
-        offsets_are_never_reused, recovery_over_a_cut_tail_twice, what_readers_saw_survives,
+        offsets_are_never_reused, recovery_over_a_cut_tail_twice, what_is_called_durable_survives,
+        what_readers_saw_survives,
     },
     reads::{
         bounds_cover_other_processes, fetch_is_bounded_and_goes_on, positions_pass_gaps,
@@ -47,6 +48,7 @@ macro_rules! for_each_check {
             acknowledged_survives_a_crash
             lost_is_only_a_tail
             offsets_are_never_reused
+            what_is_called_durable_survives
             what_readers_saw_survives
             recovery_over_a_cut_tail_twice
             failed_sync_loses_nothing

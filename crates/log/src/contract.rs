@@ -109,6 +109,8 @@ pub struct Batch {
     pub records: Vec<LogRecord>,
     /// Where the next read goes on: above the last record, and above a gap that was passed.
     pub next: Offset,
+    /// Records below it are durable. Not below `next` where [`Topic::shows_only_synced`].
+    pub durable: Offset,
 }
 
 /// The ends of a partition.

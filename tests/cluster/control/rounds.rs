@@ -1,4 +1,5 @@
-//! One round: something is changed on one node, and as soon as that is answered a message goes to another one.
+//! One round: something is changed on one node, and as soon as that is answered a message goes to another one, or is
+//! looked at there.
 //!
 //! An endpoint that is changed has been sent a message before: its router and its worker know it as it was.
 
@@ -33,6 +34,8 @@ pub(super) enum Kind {
     /// The same by event types.
     EventTypes,
     Secret,
+    /// The content of a message is erased, and the message looked at instead of sent.
+    Erased,
 }
 
 /// What came of some rounds, and what has to hold in the end.
@@ -43,6 +46,8 @@ pub(super) struct Told {
     pub(super) wanted: BTreeSet<String>,
     /// What must not.
     pub(super) forbidden: BTreeSet<String>,
+    /// Messages whose content was shown after it was erased.
+    pub(super) shown: Vec<String>,
     /// What signs an arrival.
     secrets: BTreeMap<String, Secrets>,
 }
@@ -91,7 +96,7 @@ fn arrival_of(receipt: &Receipt) -> String {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Endpoint,
         Self::Application,
         Self::Deleted,
@@ -99,6 +104,7 @@ impl Kind {
         Self::Channels,
         Self::EventTypes,
         Self::Secret,
+        Self::Erased,
     ];
 
     /// The field of an endpoint's filter in these rounds.
@@ -116,6 +122,7 @@ impl Rounds {
             match others[self.below(others.len())] {
                 Kind::Application => self.make_application(number).await,
                 Kind::Secret => self.rotate(number).await,
+                Kind::Erased => self.erase(number).await,
                 kind => self.change(kind, number).await,
             }
         }
@@ -168,7 +175,9 @@ impl Rounds {
             Kind::Channels | Kind::EventTypes => {
                 drop(client.patch(&path, &json!({ field: [other] })).await.json(200));
             }
-            Kind::Endpoint | Kind::Application | Kind::Secret => unreachable!("each has its own rounds"),
+            Kind::Endpoint | Kind::Application | Kind::Secret | Kind::Erased => {
+                unreachable!("each has its own rounds")
+            }
         }
         self.send(there, &application, &name, "after").await;
         self.told.forbidden.insert(arrival(&name, "after"));
@@ -195,6 +204,21 @@ impl Rounds {
         self.told.secrets.insert(arrival, Secrets { newest, former, former_signs });
     }
 
+    /// What was shown is not shown any more.
+    async fn erase(&mut self, number: u64) {
+        let [here, there] = self.nodes(Kind::Erased);
+        let (name, application) = (name(Kind::Erased, number), self.application(number));
+        let id = self.send(here, &application, &name, "shown").await;
+        let path = format!("/api/v1/app/{application}/msg/{id}");
+        let shown = async || self.clients[there].get(&format!("{path}?with_content=true")).await.json(200);
+        assert_eq!(shown().await["payload"], json!({ "step": "shown" }));
+        let answer = self.clients[here].delete(&format!("{path}/content")).await;
+        assert_eq!(answer.status, 204, "{answer:?}");
+        if shown().await["payload"] != json!({ "expired": true }) {
+            self.told.shown.push(name);
+        }
+    }
+
     /// The path of a new endpoint that was sent a message already.
     async fn endpoint_in_use(&self, node: usize, application: &str, kind: Kind, name: &str) -> String {
         let endpoint = self.endpoint(node, application, kind, name).await;
@@ -209,8 +233,8 @@ impl Rounds {
     }
 
     /// It has to be taken: whoever does not know the application answers 404.
-    async fn send(&self, node: usize, application: &str, word: &str, step: &str) {
-        self.clients[node].publish(application, &[], &message(word, step)).await.id(202);
+    async fn send(&self, node: usize, application: &str, word: &str, step: &str) -> String {
+        self.clients[node].publish(application, &[], &message(word, step)).await.id(202)
     }
 
     /// The node that is asked for the change, and the one that has to know of it.
@@ -273,6 +297,7 @@ impl Told {
         }
         self.wanted.extend(other.wanted);
         self.forbidden.extend(other.forbidden);
+        self.shown.extend(other.shown);
         self.secrets.extend(other.secrets);
     }
 

@@ -118,7 +118,7 @@ impl Log for MemoryLog {
         let all = self.records.lock().get(&(topic, partition)).cloned().unwrap_or_default();
         let records: Vec<_> = all.into_iter().filter(|record| record.offset >= from).collect();
         let next = records.last().map_or(from, |record| record.offset.next());
-        Box::pin(async move { Ok(Batch { records, next }) })
+        Box::pin(async move { Ok(Batch { records, next, durable: next }) })
     }
 
     fn wait(&self, topic: Topic, partition: Partition, from: Offset) -> BoxFuture<'_, Result<(), ReadError>> {

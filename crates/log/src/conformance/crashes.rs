@@ -86,6 +86,31 @@ pub async fn offsets_are_never_reused(engine: &impl Engine) {
     }
 }
 
+/// What a read calls durable survives a crash, and what was answered is called so.
+pub async fn what_is_called_durable_survives(engine: &impl Engine) {
+    for round in 0..4_u64 {
+        let log = engine.open().await;
+        let answered = append_now(&log, Topic::Deliveries, P0, round * 100).await;
+        for number in 1..40 {
+            let lazy =
+                log.append(Topic::Deliveries, P0, vec![record(round * 100 + number)], Sync::Lazy).await;
+            drop(lazy.expect("there is room"));
+        }
+        let mut batch = log.fetch(Topic::Deliveries, P0, answered, 1 << 20).await.expect("the engine works");
+        assert!(
+            batch.durable > answered,
+            "{answered} was answered, and all below {} is durable",
+            batch.durable
+        );
+        batch.records.retain(|record| record.offset < batch.durable);
+        engine.crash(log).await;
+        let log = engine.open().await;
+        let found = read_from(&log, Topic::Deliveries, P0, answered).await;
+        assert!(found.starts_with(&batch.records), "round {round}: {found:?} of {:?}", batch.records);
+        engine.crash(log).await;
+    }
+}
+
 /// `messages`, `control` and `dedup` show nothing that a crash could take back.
 pub async fn what_readers_saw_survives(engine: &impl Engine) {
     for (round, topic) in (0_u64..).zip([Topic::Messages, Topic::Control, Topic::Dedup].repeat(3)) {

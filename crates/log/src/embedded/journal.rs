@@ -236,7 +236,7 @@ impl Journal {
         }
         let end = self.end(slot, &partition);
         if from >= end {
-            return Ok(Fetched::Here(Batch { records: Vec::new(), next: from }));
+            return Ok(Fetched::Here(Batch { records: Vec::new(), next: from, durable: partition.durable }));
         }
         let floor = state.tails.floor(slot);
         if from < floor {
@@ -244,19 +244,19 @@ impl Journal {
         }
         let records = state.tails.read(slot, from, end, max_bytes);
         let next = records.last().map_or(end, |record| record.offset.next());
-        Ok(Fetched::Here(Batch { records, next }))
+        Ok(Fetched::Here(Batch { records, next, durable: partition.durable }))
     }
 
     /// Blocks on the disk.
     pub(super) fn fetch_from_disk(&self, wanted: Wanted) -> Result<Batch, ReadError> {
         let segments = self.segments();
         let records = read(&self.layout, &segments, (&self.entry_cache, &self.wiped), wanted)?;
-        let start = self.state.lock().partitions[wanted.slot.index()].start;
+        let PartitionState { start, durable, .. } = self.state.lock().partitions[wanted.slot.index()];
         if wanted.from < start {
             return Err(ReadError::Truncated { from: wanted.from, start });
         }
         let next = records.last().map_or(wanted.below, |record| record.offset.next());
-        Ok(Batch { records, next })
+        Ok(Batch { records, next, durable })
     }
 
     /// The segment that a record stands in, and where its payload is in it. `None`: it is not kept. Blocks on the disk.

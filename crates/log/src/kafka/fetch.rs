@@ -146,7 +146,9 @@ impl Readers {
         max_bytes: usize,
     ) -> Result<Batch, ReadError> {
         let run = self.read_raw(place, from, max_bytes).await?;
-        let mut batch = Batch { records: Vec::with_capacity(run.records.len()), next: run.next };
+        // Brokers give what is below the high watermark, and nothing else.
+        let records = Vec::with_capacity(run.records.len());
+        let mut batch = Batch { records, next: run.next, durable: run.next };
         for raw in &run.records {
             match raw.decode(place, &self.layout) {
                 Ok(record) => batch.records.push(record),

@@ -80,7 +80,7 @@ impl SimPartition {
         if from < self.start {
             return Err(ReadError::Truncated { from, start: self.start });
         }
-        let mut batch = Batch { records: Vec::new(), next: from };
+        let mut batch = Batch { records: Vec::new(), next: from, durable: self.bounds(now).high_watermark };
         let mut size_bytes = 0;
         let begin = self.entries.partition_point(|entry| entry.offset < from);
         let end = self.visible(now).max(begin);

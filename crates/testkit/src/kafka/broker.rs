@@ -204,15 +204,18 @@ impl Broker {
         let mut java = lifetime.command("java");
         let heap = self.heap_mib;
         java.arg(format!("-Xms{heap}m")).arg(format!("-Xmx{heap}m"));
-        // Quick to start, and as few threads as may be: tests share two cores with it.
+        // As few threads as may be: tests share two cores with it.
         java.args([
             // While it collects, every request waits: by two threads the pause is a third as long as by one.
             "-XX:+UseParallelGC",
             "-XX:ParallelGCThreads=2",
-            "-XX:TieredStopAtLevel=1",
             "-XX:+ExitOnOutOfMemoryError",
             "-Xshare:auto",
         ]);
+        if lifetime == Lifetime::WithParent {
+            // Quick to start. What goes on is worth being compiled well: measurements are made against it.
+            java.arg("-XX:TieredStopAtLevel=1");
+        }
         java.arg("-Djava.awt.headless=true");
         java.arg(format!("-Dlog4j2.configurationFile={}", self.log_settings().display()));
         java

@@ -113,7 +113,7 @@ impl Log for MemoryLog {
             };
             let records: Vec<_> = found.map(record).collect();
             let next = records.last().map_or(from, |record| record.offset.next());
-            Ok(Batch { records, next })
+            Ok(Batch { records, next, durable: next })
         };
         Box::pin(async move { batch })
     }

@@ -64,7 +64,8 @@ impl Ring {
         if from < self.first || from >= self.next {
             return None;
         }
-        let mut batch = Batch { records: Vec::new(), next: from };
+        // Brokers give what is below the high watermark, and nothing else.
+        let mut batch = Batch { records: Vec::new(), next: from, durable: self.next };
         let mut total_bytes = 0;
         let begin = self.records.partition_point(|record| record.offset < from);
         for record in self.records.range(begin..) {
