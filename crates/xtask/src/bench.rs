@@ -37,7 +37,7 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report, options: &Options)
 
     let cluster = match options.engines {
         Engines::Embedded => None,
-        Engines::Both => Some(kafka::for_tests(workspace, report)?),
+        Engines::Both => Some(kafka::for_benches(workspace, report)?),
     };
     let programs = workspace.target.join("release");
     let cases: Vec<&str> = match options.cases.as_slice() {

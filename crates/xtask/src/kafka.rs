@@ -58,8 +58,17 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report, action: &Action) -
 
 /// One broker, for as long as this value lives.
 pub(crate) fn for_tests(workspace: &Workspace, report: &mut Report) -> Result<Cluster> {
+    start(report, &settings(workspace, 1))
+}
+
+/// The same, to be measured.
+pub(crate) fn for_benches(workspace: &Workspace, report: &mut Report) -> Result<Cluster> {
+    start(report, &settings(workspace, 1).long_lived())
+}
+
+fn start(report: &mut Report, settings: &Settings) -> Result<Cluster> {
     system::for_kafka(report)?;
-    report.step("start Apache Kafka", || Cluster::start(&settings(workspace, 1)))
+    report.step("start Apache Kafka", || Cluster::start(settings))
 }
 
 fn settings(workspace: &Workspace, brokers: u32) -> Settings {

@@ -43,8 +43,11 @@ pub fn up(directory: &Path, settings: Settings) -> Result<Running> {
     if directory.exists() {
         fs::remove_dir_all(directory).with_context(|| format!("cannot remove {}", directory.display()))?;
     }
-    let settings =
-        Settings { directory: Some(directory.to_path_buf()), lifetime: Lifetime::Detached, ..settings };
+    let settings = Settings {
+        directory: Some(directory.to_path_buf()),
+        lifetime: Lifetime::Detached,
+        ..settings.long_lived()
+    };
     let cluster = Cluster::start(&settings)?;
     let members = cluster.brokers().iter().map(|broker| {
         let process = broker.identity().with_context(|| format!("broker {} is gone", broker.id()))?;

@@ -34,6 +34,7 @@ pub struct Broker {
     directory: PathBuf,
     distribution: Distribution,
     heap_mib: u32,
+    long_lived: bool,
     lifetime: Lifetime,
     process: Mutex<Option<Child>>,
 }
@@ -43,10 +44,10 @@ impl Broker {
         node: Node,
         directory: PathBuf,
         distribution: Distribution,
-        heap_mib: u32,
-        lifetime: Lifetime,
+        settings: &Settings,
     ) -> Self {
-        Self { node, directory, distribution, heap_mib, lifetime, process: Mutex::default() }
+        let Settings { heap_mib, long_lived, lifetime, .. } = *settings;
+        Self { node, directory, distribution, heap_mib, long_lived, lifetime, process: Mutex::default() }
     }
 
     /// Its number in the cluster, from 1.
@@ -212,8 +213,7 @@ impl Broker {
             "-XX:+ExitOnOutOfMemoryError",
             "-Xshare:auto",
         ]);
-        if lifetime == Lifetime::WithParent {
-            // Quick to start. What goes on is worth being compiled well: measurements are made against it.
+        if !self.long_lived {
             java.arg("-XX:TieredStopAtLevel=1");
         }
         java.arg("-Djava.awt.headless=true");

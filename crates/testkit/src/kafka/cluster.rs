@@ -23,6 +23,8 @@ pub struct Settings {
     /// Listeners within TLS, beside the open one.
     pub security: Option<Security>,
     pub heap_mib: u32,
+    /// Its JVM compiles it well, instead of quickly.
+    pub long_lived: bool,
     /// Where Apache Kafka is installed, or will be.
     pub tools: PathBuf,
     /// `None`: a temporary one, gone with the cluster.
@@ -38,10 +40,18 @@ impl Settings {
             properties: BTreeMap::new(),
             security: None,
             heap_mib: 512,
+            long_lived: false,
             tools: tools(),
             directory: None,
             lifetime: Lifetime::WithParent,
         }
+    }
+
+    /// For brokers that are measured or go on for long: as Apache Kafka's own scripts start them, but for the collector.
+    /// A test wants those that start quickly and are small.
+    #[must_use]
+    pub fn long_lived(self) -> Self {
+        Self { heap_mib: 1_024, long_lived: true, ..self }
     }
 }
 
@@ -81,8 +91,7 @@ impl Cluster {
             .iter()
             .map(|node| {
                 let directory = directory.path().join(format!("broker-{}", node.id));
-                let (heap_mib, lifetime) = (settings.heap_mib, settings.lifetime);
-                Broker::new(node.clone(), directory, distribution.clone(), heap_mib, lifetime)
+                Broker::new(node.clone(), directory, distribution.clone(), settings)
             })
             .collect();
         let mut cluster = Self { brokers, directory, lifetime: settings.lifetime };
