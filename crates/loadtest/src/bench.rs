@@ -2,7 +2,8 @@
 //!
 //! The absolute figures of a machine vary from day to day and from neighbour to neighbour; the share that a
 //! broker reaches of what the machine can do at all varies little. So every round measures both, and what
-//! counts is the median of the rounds' shares. With Kafka given, a round measures the case on both engines.
+//! counts is the median of the rounds' shares. With Kafka given, a round measures the case on both engines; before the
+//! first one it runs there once for nothing, since a JVM compiles what it runs often only while it runs it.
 
 mod stored;
 
@@ -102,6 +103,13 @@ pub struct Bench {
 pub async fn run(options: &Options, mut tell: impl FnMut(&str)) -> anyhow::Result<Bench> {
     if process::is_in_memory(&options.scratch) {
         tell(&format!("warning: {} is in memory, syncing costs nothing there", options.scratch.display()));
+    }
+    if let Some(kafka) = &options.kafka {
+        tell("warming up: fanfare on Kafka");
+        let receiver = start_receiver(options).await?;
+        let warmed = run_on_kafka(options, &receiver, kafka).await;
+        receiver.stop().await?;
+        warmed?;
     }
     let mut rounds = Vec::new();
     for number in 1..=options.rounds {
