@@ -47,11 +47,10 @@ impl Settings {
         }
     }
 
-    /// For brokers that are measured or go on for long: as Apache Kafka's own scripts start them, but for the collector.
-    /// A test wants those that start quickly and are small.
+    /// For brokers that are measured or go on for long. A test wants those that start quickly.
     #[must_use]
     pub fn long_lived(self) -> Self {
-        Self { heap_mib: 1_024, long_lived: true, ..self }
+        Self { long_lived: true, ..self }
     }
 }
 
