@@ -1,6 +1,6 @@
 //! Wires the roles of a process together and takes them apart again.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use fanfare_control::{Control, MainSecret, default_organization};
@@ -10,7 +10,7 @@ use fanfare_http::{Gate, Listener, Memory, Probes, Route, Routes, Surface};
 use fanfare_ingest::Rates;
 use fanfare_log::{Log, Topic};
 use tokio::{
-    task::JoinHandle,
+    task::{JoinError, JoinHandle},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -157,6 +157,14 @@ impl Running {
         let mut routed = tokio::select! {
             () = asked => None,
             ended = &mut self.router => Some(ended),
+            panic = panicked(&mut self.delivery) => {
+                broken = Some(format!("delivery ended: {panic}"));
+                None
+            }
+            panic = panicked(&mut self.from_topic) => {
+                broken = Some(format!("taking in the topic's records ended: {panic}"));
+                None
+            }
             cause = self.engine.broken() => {
                 broken = Some(cause);
                 None
@@ -195,6 +203,18 @@ impl Running {
             None => Ok(()),
         }
     }
+}
+
+/// Never resolves, unless the task panics: without it the process would seem to do its work.
+async fn panicked(task: &mut Option<JoinHandle<()>>) -> JoinError {
+    if let Some(running) = task {
+        let ended = running.await;
+        *task = None;
+        if let Err(panic) = ended {
+            return panic;
+        }
+    }
+    pending().await
 }
 
 impl Projecting {

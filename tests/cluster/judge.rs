@@ -9,10 +9,10 @@ use crate::support::judge::{Repeat, out_of_order, repeats};
 
 /// What was answered so long before a worker was killed or frozen may come again: its outcome was not durable.
 /// A worker appends outcomes within 15 ms; on a quiet machine Kafka has them 10 ms later, on a loaded one it may take
-/// What is written down waits for so long for another broker to lead its partition.
-const FAILOVER: Duration = Duration::from_secs(10);
 /// this long.
 const UNFLUSHED: Duration = Duration::from_millis(600);
+/// What is written down waits for so long for another broker to lead its partition.
+const FAILOVER: Duration = Duration::from_secs(10);
 /// A request on its way when the worker died is answered so long after, beside what the endpoint takes.
 const IN_SOCKETS: Duration = Duration::from_millis(400);
 /// A worker that was frozen has been replaced. It goes on where it stood until it hears from its group, or sees the

@@ -125,15 +125,18 @@ async fn the_checksum_is_that_of_the_program() {
 /// Services of the compose file that run until they are asked to stop.
 const SERVERS: [&str; 3] = ["front", "router", "delivery"];
 
-/// What the program's own limits for its end come to: requests in, then all that is on its way.
+/// What the program's own limits for its end come to: requests in, all that is on its way, history, which waits twice, and
+/// both producers.
 fn stop_takes() -> Duration {
-    let source = fs::read_to_string(workspace().join("src/run.rs")).unwrap();
-    let secs = |name: &str| -> u64 {
+    let secs = |file: &str, name: &str| -> u64 {
+        let source = fs::read_to_string(workspace().join(file)).unwrap();
         let constant = format!("const {name}: Duration = Duration::from_secs(");
         let (_, rest) = source.split_once(&constant).unwrap_or_else(|| panic!("there is no {name}"));
         rest.split_once(')').and_then(|(secs, _)| secs.parse().ok()).expect("a number of seconds")
     };
-    Duration::from_secs(secs("HTTP_DRAIN") + secs("WRITE_DOWN"))
+    let run = |name| secs("src/run.rs", name);
+    let close = secs("crates/log/src/kafka/limits.rs", "CLOSE");
+    Duration::from_secs(run("HTTP_DRAIN") + run("WRITE_DOWN") + 2 * run("HISTORY_DRAIN") + 2 * close)
 }
 
 /// It may do no more than it needs, and has the time for a good end.

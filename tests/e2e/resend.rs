@@ -11,6 +11,7 @@ use crate::support::{Answer, Client, Engine, Installation, Recorder, Reply, Serv
 
 on_every_engine! {
     a_message_is_sent_again_whatever_became_of_it,
+    an_event_id_finds_the_message,
     what_cannot_be_sent_again_is_refused,
     live_messages_keep_their_order_beside_what_is_sent_again_over_a_kill,
     an_example_goes_to_its_endpoint_alone,
@@ -57,6 +58,15 @@ async fn a_message_is_sent_again_whatever_became_of_it(engine: Engine) {
     let attempts = attempts.unwrap()["attempts"].as_array().unwrap();
     let manual = attempts.iter().filter(|attempt| attempt["trigger"] == "manual").count();
     assert_eq!(manual, 3, "{attempts:?}");
+}
+
+async fn an_event_id_finds_the_message(engine: Engine) {
+    let mut world = World::new(&engine, &json!({})).await;
+    let body = r#"{"eventType":"number.counted","eventId":"count-1","payload":{"number":1}}"#;
+    let message = world.client.publish(&world.application, &[], body).await.id(202);
+    world.resend("count-1", &[]).await.json(202);
+    world.ones_are(&[&message, &message]).await;
+    world.stop().await;
 }
 
 async fn what_cannot_be_sent_again_is_refused(engine: Engine) {

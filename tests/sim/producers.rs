@@ -159,7 +159,7 @@ async fn send_once(process: &Process, publish: &Publish, number: u32) -> Result<
         channels: publish.channel.iter().cloned().collect(),
         ordering_key: publish.ordering_key.clone(),
         tags: Vec::new(),
-        payload_retention_days: 90,
+        payload_retention_hours: 90 * 24,
         deliver_at: None,
         only_for: None,
         payload: payload(number),

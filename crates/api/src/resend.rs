@@ -6,6 +6,7 @@
 use axum::{Json as Answer, extract::State as Shared};
 use fanfare_control::Endpoint;
 use fanfare_core::{Delivery, MessageId};
+use fanfare_history::Reach;
 use fanfare_http::{ApiError, Authenticated, Path, Routes, Who};
 use fanfare_log::{AppendError, NewRecord, Sync, Topic};
 use http::StatusCode;
@@ -45,11 +46,18 @@ async fn resend(
     Ok((StatusCode::ACCEPTED, Answer(Patch::new())))
 }
 
-/// The message, with its payload.
+/// The message, with its payload: by its id, for which the log is enough, or by its `eventId`, which history knows.
 async fn message(state: &State, endpoint: &Endpoint, msg_id: &str) -> Result<Box<Found>, ApiError> {
     let unknown = || ApiError::not_found("message", msg_id);
-    let id: MessageId = msg_id.parse().map_err(|_| unknown())?;
     let application = state.control().view().application_by_id(endpoint.application).ok_or_else(unknown)?;
+    let id: MessageId = match msg_id.parse() {
+        Ok(id) => id,
+        Err(_) if state.history.is_none() => return Err(unknown()),
+        Err(_) => {
+            let reading = state.reading(Reach::Messages(application.partition)).await?;
+            reading.message(&application, msg_id).await?.id
+        }
+    };
     let found = state.messages.find(&application, id).await.map_err(|error| unreadable(&error))?;
     match found {
         Lookup::Unknown => return Err(unknown()),

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A read waits for what was acknowledged before it, so long at most.
-const PASSED: Duration = Duration::from_secs(2);
+pub(crate) const PASSED: Duration = Duration::from_secs(2);
 
 /// Where the tables are.
 #[derive(Clone, PartialEq, Eq)]

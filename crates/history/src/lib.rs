@@ -33,6 +33,7 @@ mod rows;
 mod service;
 mod shared;
 mod store;
+mod unrouted;
 
 pub use error::{OpenError, QueryError, StoreError};
 pub use filter::{

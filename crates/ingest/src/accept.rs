@@ -58,7 +58,7 @@ pub(crate) struct Inner {
     retention: Duration,
 }
 
-const DAY: Duration = Duration::from_hours(24);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// Of one partition: what stood in it when this process began may hold claims that only its routing tells.
 #[derive(Default)]
@@ -142,9 +142,9 @@ impl Ingest {
         }))
     }
 
-    /// For how long a payload is kept that was wanted for so many days: no longer than the log keeps it.
-    pub(crate) fn payload_kept(&self, days: u32) -> Duration {
-        DAY.saturating_mul(days).min(self.0.retention)
+    /// For how long a payload is kept that was wanted for so many hours: no longer than the log keeps it.
+    pub(crate) fn payload_kept(&self, hours: u32) -> Duration {
+        self.0.payload_kept(hours)
     }
 
     /// Takes one message: in turn, unless it is a repeat, with one append; answers when it is durable. A caller
@@ -167,6 +167,10 @@ impl Ingest {
 }
 
 impl Inner {
+    fn payload_kept(&self, hours: u32) -> Duration {
+        HOUR.saturating_mul(hours).min(self.retention)
+    }
+
     /// The message as it stands in the log.
     pub(crate) fn record(
         &self,
@@ -176,7 +180,7 @@ impl Inner {
         traceparent: Option<String>,
         (id, accepted_at): (MessageId, Timestamp),
     ) -> NewRecord {
-        let kept = DAY.saturating_mul(message.payload_retention_days).min(self.retention);
+        let kept = self.payload_kept(message.payload_retention_hours);
         let head = Message {
             id,
             organization: application.organization,

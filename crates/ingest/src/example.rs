@@ -46,6 +46,7 @@ pub(crate) async fn send_example(
     );
     fields.finish()?;
     let application = who.application(&state.gate, &app_id).await?;
+    let standing = state.rates.admit(&who.access().credential, Some(&application))?;
     let known = || state.gate.control().view().endpoint(application.id, &endpoint_id);
     let endpoint = if let Some(endpoint) = known() {
         endpoint
@@ -71,7 +72,9 @@ pub(crate) async fn send_example(
     let accepted = state.ingest.accept(publish).await?;
     let content_type = HeaderValue::from_static("application/json");
     let answer = (StatusCode::OK, [(header::CONTENT_TYPE, content_type)], shown.write(accepted, &payload));
-    Ok(answer.into_response())
+    let mut answer = answer.into_response();
+    standing.write(answer.headers_mut());
+    Ok(answer)
 }
 
 async fn payload(state: &State, endpoint: &Endpoint, name: &str, index: usize) -> Result<Bytes, ApiError> {

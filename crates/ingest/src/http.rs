@@ -141,7 +141,7 @@ pub(crate) struct Shown {
 
 impl Shown {
     pub(crate) fn of(message: &MessageIn, ingest: &Ingest) -> Self {
-        let payload_kept = ingest.payload_kept(message.payload_retention_days);
+        let payload_kept = ingest.payload_kept(message.payload_retention_hours);
         let channels = (!message.channels.is_empty()).then(|| message.channels.clone());
         Self {
             event_type: message.event_type.clone(),

@@ -24,7 +24,9 @@ pub(crate) fn identity(application: ApplicationId, key: Option<&str>, message: &
 }
 
 fn body_fingerprint(message: &MessageIn) -> Fingerprint {
-    let counts = [message.channels.len(), message.tags.len(), message.payload_retention_days as usize];
+    // Fingerprints of whole days are those of before there were hours: a key stands for its message over an upgrade.
+    let (days, hours) = (message.payload_retention_hours / 24, message.payload_retention_hours % 24);
+    let counts = [message.channels.len(), message.tags.len(), days as usize];
     let counts = counts.map(|count| u8::try_from(count).expect("the limits of a message fit a byte"));
     let mut parts: Vec<&[u8]> = vec![
         b"message 1",
@@ -36,6 +38,10 @@ fn body_fingerprint(message: &MessageIn) -> Fingerprint {
     ];
     let only_for = message.only_for.map(|endpoint| endpoint.0.to_be_bytes());
     parts.extend(only_for.as_ref().map(<[u8; 4]>::as_slice));
+    let hours = u16::try_from(hours).expect("a day has 24").to_be_bytes();
+    if hours != [0, 0] {
+        parts.push(&hours);
+    }
     let deliver_at = message.deliver_at.map(|at| at.as_micros().to_be_bytes());
     parts.extend(deliver_at.as_ref().map(<[u8; 8]>::as_slice));
     parts.extend(message.channels.iter().chain(&message.tags).map(String::as_bytes));
@@ -61,7 +67,7 @@ mod tests {
             channels: vec!["b".into()],
             ordering_key: None,
             tags: Vec::new(),
-            payload_retention_days: 90,
+            payload_retention_hours: 90 * 24,
             deliver_at: None,
             only_for: None,
             payload: Bytes::from_static(b"{}"),
@@ -78,7 +84,9 @@ mod tests {
             MessageIn { channels: Vec::new(), tags: vec!["b".into()], ..message() },
             MessageIn { ordering_key: Some("o".into()), ..message() },
             MessageIn { payload: Bytes::from_static(b"{ }"), ..message() },
-            MessageIn { payload_retention_days: 5, ..message() },
+            MessageIn { payload_retention_hours: 5 * 24, ..message() },
+            MessageIn { payload_retention_hours: 90 * 24 - 1, ..message() },
+            MessageIn { payload_retention_hours: 89 * 24, ..message() },
             MessageIn { only_for: Some(EndpointNumber(1)), ..message() },
             MessageIn { deliver_at: Some(Timestamp::from_secs(1)), ..message() },
         ];

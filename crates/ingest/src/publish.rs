@@ -1,5 +1,7 @@
 //! The body of a publish.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 use fanfare_core::{EndpointNumber, Timestamp, limits};
 use fanfare_http::{ApiError, ApplicationIn, FieldError, Fields, NAME_FORM, is_name, parse_json};
@@ -8,8 +10,11 @@ use serde_json::value::RawValue;
 
 const EVENT_ID_CHARACTERS: usize = 256;
 const TAG_CHARACTERS: usize = 128;
-const RETENTION_DAYS: std::ops::RangeInclusive<i64> = 5..=90;
-const RETENTION_DAYS_DEFAULT: i64 = 90;
+const RETENTION_DAYS: RangeInclusive<i64> = 5..=90;
+/// For who asks for hours.
+const RETENTION_HOURS: RangeInclusive<i64> = 1..=2_160;
+/// 90 days.
+const RETENTION_HOURS_DEFAULT: u32 = 2_160;
 
 /// A message as a producer sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +25,8 @@ pub struct MessageIn {
     pub channels: Vec<String>,
     pub ordering_key: Option<String>,
     pub tags: Vec<String>,
-    pub payload_retention_days: u32,
+    /// As it was asked for; the log may keep it for less.
+    pub payload_retention_hours: u32,
     /// Not to be delivered before.
     pub deliver_at: Option<Timestamp>,
     /// For this endpoint and no other.
@@ -54,7 +60,7 @@ impl MessageIn {
             channels: Vec::new(),
             ordering_key,
             tags: Vec::new(),
-            payload_retention_days: u32::try_from(RETENTION_DAYS_DEFAULT).expect("it is a small number"),
+            payload_retention_hours: RETENTION_HOURS_DEFAULT,
             deliver_at: None,
             only_for: None,
             payload: value.slice_ref(payload.expect("an error was noted above").as_bytes()),
@@ -84,7 +90,9 @@ struct Wire<'a> {
     channels: Option<Vec<String>>,
     ordering_key: Option<String>,
     tags: Option<Vec<String>>,
+    /// Days.
     payload_retention_period: Option<i64>,
+    payload_retention_hours: Option<i64>,
     deliver_at: Option<String>,
     transformations_params: Option<TransformationsParams>,
     application: Option<ApplicationIn>,
@@ -94,6 +102,28 @@ struct Wire<'a> {
 #[serde(rename_all = "camelCase")]
 struct TransformationsParams {
     raw_payload: Option<String>,
+}
+
+/// In hours, however it was given.
+fn retention(fields: &mut Fields, days: Option<i64>, hours: Option<i64>) -> u32 {
+    if let Some(days) = days {
+        fields.check(RETENTION_DAYS.contains(&days), "payloadRetentionPeriod", "must be 5 to 90 days");
+    }
+    if let Some(hours) = hours {
+        let (least, most) = (RETENTION_HOURS.start(), RETENTION_HOURS.end());
+        fields.check(
+            RETENTION_HOURS.contains(&hours),
+            "payloadRetentionHours",
+            format_args!("must be {least} to {most} hours"),
+        );
+        fields.check(
+            days.is_none(),
+            "payloadRetentionHours",
+            "goes not together with `payloadRetentionPeriod`",
+        );
+    }
+    let hours = hours.or_else(|| days.and_then(|days| days.checked_mul(24)));
+    hours.and_then(|hours| u32::try_from(hours).ok()).unwrap_or(RETENTION_HOURS_DEFAULT)
 }
 
 /// Parses and checks a body; 422 names all that is wrong. No message waits for a time after `deliver_by`.
@@ -110,8 +140,7 @@ pub(crate) fn parse(body: &Bytes, deliver_by: Timestamp) -> Result<Parsed, ApiEr
     let tags = distinct(wire.tags.as_deref().unwrap_or_default(), limits::TAGS_PER_MESSAGE);
     check_tags(&mut fields, &tags);
     check_ordering_key(&mut fields, wire.ordering_key.as_deref());
-    let days = wire.payload_retention_period.unwrap_or(RETENTION_DAYS_DEFAULT);
-    fields.check(RETENTION_DAYS.contains(&days), "payloadRetentionPeriod", "must be 5 to 90 days");
+    let retention = retention(&mut fields, wire.payload_retention_period, wire.payload_retention_hours);
     let deliver_at = wire.deliver_at.as_deref().map(str::parse::<Timestamp>);
     match deliver_at {
         Some(Err(_)) => fields.wrong("deliverAt", "must be a time such as 2026-01-31T12:00:00Z"),
@@ -138,7 +167,7 @@ pub(crate) fn parse(body: &Bytes, deliver_by: Timestamp) -> Result<Parsed, ApiEr
             channels,
             ordering_key: wire.ordering_key,
             tags,
-            payload_retention_days: u32::try_from(days).expect("the range was checked above"),
+            payload_retention_hours: retention,
             deliver_at: deliver_at.and_then(Result::ok),
             only_for: None,
             payload: raw_payload.map_or_else(|| payload_value.clone(), Bytes::from),

@@ -17,6 +17,12 @@ struct Need {
     packages: &'static [&'static str],
 }
 
+/// To build the Kafka client, the allocator, and what is written in C of TLS and SQLite.
+const C_TOOLS: Need = Need {
+    what: "a C and a C++ compiler, make and CMake",
+    seen_by: &["sh", "-c", "cc --version && c++ --version && make --version && cmake --version"],
+    packages: &["build-essential", "cmake"],
+};
 /// To build the Kafka client.
 const OPENSSL: Need = Need {
     what: "OpenSSL 3 with its headers",
@@ -55,7 +61,7 @@ const POSTGRES_SETTINGS: &str = "/etc/postgresql-common/createcluster.d";
 
 /// What building needs.
 pub(crate) fn for_build(report: &mut Report) -> Result<()> {
-    report.step("packages for building", || ensure(&[OPENSSL]))
+    report.step("packages for building", || ensure(&[C_TOOLS, OPENSSL]))
 }
 
 /// What the official SDKs need.

@@ -17,14 +17,18 @@ pub(crate) struct Reading {
 }
 
 impl State {
-    pub(crate) async fn reading(&self, reach: Reach) -> Result<Reading, ApiError> {
-        let Some(history) = self.history.clone() else {
-            return Err(ApiError::new(
+    pub(crate) fn history(&self) -> Result<&History, ApiError> {
+        self.history.as_ref().ok_or_else(|| {
+            ApiError::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "history_off",
                 "this process keeps no history, because it was started with `--history off`",
-            ));
-        };
+            )
+        })
+    }
+
+    pub(crate) async fn reading(&self, reach: Reach) -> Result<Reading, ApiError> {
+        let history = self.history()?.clone();
         let passed = history.passed(reach).await;
         let behind = (!passed).then(|| history.lag().1);
         Ok(Reading { history, behind })

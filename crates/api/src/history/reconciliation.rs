@@ -80,6 +80,9 @@ struct ReconciliationOut {
     until: String,
     /// Of the part of the range that this page looked at.
     counts: Counts,
+    /// What no router has looked at yet, of all that the application's partition of `messages` held when this was asked: it
+    /// is accepted, and not counted.
+    unrouted: u64,
     data: Vec<MissingOut>,
     /// Give it back with the same range; none when the whole range was looked at.
     iterator: Option<String>,
@@ -130,11 +133,12 @@ impl MissingOut {
 }
 
 impl ReconciliationOut {
-    fn of(found: Reconciliation, (since, until): (Timestamp, Timestamp), what: What) -> Self {
+    fn of(found: Reconciliation, unrouted: u64, (since, until): (Timestamp, Timestamp), what: What) -> Self {
         let wanted = found.missing.iter().filter(|missing| what.wants(missing.why));
         Self {
             since: shown(since),
             until: shown(until),
+            unrouted,
             data: wanted.map(MissingOut::of).collect(),
             done: found.next.is_none(),
             iterator: found.next,
@@ -170,9 +174,13 @@ async fn reconcile(
     let until = until.unwrap_or_else(|| state.gate.clock().now());
     let since = since.unwrap_or(until - RANGE);
     check_range(since, until)?;
+    let application = state.control().view().application_by_id(endpoint.application);
+    // It may have been deleted meanwhile.
+    let application = application.ok_or_else(|| ApiError::not_found("endpoint", &path.endpoint))?;
+    let unrouted = state.history()?.unrouted(application.partition).await.map_err(refused)?;
     let reading = state.reading(Reach::Endpoints(endpoint.partition)).await?;
     let found = reading.history.reconcile(at(&endpoint), since, until, iterator.as_deref()).await;
-    let body = ReconciliationOut::of(found.map_err(refused)?, (since, until), what);
+    let body = ReconciliationOut::of(found.map_err(refused)?, unrouted, (since, until), what);
     Ok(Shown { body, room: None, behind: reading.behind })
 }
 

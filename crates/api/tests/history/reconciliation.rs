@@ -6,7 +6,7 @@ use fanfare_core::Settlement;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection};
 
-use crate::told::{End, Named, Told};
+use crate::told::{Draft, End, Named, Told};
 
 /// All pages of it: (sums of the counts, (message, what, standing) of each).
 async fn reconciled(
@@ -14,12 +14,14 @@ async fn reconciled(
     endpoint: &Named,
     what: &str,
 ) -> (Value, BTreeSet<(String, String, String)>) {
+    told.all_routed().await;
     let range = "since=2020-01-01T00:00:00Z&until=2100-01-01T00:00:00Z";
     let mut sums = json!({});
     let (mut listed, mut iterator) = (BTreeSet::new(), String::new());
     loop {
         let path = format!("{}/reconciliation?{range}&what={what}{iterator}", endpoint.path);
         let page = told.get(&path).await;
+        assert_eq!(page["unrouted"], 0);
         let counts = page["counts"].as_object().unwrap();
         for (name, count) in counts.iter().filter(|(_, count)| count.is_u64()) {
             sums[name] = json!(sums[name].as_u64().unwrap_or(0) + count.as_u64().unwrap());
@@ -94,6 +96,24 @@ async fn counts_add_up_and_planted_losses_are_named() {
     }
 }
 
+/// Else a consumer would take for proof what is only not known yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_says_how_much_no_router_has_looked_at() {
+    let told = Told::new().await;
+    let shop = told.application().await;
+    let endpoint = told.endpoint(&shop).await;
+    let path = format!("{}/reconciliation", endpoint.path);
+    told.delivered(&shop, &endpoint).await;
+    told.all_routed().await;
+    for _ in 0..2 {
+        told.message(&shop, Draft::default()).await;
+    }
+    let found = told.get(&path).await;
+    assert_eq!((&found["counts"]["accepted"], &found["unrouted"]), (&json!(1), &json!(2)));
+    told.all_routed().await;
+    assert_eq!(told.get(&path).await["unrouted"], 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ranges_cut_and_wrong_ones_are_refused() {
     let told = Told::new().await;
@@ -103,6 +123,7 @@ async fn ranges_cut_and_wrong_ones_are_refused() {
     for _ in 0..6 {
         sent.push(told.delivered(&shop, &endpoint).await);
     }
+    told.all_routed().await;
     let path = format!("{}/reconciliation", endpoint.path);
     let accepted = async |since: usize, until: usize| {
         let range = format!("since={}&until={}", sent[since].message.at, sent[until].message.at);

@@ -5,8 +5,8 @@ use std::{collections::HashMap, time::Duration};
 use bytes::Bytes;
 use fanfare_core::{
     ApplicationId, Attempt, AttemptError, AttemptRecord, Clock as _, Content, Delivery, EndpointNumber, Fact,
-    Fingerprint, Identity, Message, MessageId, Offset, Outcome, Partition, Settlement, Source, Timestamp,
-    Trigger,
+    Fingerprint, Identity, Message, MessageId, Offset, Outcome, Partition, RouterCheckpoint, Settlement,
+    Source, Timestamp, Trigger,
 };
 use fanfare_log::{NewRecord, Sync, Topic};
 use parking_lot::Mutex;
@@ -154,6 +154,15 @@ impl Told {
         let record = NewRecord { head: head.encode(), payload: Bytes::from(draft.payload) };
         let offset = self.append(Topic::Messages, partition, record).await;
         Accepted { id, partition, offset, at }
+    }
+
+    /// A router has looked at everything.
+    pub(crate) async fn all_routed(&self) {
+        for partition in (0..self.process.log.partitions(Topic::Messages)).map(Partition) {
+            let position = self.process.log.bounds(Topic::Messages, partition).await.unwrap().end;
+            let checkpoint = RouterCheckpoint { position, ..RouterCheckpoint::default() };
+            self.append(Topic::Dedup, partition, NewRecord::head(checkpoint.encode())).await;
+        }
     }
 
     /// As the router sends it.

@@ -11,7 +11,7 @@ use super::stats::Stats;
 use crate::{
     EndpointAt, History, QueryError, Standing,
     changes::{Shadow, Source},
-    keys::{Tick, delivery_id_at},
+    keys::{MessageKey, Tick, delivery_id_at},
     load,
     store::Value,
 };
@@ -120,12 +120,16 @@ impl History {
         result: &mut Reconciliation,
     ) -> Result<(), QueryError> {
         let (Some((first, ..)), Some((last, ..))) = (routed.first(), routed.last()) else { return Ok(()) };
-        let sql = "SELECT delivery, standing, shadow FROM deliveries WHERE endpoint = $1 AND delivery >= $2 \
-                   AND delivery <= $3";
+        let sql = "SELECT d.delivery, d.standing, d.shadow, d.message, m.message FROM deliveries d LEFT JOIN messages m \
+                   ON m.message = d.message WHERE d.endpoint = $1 AND d.delivery >= $2 AND d.delivery <= $3";
         let values = vec![Value::Int(endpoint.number.0.into()), Value::offset(*first), Value::offset(*last)];
         let mut standings: HashMap<Offset, (Standing, bool)> = HashMap::with_capacity(routed.len());
         for row in self.store().rows(sql, values).await? {
             let standing = Standing::from_code(row.int(1)?).ok_or("a standing")?;
+            if row.opt_int(4)?.is_none() && self.is_in_log(MessageKey::from_int(row.int(3)?)).await? {
+                // It is shown in no list.
+                continue;
+            }
             standings.insert(load::offset(row.int(0)?), (standing, row.int(2)? == Shadow::Shadowed as i64));
         }
         for &(offset, message, accepted) in routed {
@@ -152,6 +156,11 @@ impl History {
             }
         }
         Ok(())
+    }
+
+    async fn is_in_log(&self, message: MessageKey) -> Result<bool, QueryError> {
+        let bounds = self.shared.log.bounds(Topic::Messages, message.partition).await?;
+        Ok(message.offset >= bounds.start)
     }
 
     /// Which records of its partition the tail refused, and how far the tables are.

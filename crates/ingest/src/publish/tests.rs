@@ -43,12 +43,24 @@ fn takes_all_fields() {
         channels: vec!["a".into(), "b".into()],
         ordering_key: Some("customer 7".into()),
         tags: vec!["t".into()],
-        payload_retention_days: 5,
+        payload_retention_hours: 5 * 24,
         deliver_at: Some(DELIVER_BY),
         payload: Bytes::from_static(b"{}"),
         only_for: None,
     };
     assert_eq!(message.message, expected);
+}
+
+#[test]
+fn a_payload_is_kept_for_days_or_hours() {
+    let kept = |fields: &str| {
+        let body = format!(r#"{{"eventType": "a", "payload": {{}}{fields}}}"#);
+        parsed(&body).message.payload_retention_hours
+    };
+    assert_eq!(kept(""), 90 * 24);
+    assert_eq!(kept(r#", "payloadRetentionPeriod": 90"#), 90 * 24);
+    assert_eq!(kept(r#", "payloadRetentionHours": 3"#), 3);
+    assert_eq!(kept(r#", "payloadRetentionHours": null"#), 90 * 24);
 }
 
 #[test]
@@ -88,6 +100,9 @@ fn names_what_is_wrong() {
         (with(r#""orderingKey": """#), "orderingKey"),
         (with(r#""payloadRetentionPeriod": 4"#), "payloadRetentionPeriod"),
         (with(r#""payloadRetentionPeriod": 91"#), "payloadRetentionPeriod"),
+        (with(r#""payloadRetentionHours": 0"#), "payloadRetentionHours"),
+        (with(r#""payloadRetentionHours": 2161"#), "payloadRetentionHours"),
+        (with(r#""payloadRetentionHours": 120, "payloadRetentionPeriod": 5"#), "payloadRetentionHours"),
         (with(r#""deliverAt": "tomorrow""#), "deliverAt"),
         (with(r#""deliverAt": 1893456000"#), "deliverAt"),
         (with(r#""deliverAt": "2030-01-01T00:00:01Z""#), "deliverAt"),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     found::{Found, FoundTopics},
     report::{Level, Report, counted, names},
-    wanted::Wanted,
+    wanted::{COPIES_SAFE, IN_SYNC_SAFE, Wanted},
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,8 +61,13 @@ impl Plan {
 
     fn compare(&mut self, wanted: &Wanted, found: &Found) {
         let name = &wanted.name;
+        let mut to = wanted.settings.clone();
+        if found.replication >= COPIES_SAFE {
+            // Also where it has more copies than the options ask for.
+            to.insert("min.insync.replicas", IN_SYNC_SAFE.to_string());
+        }
         let settings: BTreeMap<_, _> =
-            wanted.settings.iter().filter_map(|(setting, to)| differs(wanted, found, setting, to)).collect();
+            to.iter().filter_map(|(setting, to)| differs(wanted, found, setting, to)).collect();
         if found.partitions != wanted.partitions {
             self.rest.say(Level::Error, wrong_partitions(wanted, found));
         } else if settings.is_empty() && found.replication >= wanted.replication {

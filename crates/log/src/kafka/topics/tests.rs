@@ -1,4 +1,7 @@
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{
     found::{Found, FoundTopics},
@@ -234,6 +237,17 @@ fn what_endangers_records_is_said() {
     assert!(warnings[4].starts_with("max.message.bytes of topic t.messages is 1048588, less than 1064960"));
     assert!(checked.report.is_usable());
     assert_eq!(checked.record_bytes, 1_048_588);
+}
+
+#[test]
+fn topics_with_more_copies_than_asked_for_are_to_have_two_in_sync() {
+    let mut found = found(&wanted(3));
+    set(&mut found, "t.messages", "min.insync.replicas", "1");
+    let plan = Plan::new(&wanted(1), &found);
+    let changes: Vec<_> =
+        plan.change.iter().map(|change| (change.topic.as_str(), &change.settings)).collect();
+    let settings = BTreeMap::from([("min.insync.replicas", ("1".to_owned(), "2".to_owned()))]);
+    assert_eq!(changes, [("t.messages", &settings)]);
 }
 
 #[test]
