@@ -1,6 +1,8 @@
 //! What became of messages, as the API tells it: at once after a publish, over a kill, under load, and where the tables
 //! have lost something.
 
+mod on_postgres;
+
 use std::{
     collections::BTreeSet,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -28,6 +30,8 @@ fn is_refused(number: u64) -> bool {
 
 struct World {
     installation: Installation,
+    /// Options that say where the tables are.
+    tables: Vec<String>,
     server: Server,
     client: Client,
     recorder: Recorder,
@@ -47,9 +51,14 @@ impl World {
         Asking { client: self.client.another(), path: self.path.clone() }
     }
 
+    /// With its tables where they are unless somebody says so.
     async fn new(engine: &Engine) -> Self {
+        Self::with_tables(engine, Vec::new()).await
+    }
+
+    async fn with_tables(engine: &Engine, tables: Vec<String>) -> Self {
         let installation = Installation::on(engine);
-        let server = installation.start().await;
+        let server = started(&installation, &tables).await;
         let client = installation.client().await;
         let recorder = Recorder::behaving(|receipt| {
             let payload: Value = serde_json::from_slice(&receipt.body).unwrap();
@@ -59,7 +68,7 @@ impl World {
         .await;
         let application = client.application("remembered").await;
         let path = format!("/api/v1/app/{application}");
-        Self { installation, server, client, recorder, path, application }
+        Self { installation, tables, server, client, recorder, path, application }
     }
 
     async fn endpoint(&self, path: &str) -> String {
@@ -95,10 +104,17 @@ impl World {
 
     async fn killed_and_started_again(self) -> Self {
         self.server.kill();
-        let mut server = self.installation.spawn(&["--dev"]);
-        server.ready().await;
+        let server = started(&self.installation, &self.tables).await;
         Self { server, ..self }
     }
+}
+
+async fn started(installation: &Installation, tables: &[String]) -> Server {
+    let mut options = vec!["--dev"];
+    options.extend(tables.iter().map(String::as_str));
+    let mut server = installation.spawn(&options);
+    server.ready().await;
+    server
 }
 
 /// No waiting: what was answered with 202 is there.
@@ -213,6 +229,12 @@ struct Reconciled {
     is_whole: bool,
 }
 
+impl Reconciled {
+    fn whole(accepted: u64, delivered: u64, missing: u64, named: &BTreeSet<String>) -> Self {
+        Self { accepted, delivered, missing, named: named.clone(), is_whole: true }
+    }
+}
+
 /// All pages of a reconciliation, summed. It is whole if it knows of all that was acknowledged before.
 async fn reconcile(asking: &Asking, endpoint: &str, what: &str) -> Reconciled {
     let range = "since=2020-01-01T00:00:00Z&until=2100-01-01T00:00:00Z";
@@ -286,9 +308,7 @@ async fn counts_add_up_at_any_moment_under_load(engine: Engine) {
     world.until_there_are(&chooses, "success", MESSAGES as u64 - dead).await;
     let all = reconcile(&world.asking(), &chooses, "dead_letter").await;
     let accepted = MESSAGES as u64;
-    let expected =
-        Reconciled { accepted, delivered: accepted - dead, missing: 0, named: refused, is_whole: true };
-    assert_eq!(all, expected);
+    assert_eq!(all, Reconciled::whole(accepted, accepted - dead, 0, &refused));
     world.server.terminate().await;
 }
 
@@ -300,19 +320,12 @@ async fn what_the_tables_lost_is_named(engine: Engine) {
         published.push(world.publish(number).await);
     }
     world.until_there_are(&takes, "success", 30).await;
-    let expected = |delivered, named: &BTreeSet<String>| Reconciled {
-        accepted: 30,
-        delivered,
-        missing: 30 - delivered,
-        named: named.clone(),
-        is_whole: true,
-    };
-    assert_eq!(reconcile(&world.asking(), &takes, "missing").await, expected(30, &BTreeSet::new()));
+    let nobody = BTreeSet::new();
+    assert_eq!(reconcile(&world.asking(), &takes, "missing").await, Reconciled::whole(30, 30, 0, &nobody));
     let deliveries = world.get(&format!("endpoint/{takes}/msg?order=ascending")).await;
-    let World { installation, server, client, recorder, path, application } = world;
-    server.terminate().await;
+    world.server.terminate().await;
 
-    let url = format!("sqlite://{}", installation.data().join("history.sqlite").display());
+    let url = format!("sqlite://{}", world.installation.data().join("history.sqlite").display());
     let mut tables = SqliteConnection::connect(&url).await.unwrap();
     let all: Vec<(i64, i64, i64)> =
         sqlx::query_as("SELECT endpoint, delivery, message FROM deliveries ORDER BY delivery")
@@ -334,10 +347,9 @@ async fn what_the_tables_lost_is_named(engine: Engine) {
     }
     tables.close().await.unwrap();
 
-    let mut server = installation.spawn(&["--dev"]);
-    server.ready().await;
-    let world = World { installation, server, client, recorder, path, application };
-    assert_eq!(reconcile(&world.asking(), &takes, "missing").await, expected(26, &lost));
-    assert_eq!(reconcile(&world.asking(), &takes, "undelivered").await, expected(26, &lost));
+    let server = started(&world.installation, &world.tables).await;
+    let world = World { server, ..world };
+    assert_eq!(reconcile(&world.asking(), &takes, "missing").await, Reconciled::whole(30, 26, 4, &lost));
+    assert_eq!(reconcile(&world.asking(), &takes, "undelivered").await, Reconciled::whole(30, 26, 4, &lost));
     world.server.terminate().await;
 }
