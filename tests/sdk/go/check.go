@@ -38,11 +38,30 @@ func at[T any](value *T) T {
 	return *value
 }
 
+// As JSON has it, but for some fields.
+func shown(value any, except ...string) map[string]any {
+	var fields map[string]any
+	done(json.Unmarshal(must(json.Marshal(value)), &fields))
+	for _, field := range except {
+		delete(fields, field)
+	}
+	return fields
+}
+
+// Of objects: each of their fields.
 func equal(what string, found, expected any) {
 	checks++
 	if !reflect.DeepEqual(found, expected) {
-		panic(fmt.Errorf("%s: %#v is not %#v", what, found, expected))
+		panic(fmt.Errorf("%s: %s is not %s", what, text(found), text(expected)))
 	}
+}
+
+func text(value any) string {
+	written, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Sprintf("%#v", value)
+	}
+	return string(written)
 }
 
 func matches(what, found, pattern string) {
@@ -52,12 +71,40 @@ func matches(what, found, pattern string) {
 	}
 }
 
+func between(what string, found, least, most int64) {
+	checks++
+	if found < least || found > most {
+		panic(fmt.Errorf("%s: %d is not %d to %d", what, found, least, most))
+	}
+}
+
 // A time that the SDK could parse.
 func moment(what string, found time.Time) {
 	checks++
 	if found.Year() <= 2000 {
 		panic(fmt.Errorf("%s: %s is no time", what, found))
 	}
+}
+
+// What a list says beside its items.
+type page struct {
+	done         bool
+	iterator     *string
+	prevIterator *string
+}
+
+// A list that ends with this page. Its iterators are the ids of its first and last item.
+func (p page) isLast(what, first, last string) {
+	equal(what+": done", p.done, true)
+	equal(what+": iterator", at(p.iterator), last)
+	equal(what+": prevIterator", at(p.prevIterator), "-"+first)
+}
+
+// The same of one whose iterators begin so.
+func (p page) isLastOf(what, prefix string) {
+	equal(what+": done", p.done, true)
+	matches(what+": iterator", at(p.iterator), "^"+prefix)
+	matches(what+": prevIterator", at(p.prevIterator), "^-"+prefix)
 }
 
 // The call must be refused with this status; gives the body of the answer.

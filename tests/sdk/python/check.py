@@ -7,6 +7,7 @@ count = 0
 
 
 def equal(what, found, expected):
+    """Of objects: each of their fields."""
     global count
     count += 1
     if found != expected:
@@ -20,12 +21,30 @@ def matches(what, found, pattern):
         raise AssertionError(f"{what}: {found!r} does not match {pattern}")
 
 
+def between(what, found, least, most):
+    global count
+    count += 1
+    if not isinstance(found, int) or not least <= found <= most:
+        raise AssertionError(f"{what}: {found!r} is not {least} to {most}")
+
+
 def moment(what, found):
     """A time that the SDK could parse."""
     global count
     count += 1
     if not isinstance(found, datetime) or found.year <= 2000:
         raise AssertionError(f"{what}: {found!r} is no time")
+
+
+def last_page(what, page, prefix=None):
+    """A list that ends with this page. Its iterators are the ids of its first and last item, or begin with `prefix`."""
+    equal(f"{what}: done", page.done, True)
+    if prefix:
+        matches(f"{what}: iterator", page.iterator, f"^{prefix}")
+        matches(f"{what}: prev_iterator", page.prev_iterator, f"^-{prefix}")
+    else:
+        equal(f"{what}: iterator", page.iterator, page.data[-1].id)
+        equal(f"{what}: prev_iterator", page.prev_iterator, f"-{page.data[0].id}")
 
 
 def refused(what, status, call):

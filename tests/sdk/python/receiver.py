@@ -1,28 +1,35 @@
 """An endpoint on this machine that keeps what it is sent."""
 
+import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PATIENCE_SECS = 20
 POLL_SECS = 0.005
+# So long it takes for an answer: an attempt that took no time could not be told from one of which nobody says.
+TAKES_MS = 10
 
 
 class Receiver:
     def __init__(self):
         self.deliveries = []
-        deliveries = self.deliveries
+        # Whether it answers 500.
+        self.refuses = False
+        receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
-                deliveries.append((dict(self.headers), body))
-                self.send_response(200)
-                self.send_header("content-length", "5")
+                status, answer = (500, b"refused") if receiver.refuses else (200, b"taken")
+                receiver.deliveries.append((dict(self.headers), body))
+                time.sleep(TAKES_MS / 1_000)
+                self.send_response(status)
+                self.send_header("content-length", str(len(answer)))
                 self.end_headers()
-                self.wfile.write(b"taken")
+                self.wfile.write(answer)
 
             def log_message(self, *_):
                 pass
@@ -42,6 +49,17 @@ class Receiver:
         if len(found) < count:
             raise AssertionError(f"{len(found)} deliveries of {message_id}, not {count}")
         return found
+
+    def told(self, endpoint_uid):
+        """What operational webhooks say of an endpoint, as soon as the first one comes."""
+
+        def says(delivery):
+            return json.loads(delivery[1]).get("data", {}).get("endpointUid") == endpoint_uid
+
+        found = as_soon_as(lambda: [one for one in list(self.deliveries) if says(one)], bool)
+        if not found:
+            raise AssertionError(f"nothing is told of {endpoint_uid}")
+        return found[0]
 
 
 def as_soon_as(ask, is_there):

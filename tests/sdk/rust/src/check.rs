@@ -14,6 +14,14 @@ pub(crate) fn shown<T: Serialize>(parsed: T) -> Value {
     serde_json::to_value(parsed).expect("what was parsed can be written")
 }
 
+/// The same without some of its fields.
+pub(crate) fn without(mut shown: Value, fields: &[&str]) -> Value {
+    if let Some(object) = shown.as_object_mut() {
+        object.retain(|name, _| !fields.contains(&name.as_str()));
+    }
+    shown
+}
+
 #[derive(Default)]
 pub(crate) struct Checks(pub(crate) u32);
 
@@ -35,6 +43,13 @@ impl Checks {
         Ok(())
     }
 
+    pub(crate) fn between(&mut self, what: &str, found: &Value, least: u64, most: u64) -> Result<()> {
+        self.0 += 1;
+        let right = found.as_u64().is_some_and(|found| (least..=most).contains(&found));
+        ensure!(right, "{what}: {found} is not {least} to {most}");
+        Ok(())
+    }
+
     /// Something, and not nothing.
     pub(crate) fn says(&mut self, what: &str, found: &Value) -> Result<()> {
         self.0 += 1;
@@ -50,6 +65,23 @@ impl Checks {
             "{what}: {found} is no time"
         );
         Ok(())
+    }
+
+    /// A list that ends with this page. Its iterators are those fields of its first and last item.
+    pub(crate) fn last_page(&mut self, what: &str, list: &Value, field: &str) -> Result<()> {
+        self.equal(&format!("{what}: done"), &list["done"], true)?;
+        let items = list["data"].as_array().cloned().unwrap_or_default();
+        let (Some(first), Some(last)) = (items.first(), items.last()) else { bail!("{what}: nothing") };
+        self.equal(&format!("{what}: iterator"), &list["iterator"], last[field].clone())?;
+        let previous = format!("-{}", first[field].as_str().unwrap_or_default());
+        self.equal(&format!("{what}: prevIterator"), &list["prevIterator"], previous)
+    }
+
+    /// The same of one whose iterators begin so.
+    pub(crate) fn last_page_of(&mut self, what: &str, list: &Value, prefix: &str) -> Result<()> {
+        self.equal(&format!("{what}: done"), &list["done"], true)?;
+        self.prefixed(&format!("{what}: iterator"), &list["iterator"], prefix)?;
+        self.prefixed(&format!("{what}: prevIterator"), &list["prevIterator"], &format!("-{prefix}"))
     }
 
     /// It must have been refused with this status; gives the body of the answer as the SDK parsed it.

@@ -9,6 +9,7 @@
 
 mod check;
 mod newest;
+mod plain;
 mod previous;
 mod receiver;
 

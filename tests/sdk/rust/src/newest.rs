@@ -34,3 +34,27 @@ pub(super) async fn rotate(api: &Svix, app: &str, uid: &str, body: Value) -> Res
     let rotated = endpoints.rotate_secret(app.to_owned(), uid.to_owned(), input(body), None);
     rotated.await.map(|secret| Some(secret.key))
 }
+
+pub(super) async fn replace_operational(api: &Svix, uid: &str, body: Value) -> Result<Value> {
+    let endpoints = api.operational_webhook().endpoint();
+    endpoints.upsert(uid.to_owned(), input(body)).await.map(shown)
+}
+
+/// What the major before has not.
+pub(super) async fn attempt_stats(api: &Svix, app: &str, uid: &str) -> Result<Option<Value>> {
+    let endpoints = api.endpoint();
+    let stats = endpoints.get_attempt_stats(app.to_owned(), uid.to_owned(), None);
+    stats.await.map(|stats| Some(shown(stats)))
+}
+
+/// Likewise.
+pub(super) async fn erase_some(api: &Svix, app: &str, ids: Value) -> Result<Option<Value>> {
+    let messages = api.message();
+    let erased = messages.bulk_expunge_content(app.to_owned(), input(ids), None);
+    erased.await.map(|erased| Some(shown(erased)))
+}
+
+/// What only the major before has.
+pub(super) async fn dashboard(_: &Svix, _: &str) -> Result<Option<Value>> {
+    Ok(None)
+}

@@ -34,3 +34,26 @@ pub(super) async fn rotate(api: &Svix, app: &str, uid: &str, body: Value) -> Res
     let rotated = endpoints.rotate_secret(app.to_owned(), uid.to_owned(), input(body), None);
     rotated.await.map(|()| None)
 }
+
+pub(super) async fn replace_operational(api: &Svix, uid: &str, body: Value) -> Result<Value> {
+    let endpoints = api.operational_webhook().endpoint();
+    endpoints.update(uid.to_owned(), input(body)).await.map(shown)
+}
+
+/// What only the newest has.
+pub(super) async fn attempt_stats(_: &Svix, _: &str, _: &str) -> Result<Option<Value>> {
+    Ok(None)
+}
+
+/// Likewise.
+pub(super) async fn erase_some(_: &Svix, _: &str, _: Value) -> Result<Option<Value>> {
+    Ok(None)
+}
+
+/// What the newest has no more.
+#[allow(deprecated, reason = "it is there, and may be used")]
+pub(super) async fn dashboard(api: &Svix, app: &str) -> Result<Option<Value>> {
+    let authentication = api.authentication();
+    let access = authentication.dashboard_access(app.to_owned(), None);
+    access.await.map(|access| Some(shown(access)))
+}
