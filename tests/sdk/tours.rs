@@ -106,7 +106,8 @@ pub(crate) async fn makes_the_tour(tour: Tour) {
     server.terminate().await;
 }
 
-/// The tour goes well through a proxy that changes nothing, and fails through one that takes a field away.
+/// The tour goes well through a proxy that changes nothing, and fails through one that takes a field away. Two languages
+/// share the fields, and the other two do; with `FANFARE_FIELDS=all` each has all of them taken away.
 pub(crate) async fn notices_missing_fields(tour: Tour) {
     let installation = Installation::new();
     let server = installation.start().await;
@@ -116,7 +117,9 @@ pub(crate) async fn notices_missing_fields(tour: Tour) {
     tour.make(visit_of(&honest, 0).await).await.expect("nothing is missing");
 
     let mut unnoticed = Vec::new();
-    for (number, field) in fields(tour.language).enumerate() {
+    let all = env::var("FANFARE_FIELDS").is_ok_and(|which| which == "all");
+    let is_its = |number: usize| all || number % 2 == tour.language as usize % 2;
+    for (number, field) in fields(tour.language).enumerate().filter(|(number, _)| is_its(*number)) {
         let proxy = Proxy::start(installation.address(), Some(field)).await;
         let made = tour.make(visit_of(&proxy, number + 1).await).await;
         if let Err(reason) = judge(field, &proxy, made) {
