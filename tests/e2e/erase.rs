@@ -269,10 +269,16 @@ async fn purged_dead_letters_are_listed_no_more_and_counted(engine: Engine) {
         (json!({ "reasons": ["idempotency_conflict"] }), "reasons"),
         (json!({ "ids": ["no-id"] }), "ids"),
         (json!({ "before": "yesterday" }), "before"),
+        (json!({ "statusCodeClass": 404 }), "statusCodeClass"),
     ] {
         assert_eq!(asked(wrong).await.json(422)["detail"][0]["loc"][1], field);
     }
-    assert_eq!(asked(json!({})).await.json(200), json!({ "purged": left, "done": true }));
+    let of_class = asked(json!({ "statusCodeClass": 500 })).await.json(200);
+    assert_eq!(of_class, json!({ "purged": 0, "done": true }), "all were answered 400");
+    assert_eq!(
+        asked(json!({ "statusCodeClass": 400 })).await.json(200),
+        json!({ "purged": left, "done": true })
+    );
     world.dead_letters("exhausted", 0).await;
 
     let reconciliation = format!("{}/endpoint/{endpoint}/reconciliation", world.path);

@@ -181,6 +181,13 @@ async fn tell(world: &World, takes: &str, chooses: &str) -> Seen {
     assert_eq!(world.ids(&format!("endpoint/{chooses}/msg?tag=t0")).await, world.ids("msg?tag=t0").await);
     let refused = world.ids(&format!("endpoint/{chooses}/msg?status=2")).await;
     assert_eq!(world.ids(&format!("msg?endpoint={chooses}&status=fail")).await, refused);
+    for path in [
+        format!("endpoint/{chooses}/msg?status_code_class=500"),
+        format!("msg?endpoint={chooses}&status_code_class=500"),
+    ] {
+        assert_eq!(world.ids(&path).await, refused, "{path}");
+    }
+    assert_eq!(world.ids(&format!("endpoint/{takes}/msg?status_code_class=200")).await, messages);
     let of_one = world.get(&format!("msg/{}/endpoint", refused[0])).await;
     let standings: Vec<&Value> =
         of_one["data"].as_array().unwrap().iter().map(|endpoint| &endpoint["statusText"]).collect();
@@ -200,9 +207,15 @@ async fn tell(world: &World, takes: &str, chooses: &str) -> Seen {
     let dead = world.get("dead-letter?limit=250").await;
     let dead = dead["data"].as_array().unwrap();
     assert!(
-        dead.iter().all(|dead| dead["endpointId"] == chooses && dead["reason"] == "exhausted"),
+        dead.iter().all(|dead| dead["endpointId"] == chooses
+            && dead["reason"] == "exhausted"
+            && dead["lastStatusCode"] == 500),
         "{dead:?}"
     );
+    assert_eq!(world.get("dead-letter?status_code_class=500&limit=250").await["data"], json!(dead));
+    assert_eq!(world.get("dead-letter?status_code_class=400").await["data"], json!([]));
+    let answered = world.get(&format!("msg/{}/endpoint?status_code_class=500", refused[0])).await;
+    assert_eq!(answered["data"].as_array().map(Vec::len), Some(1), "{answered}");
     let of: BTreeSet<&str> = dead.iter().map(|dead| dead["message"]["id"].as_str().unwrap()).collect();
     assert_eq!(of, refused.iter().map(String::as_str).collect());
     let id = dead[0]["id"].as_str().unwrap();

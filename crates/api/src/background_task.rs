@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    State, application::shown, endpoint::find, owner::EndpointPath, patch::Patch, post::Post, report,
+    State, application::shown, endpoint::find, history::STATUS_CLASS, owner::EndpointPath, patch::Patch,
+    post::Post, report,
 };
 
 pub(crate) fn routes() -> Routes<State> {
@@ -118,7 +119,7 @@ impl SelectionIn {
         let outcome = self.status.and_then(|status| outcome(&mut fields, status));
         let status_class = self.status_code_class.and_then(|class| {
             let right = [0, 100, 200, 300, 400, 500].contains(&class);
-            fields.check(right, "statusCodeClass", "must be 0, 100, 200, 300, 400 or 500");
+            fields.check(right, "statusCodeClass", STATUS_CLASS);
             u16::try_from(class).ok()
         });
         let per_second = self.max_per_second.and_then(|rate| {

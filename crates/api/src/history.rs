@@ -21,7 +21,7 @@ mod stats;
 mod status;
 mod usage;
 
-pub(crate) use self::{reading::refused, usage::endpoints_ever};
+pub(crate) use self::{filter::STATUS_CLASS, reading::refused, usage::endpoints_ever};
 
 use fanfare_http::Routes;
 

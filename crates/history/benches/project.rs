@@ -256,6 +256,7 @@ async fn ask(history: &History, attempts: u64) {
                     } else {
                         Vec::new()
                     },
+                    class: None,
                 };
                 history
                     .deliveries_of_endpoint(endpoint, &filter, &Window::new(50, None, descending))

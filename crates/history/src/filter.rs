@@ -31,6 +31,8 @@ pub struct DeliveryFilter {
     pub message: MessageFilter,
     /// One of these; empty: any.
     pub standings: Vec<Standing>,
+    /// Of the last answer.
+    pub class: Option<StatusClass>,
 }
 
 /// What an attempt has to be like.
@@ -55,6 +57,8 @@ pub struct DeadLetterFilter {
     pub message: MessageFilter,
     /// One of these; empty: any.
     pub reasons: Vec<Settlement>,
+    /// Of the last answer.
+    pub class: Option<StatusClass>,
     /// Settled before.
     pub before: Option<Timestamp>,
     /// Settled at or after.
@@ -71,6 +75,8 @@ pub enum AttemptStatus {
     Failed,
 }
 
+const LAST_CLASS: u8 = 5;
+
 /// Hundreds of an HTTP status; 0 where no answer came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StatusClass(u8);
@@ -83,7 +89,12 @@ impl StatusClass {
     }
 
     pub(crate) fn of(status: u16) -> Self {
-        Self(u8::try_from((status / 100).min(5)).expect("at most 5"))
+        Self(u8::try_from((status / 100).min(LAST_CLASS.into())).expect("at most 5"))
+    }
+
+    /// What is above it counts as of it.
+    pub(crate) const fn is_last(self) -> bool {
+        self.0 == LAST_CLASS
     }
 
     pub(crate) const fn code(self) -> i64 {

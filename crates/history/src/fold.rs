@@ -232,6 +232,7 @@ impl Fold {
                 attempts: 0,
                 first_at: None,
                 last_at: None,
+                last_status: None,
                 settled_at: None,
                 due: None,
                 job,
@@ -372,7 +373,10 @@ impl Fold {
         }
         let again = state.first_at.is_some();
         state.first_at = state.first_at.or(Some(attempt.at));
-        state.last_at = state.last_at.max(Some(attempt.at));
+        if state.last_at.is_none_or(|last| attempt.at >= last) {
+            state.last_at = Some(attempt.at);
+            state.last_status = Some(attempt.status);
+        }
         state.attempts = state.attempts.max(attempt.number);
         let (message, settled) = (state.message, state.standing.is_settled());
         if !settled && attempt.outcome == Outcome::Failed {

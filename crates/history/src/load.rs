@@ -20,7 +20,7 @@ pub(crate) const RANGE_STEP: usize = 4_096;
 
 /// Of `deliveries d`.
 const COLUMNS: &str = "d.endpoint, d.delivery, d.message, d.accepted, d.standing, d.attempts, d.first_at, d.last_at, \
-    d.settled_at, d.due, d.job, d.shadow";
+    d.last_status, d.settled_at, d.due, d.job, d.shadow";
 
 /// Puts a fold to where the tables are.
 pub(crate) async fn restore(store: &dyn Store, fold: &mut Fold) -> Result<(), QueryError> {
@@ -112,12 +112,17 @@ fn state(row: &Row) -> Result<(DeliveryKey, State), &'static str> {
         attempts: u32::try_from(row.int(5)?).map_err(|_| "attempts")?,
         first_at: row.opt_int(6)?.map(time),
         last_at: row.opt_int(7)?.map(time),
-        settled_at: row.opt_int(8)?.map(Tick),
-        due: row.opt_int(9)?.map(time),
-        job: row.opt_int(10)?.map(i64::cast_unsigned),
-        shadow: Shadow::from_code(row.int(11)?).ok_or("a shadow")?,
+        last_status: row.opt_int(8)?.map(http_status).transpose()?,
+        settled_at: row.opt_int(9)?.map(Tick),
+        due: row.opt_int(10)?.map(time),
+        job: row.opt_int(11)?.map(i64::cast_unsigned),
+        shadow: Shadow::from_code(row.int(12)?).ok_or("a shadow")?,
     };
     Ok(((endpoint, offset(row.int(1)?)), state))
+}
+
+pub(crate) fn http_status(value: i64) -> Result<u16, &'static str> {
+    u16::try_from(value).map_err(|_| "an HTTP status")
 }
 
 pub(crate) fn offset(value: i64) -> Offset {

@@ -8,9 +8,13 @@ use fanfare_log::{Log, LogRecord, ReadError, Topic};
 
 use crate::{Erased, MessageKey, MessageRow, Payload};
 
-/// Messages so near each other in the log are read together.
-const NEAR_OFFSETS: u64 = 64;
-const NEAR_ROWS: usize = 16;
+/// Messages so near each other in the log are read together, so many at most.
+const NEAR_OFFSETS: u64 = 32;
+const NEAR_ROWS: usize = 64;
+/// What a record is taken to have until some were read.
+const RECORD_BYTES: usize = 1 << 10;
+/// What the log puts around a record, and some more: rather all than all but one.
+const BESIDE_BYTES: usize = 128;
 
 /// Payloads of the first of `messages`: as many as stay within `max_bytes` together, one at least.
 pub(crate) async fn read(
@@ -22,12 +26,13 @@ pub(crate) async fn read(
     let mut payloads = Vec::with_capacity(messages.len());
     let mut size_bytes = 0;
     let mut run = HashMap::new();
+    let mut record_bytes = RECORD_BYTES;
     for (index, message) in messages.iter().enumerate() {
         let payload = if is_hidden(message, now, erased) {
             Payload::Gone
         } else {
             if !run.contains_key(&message.key) {
-                run = read_run(log, &messages[index..]).await?;
+                run = read_run(log, &messages[index..], &mut record_bytes).await?;
             }
             run.remove(&message.key).flatten().map_or(Payload::Gone, Payload::Here)
         };
@@ -47,16 +52,32 @@ fn is_hidden(message: &MessageRow, now: Timestamp, erased: &Erased) -> bool {
 /// By the message's place; `None`: it was wiped.
 type Run = HashMap<MessageKey, Option<Bytes>>;
 
-/// The payload of the first, and of those after it that are found along with it.
-async fn read_run(log: &dyn Log, messages: &[&MessageRow]) -> Result<Run, ReadError> {
+/// The payload of the first, and of those after it that are found along with it. What stands far apart is read one by
+/// one: reading all between would take longer.
+async fn read_run(
+    log: &dyn Log,
+    messages: &[&MessageRow],
+    record_bytes: &mut usize,
+) -> Result<Run, ReadError> {
     let first = messages[0].key;
-    let near = messages.iter().take(NEAR_ROWS).map(|message| message.key).filter(|key| {
-        key.partition == first.partition && key.offset.0.abs_diff(first.offset.0) <= NEAR_OFFSETS
-    });
-    let from = near.map(|key| key.offset).min().unwrap_or(first.offset);
-    let alone = from == first.offset && messages.len() == 1;
-    let max_bytes = if alone { 1 } else { limits::PAYLOAD_RUN_BYTES };
-    let mut run: Run = keyed(first, fetch(log, first, from, max_bytes).await?).collect();
+    let (mut from, mut to, mut last) = (first.offset, first.offset, first.offset);
+    for key in messages.iter().take(NEAR_ROWS).map(|message| message.key) {
+        if key.partition != first.partition || key.offset.0.abs_diff(last.0) > NEAR_OFFSETS {
+            break;
+        }
+        (from, to, last) = (from.min(key.offset), to.max(key.offset), key.offset);
+    }
+    let records = usize::try_from(to.0 - from.0).unwrap_or(usize::MAX).saturating_add(1);
+    let max_bytes = match records {
+        1 => 1,
+        _ => records.saturating_mul(*record_bytes).min(limits::PAYLOAD_RUN_BYTES),
+    };
+    let read = fetch(log, first, from, max_bytes).await?;
+    let bytes = |record: &LogRecord| record.head.len() + record.payload.as_ref().map_or(0, Bytes::len);
+    if !read.is_empty() {
+        *record_bytes = read.iter().map(bytes).sum::<usize>() / read.len() + BESIDE_BYTES;
+    }
+    let mut run: Run = keyed(first, read).collect();
     if !run.contains_key(&first) {
         // What stands before it was more than a run, or is not kept any more.
         run.extend(keyed(first, fetch(log, first, first.offset, 1).await?));

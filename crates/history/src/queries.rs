@@ -1,6 +1,8 @@
 //! Questions that the tables answer.
 
 mod attempts;
+mod condition;
+mod dead_letters;
 mod deliveries;
 mod digest;
 mod list;

@@ -103,6 +103,8 @@ pub struct DeliveryRow {
     pub attempts: u32,
     pub first_attempt_at: Option<Timestamp>,
     pub last_attempt_at: Option<Timestamp>,
+    /// Of the last attempt: an HTTP status, 0 where no answer came.
+    pub last_status: Option<u16>,
     pub settled_at: Option<Timestamp>,
     /// When it will be tried again.
     pub due: Option<Timestamp>,

@@ -37,6 +37,7 @@ CREATE TABLE messages (
     first BLOB
 );
 CREATE INDEX messages_by_id ON messages (application, id);
+CREATE INDEX messages_by_type ON messages (application, event_type, id) WHERE kind = 0;
 CREATE INDEX messages_by_event ON messages (application, event_id) WHERE event_id IS NOT NULL;
 CREATE INDEX messages_by_expiry ON messages (expires_at);
 CREATE INDEX messages_in_conflict ON messages (application, id) WHERE kind = 2;
@@ -68,6 +69,8 @@ CREATE TABLE deliveries (
     attempts INTEGER NOT NULL,
     first_at INTEGER,
     last_at INTEGER,
+    -- What came of that attempt: an HTTP status, 0 without one.
+    last_status INTEGER,
     settled_at INTEGER,
     due INTEGER,
     -- Of an injected one.

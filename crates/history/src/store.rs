@@ -19,7 +19,7 @@ pub(crate) use crate::error::StoreError;
 /// The tables, as SQLite reads them.
 pub(crate) const SCHEMA: &str = include_str!("schema.sql");
 /// Rises with [`SCHEMA`]. Tables of an older version are dropped and made again from the log.
-pub(crate) const SCHEMA_VERSION: i64 = 3;
+pub(crate) const SCHEMA_VERSION: i64 = 4;
 pub(crate) const TABLES: [&str; 9] =
     ["about", "positions", "messages", "routes", "endpoints", "deliveries", "attempts", "tallies", "moments"];
 

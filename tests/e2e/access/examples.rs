@@ -147,7 +147,7 @@ pub(super) const EXAMPLES: &[(&str, &str, u16, &str)] = &[
         "application full",
         200,
         r#"{"endpointId":"{endpoint_id}","reasons":["exhausted"],"eventTypes":["order.paid"],
-            "channel":"a","tag":"t","before":"2100-01-01T00:00:00Z","after":"2026-01-31T12:00:00Z"}"#,
+            "statusCodeClass":500,"channel":"a","tag":"t","before":"2100-01-01T00:00:00Z","after":"2026-01-31T12:00:00Z"}"#,
     ),
     ("GET /api/v1/app/{app_id}/msg", "application read", 200, ""),
     ("GET /api/v1/app/{app_id}/msg/{msg_id}", "application read", 200, ""),

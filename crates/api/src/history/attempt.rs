@@ -3,13 +3,13 @@
 use axum::extract::State as Shared;
 use fanfare_control::View;
 use fanfare_core::{AttemptError, AttemptId, EndpointNumber, MessageId, Trigger, limits};
-use fanfare_history::{AttemptFilter, AttemptRow, AttemptStatus, Page as Rows, Reach, StatusClass, Window};
+use fanfare_history::{AttemptFilter, AttemptRow, AttemptStatus, Page as Rows, Reach, Window};
 use fanfare_http::{ApiError, Authenticated, List, Order, Page, Path, Routes, Who};
 use serde::Serialize;
 
 use super::{
     answer::{Shown, list},
-    filter::{Times, message_filter, window},
+    filter::{Times, message_filter, status_class, window},
     message::MessagePath,
     message_out::MessageOut,
     reading::{at, refused},
@@ -123,10 +123,7 @@ impl Listed {
         let message = message_filter(&mut asked);
         let times = Times::read(&mut asked);
         let status = asked.word("status", &STATUSES);
-        let class = asked.one("status_code_class").map(|class| class.parse().ok().and_then(StatusClass::new));
-        if class == Some(None) {
-            asked.wrong("status_code_class", "must be one of 0, 100, 200, 300, 400, 500");
-        }
+        let class = status_class(&mut asked);
         // There is nothing to expand: what is cancelled was not attempted.
         asked.flag("expanded_statuses");
         let with_content = asked.flag("with_content").unwrap_or(true);
@@ -140,8 +137,7 @@ impl Listed {
             Some(Status::Fail) => (vec![AttemptStatus::Retrying, AttemptStatus::Failed], false),
             Some(Status::Pending | Status::Sending | Status::Canceled) => (Vec::new(), true),
         };
-        let filter =
-            AttemptFilter { message, statuses, class: class.flatten(), endpoint: None, before, after };
+        let filter = AttemptFilter { message, statuses, class, endpoint: None, before, after };
         let window = window(page, Order::Descending);
         Ok(Self { filter, window, with_content, with_msg, nothing, endpoint_id })
     }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{
     answer::{Shown, list},
     attempt::{AttemptOut, former_id},
-    filter::{Times, message_filter, window},
+    filter::{Times, message_filter, status_class, window},
     message::one,
     message_out::MessageOut,
     reading::{Reading, at, refused},
@@ -41,6 +41,8 @@ struct DeadLetterOut {
     attempt_count: u32,
     first_attempt_at: Option<String>,
     last_attempt_at: Option<String>,
+    /// 0 where no answer came.
+    last_status_code: Option<u16>,
     dead_since: Option<String>,
     /// The message that its idempotency key or event id stands for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,6 +72,7 @@ impl DeadLetterOut {
             attempt_count: row.attempts,
             first_attempt_at: row.first_attempt_at.map(shown),
             last_attempt_at: row.last_attempt_at.map(shown),
+            last_status_code: row.last_status,
             dead_since: row.settled_at.map(shown),
             conflicts_with: None,
             message: MessageOut::of(row.message, payload),
@@ -89,6 +92,7 @@ impl DeadLetterOut {
             attempt_count: 0,
             first_attempt_at: None,
             last_attempt_at: None,
+            last_status_code: None,
             dead_since: Some(shown(row.accepted_at)),
             conflicts_with,
             message: MessageOut::of(row, payload),
@@ -106,9 +110,11 @@ async fn list_all(
     let application = who.application(&state.gate, &app_id).await?;
     let (message, times) = (message_filter(&mut asked), Times::read(&mut asked));
     let endpoint = asked.one("endpoint");
-    let reasons = reasons(&mut asked);
-    if reasons.contains(&Settlement::IdempotencyConflict) && (reasons.len() > 1 || endpoint.is_some()) {
-        let message = "`idempotency_conflict` stands alone, without `endpoint`: such a message goes to none";
+    let (reasons, class) = (reasons(&mut asked), status_class(&mut asked));
+    let narrower = reasons.len() > 1 || endpoint.is_some() || class.is_some();
+    if reasons.contains(&Settlement::IdempotencyConflict) && narrower {
+        let message = "`idempotency_conflict` stands alone, without `endpoint` and `status_code_class`: such a message goes \
+                       to none";
         asked.wrong("reason", message);
     }
     asked.finish()?;
@@ -129,7 +135,7 @@ async fn list_all(
         None => (endpoints_of(&state, &application), Reach::Everything),
     };
     let reading = state.reading(reach).await?;
-    let filter = DeadLetterFilter { message, reasons, before, after };
+    let filter = DeadLetterFilter { message, reasons, class, before, after };
     let rows = reading.history.dead_letters(&endpoints, &filter, &window).await.map_err(refused)?;
     let body = list(rows, |row| DeadLetterOut::of(&state, row, None));
     Ok(Shown { body, room: None, behind: reading.behind })

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     answer::{Shown, list, with_payloads},
-    filter::{Times, message_filter, window},
+    filter::{Times, message_filter, status_class, window},
     message_out::MessageOut,
     reading::{at, refused},
     status::{STATUSES, Status, standing_word},
@@ -75,12 +75,14 @@ async fn list_all(
     let endpoint = find(&state, who, &path).await?;
     let (mut message, times) = (message_filter(&mut asked), Times::read(&mut asked));
     let status = asked.word("status", &STATUSES);
+    let class = status_class(&mut asked);
     let with_content = asked.flag("with_content").unwrap_or(true);
     let expanded = asked.flag("expanded_statuses").unwrap_or(false);
     asked.finish()?;
     let Times { before, after } = times.check(&page, state.gate.clock().now())?;
     (message.before, message.after) = (before, after);
-    let filter = DeliveryFilter { message, standings: status.map(Status::standings).unwrap_or_default() };
+    let standings = status.map(Status::standings).unwrap_or_default();
+    let filter = DeliveryFilter { message, standings, class };
     let mut window = window(&page, Order::Descending);
     let reading = state.reading(Reach::Endpoints(endpoint.partition)).await?;
     // Clients may go on behind a message that they know from elsewhere.

@@ -1,12 +1,15 @@
 //! What lists may be asked for.
 
 use fanfare_core::{Timestamp, limits};
-use fanfare_history::{MessageFilter, Pointer, Window};
+use fanfare_history::{MessageFilter, Pointer, StatusClass, Window};
 use fanfare_http::{ApiError, NAME_FORM, Order, Page, is_name};
 use http::StatusCode;
 use serde_json::Value;
 
 use crate::asked::Asked;
+
+/// What a class of statuses may be.
+pub(crate) const STATUS_CLASS: &str = "must be 0, 100, 200, 300, 400 or 500";
 
 /// `before` and `after`, or whatever a route calls them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +76,15 @@ pub(crate) fn message_filter(asked: &mut Asked) -> MessageFilter {
         after: None,
         payload: pointer(asked),
     }
+}
+
+/// `status_code_class`: of an attempt's answer, or of the last one of a delivery.
+pub(crate) fn status_class(asked: &mut Asked) -> Option<StatusClass> {
+    let class = asked.one("status_code_class")?.parse().ok().and_then(StatusClass::new);
+    if class.is_none() {
+        asked.wrong("status_code_class", STATUS_CLASS);
+    }
+    class
 }
 
 fn name(asked: &mut Asked, parameter: &str) -> Option<String> {

@@ -6,7 +6,7 @@ use fanfare_http::{ApiError, Authenticated, List, MemoryPermit, Order, Page, Pat
 
 use super::{
     answer::{HasMessage, Shown, list, with_payloads},
-    filter::{Times, message_filter, window},
+    filter::{Times, message_filter, status_class, window},
     message_out::MessageOut,
     reading::{Reading, at, refused},
     status::{STATUSES, Status},
@@ -35,8 +35,11 @@ async fn list_all(
     let (mut filter, times) = (message_filter(&mut asked), Times::read(&mut asked));
     let with_content = asked.flag("with_content").unwrap_or(true);
     let (endpoint, status) = (asked.one("endpoint"), asked.word("status", &STATUSES));
-    if status.is_some() && endpoint.is_none() {
-        asked.wrong("status", "needs `endpoint`: a message has a status for each endpoint that it goes to");
+    let class = status_class(&mut asked);
+    for (name, is_given) in [("status", status.is_some()), ("status_code_class", class.is_some())] {
+        if is_given && endpoint.is_none() {
+            asked.wrong(name, "needs `endpoint`: a message has one for each endpoint that it goes to");
+        }
     }
     asked.finish()?;
     let Times { before, after } = times.check(&page, state.gate.clock().now())?;
@@ -50,8 +53,8 @@ async fn list_all(
         return Ok(Shown { body, room, behind: reading.behind });
     };
     let endpoint = find(&state, who, &EndpointPath::of(app_id, endpoint_id)).await?;
-    let filter =
-        DeliveryFilter { message: filter, standings: status.map(Status::standings).unwrap_or_default() };
+    let standings = status.map(Status::standings).unwrap_or_default();
+    let filter = DeliveryFilter { message: filter, standings, class };
     let reading = state.reading(Reach::Endpoints(endpoint.partition)).await?;
     let rows = reading.history.deliveries_of_endpoint(at(&endpoint), &filter, &window).await;
     let rows = rows.map_err(refused)?;

@@ -11,7 +11,7 @@ use super::{
     answer::{Shown, list},
     attempt::former_id,
     endpoint_message::StandingOut,
-    filter::window,
+    filter::{status_class, window},
     message::MessagePath,
     reading::refused,
     status::{STATUSES, Status},
@@ -83,6 +83,7 @@ async fn list_all(
 ) -> Result<Shown<List<MessageEndpointOut>>, ApiError> {
     let application = who.application(&state.gate, &app_id).await?;
     let status = asked.word("status", &STATUSES);
+    let class = status_class(&mut asked);
     // Clients that are too old to know of cancelled deliveries have no way to say so here.
     let expanded = asked.flag("expanded_statuses").unwrap_or(true);
     asked.finish()?;
@@ -107,6 +108,7 @@ async fn list_all(
     }
     let filter = DeliveryFilter {
         standings: status.map(Status::standings).unwrap_or_default(),
+        class,
         ..DeliveryFilter::default()
     };
     let rows = reading.history.deliveries_of_message(&message, &filter, &window).await.map_err(refused)?;

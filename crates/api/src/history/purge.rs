@@ -8,13 +8,14 @@ use std::{collections::BTreeMap, str::FromStr};
 use axum::{Json as Answer, extract::State as Shared};
 use fanfare_control::Application;
 use fanfare_core::{EndpointNumber, Fact, MessageEndpointId, Offset, Settlement, Timestamp, limits};
-use fanfare_history::{DeadLetterFilter, EndpointAt, MessageFilter, Reach, Window};
+use fanfare_history::{DeadLetterFilter, EndpointAt, MessageFilter, Reach, StatusClass, Window};
 use fanfare_http::{ApiError, Authenticated, FieldError, Fields, Path, Routes, Who};
 use serde::{Deserialize, Serialize};
 
 use super::{
     answer_content::{partition_of, tell},
     dead_letter::{belongs, endpoints_of},
+    filter::STATUS_CLASS,
     reading::{Reading, at, refused},
 };
 use crate::{State, endpoint::find, owner::EndpointPath, post::Post};
@@ -34,6 +35,8 @@ struct PurgeIn {
     ids: Option<Vec<String>>,
     endpoint_id: Option<String>,
     reasons: Option<Vec<String>>,
+    /// Of the last answer.
+    status_code_class: Option<u16>,
     event_types: Option<Vec<String>>,
     channel: Option<String>,
     tag: Option<String>,
@@ -140,6 +143,9 @@ impl PurgeIn {
     fn check(self) -> Result<Which, ApiError> {
         let mut fields = Fields::default();
         let reasons = self.reasons.iter().flatten().filter_map(|name| reason(&mut fields, name)).collect();
+        let class = self.status_code_class.and_then(StatusClass::new);
+        let right = class.is_some() || self.status_code_class.is_none();
+        fields.check(right, "statusCodeClass", STATUS_CLASS);
         let before = self.before.and_then(|text| time(&mut fields, "before", &text));
         let after = self.after.and_then(|text| time(&mut fields, "after", &text));
         let right = before.is_none_or(|before| after.is_none_or(|after| after < before));
@@ -149,7 +155,7 @@ impl PurgeIn {
         fields.check(event_types.len() <= most, "eventTypes", format_args!("must be at most {most}"));
         let message =
             MessageFilter { event_types, channel: self.channel, tag: self.tag, ..MessageFilter::default() };
-        let filter = Box::new(DeadLetterFilter { message, reasons, before, after });
+        let filter = Box::new(DeadLetterFilter { message, reasons, class, before, after });
         let Some(ids) = self.ids else {
             fields.finish()?;
             return Ok(Which::Filter { endpoint: self.endpoint_id, filter });

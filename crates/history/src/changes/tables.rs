@@ -52,6 +52,7 @@ static DELIVERIES: Target = Target {
         ("attempts", Int),
         ("first_at", Int),
         ("last_at", Int),
+        ("last_status", Int),
         ("settled_at", Int),
         ("due", Int),
         ("job", Int),
@@ -59,7 +60,7 @@ static DELIVERIES: Target = Target {
     ],
     on_conflict: "ON CONFLICT (endpoint, delivery) DO UPDATE SET standing = excluded.standing, \
                   attempts = excluded.attempts, first_at = excluded.first_at, last_at = excluded.last_at, \
-                  settled_at = excluded.settled_at, due = excluded.due, shadow = excluded.shadow",
+                  last_status = excluded.last_status, settled_at = excluded.settled_at, due = excluded.due, shadow = excluded.shadow",
 };
 static ATTEMPTS: Target = Target {
     table: "attempts",
@@ -202,7 +203,7 @@ fn message((key, new): (MessageKey, NewMessage)) -> [Value; 13] {
     ]
 }
 
-fn delivery(endpoint: u32, offset: fanfare_core::Offset, state: &State) -> [Value; 12] {
+fn delivery(endpoint: u32, offset: fanfare_core::Offset, state: &State) -> [Value; 13] {
     [
         Value::Int(endpoint.into()),
         Value::offset(offset),
@@ -212,6 +213,7 @@ fn delivery(endpoint: u32, offset: fanfare_core::Offset, state: &State) -> [Valu
         Value::Int(state.attempts.into()),
         time(state.first_at),
         time(state.last_at),
+        state.last_status.map_or(Value::Null(Int), |status| Value::Int(status.into())),
         state.settled_at.map_or(Value::Null(Int), |tick| Value::Int(tick.0)),
         time(state.due),
         state.job.map_or(Value::Null(Int), |job| Value::Int(job.cast_signed())),

@@ -6,13 +6,13 @@ use fanfare_core::{AttemptId, EndpointNumber};
 use fanfare_log::BoxFuture;
 
 use super::{
-    deliveries,
-    list::{self, InMemory, List},
-    rows::{self, ATTEMPT, ATTEMPT_COLUMNS, MESSAGE},
+    condition, deliveries,
+    list::{self, InMemory, List, Looked},
+    rows::{self, ATTEMPT, ATTEMPT_COLUMNS, MESSAGE, MESSAGE_COLUMNS},
 };
 use crate::{
-    AttemptFilter, AttemptRow, AttemptStatus, EndpointAt, History, MessageRow, Page, QueryError, StatusClass,
-    Window,
+    AttemptFilter, AttemptRow, AttemptStatus, EndpointAt, History, MessageRow, Page, Pointer, QueryError,
+    StatusClass, Window,
     changes::{DeliveryKey, answer},
     keys::{AttemptKey, Tick},
     load,
@@ -133,12 +133,18 @@ impl Attempts<'_> {
         mark: Option<&AttemptKey>,
         descending: bool,
         limit: usize,
-    ) -> Result<Vec<(AttemptKey, Option<AttemptRow>)>, QueryError> {
+    ) -> Result<Vec<Looked<AttemptKey, AttemptRow>>, QueryError> {
         if self.answers.is_empty() {
             return Ok(Vec::new());
         }
-        let low = self.filter.after.map_or(0, |after| Tick::of(after).0);
-        let high = self.filter.before.map_or(i64::MAX, |before| Tick::of(before).0);
+        let mut low = self.filter.after.map_or(0, |after| Tick::of(after).0);
+        let mut high = self.filter.before.map_or(i64::MAX, |before| Tick::of(before).0);
+        // SQLite finds its way by these alone, and passes over what does not lie beyond the mark.
+        match mark {
+            Some(mark) if descending => high = high.min(mark.tick.0),
+            Some(mark) => low = low.max(mark.tick.0),
+            None => {}
+        }
         let mut values = vec![Value::Int(self.endpoint.0.into()), Value::Int(low), Value::Int(high)];
         let mut beyond = "";
         if let Some(mark) = mark {
@@ -154,28 +160,37 @@ impl Attempts<'_> {
             };
         }
         let order = if descending { "DESC" } else { "ASC" };
-        let by = |table: &str| format!("{table}tick {order}, {table}delivery {order}, {table}number {order}");
+        let by = format!("tick {order}, delivery {order}, number {order}");
         let parts: Vec<String> = self
             .answers
             .iter()
             .map(|answer| {
                 format!(
-                    "SELECT * FROM (SELECT * FROM attempts WHERE endpoint = $1 AND answer = {answer} AND tick >= $2 \
-                     AND tick <= $3 {beyond} ORDER BY {} LIMIT {limit}) AS of_{answer}",
-                    by("")
+                    "SELECT * FROM (SELECT answer, tick, delivery, number, message FROM attempts \
+                     WHERE endpoint = $1 AND answer = {answer} AND tick >= $2 AND tick <= $3 {beyond} \
+                     ORDER BY {by} LIMIT {limit}) AS of_{answer}"
                 )
             })
             .collect();
+        let looked =
+            format!("SELECT * FROM ({}) AS merged ORDER BY {by} LIMIT {limit}", parts.join(" UNION ALL "));
+        let wanted = condition::of(&self.filter.message, &mut values);
+        // What is looked at is narrow: the rest of an attempt is read where it is wanted.
         let sql = format!(
-            "SELECT {ATTEMPT}, {MESSAGE} FROM (SELECT * FROM ({}) AS merged ORDER BY {} LIMIT {limit}) AS a \
-             LEFT JOIN messages m ON m.message = a.message ORDER BY {}",
-            parts.join(" UNION ALL "),
-            by(""),
-            by("a.")
+            "SELECT {ATTEMPT}, {MESSAGE}, k.place FROM ({}) AS k \
+             LEFT JOIN messages m ON m.message = k.message CROSS JOIN attempts a \
+             WHERE a.endpoint = $1 AND a.answer = k.answer AND a.tick = k.tick AND a.delivery = k.delivery \
+             AND a.number = k.number AND {} ORDER BY k.place",
+            list::with_places(&looked, &by),
+            list::wanted_or_last(wanted, "k", limit)
         );
-        let mut all = Vec::with_capacity(limit.min(512));
+        let mut all = Vec::new();
         for row in &self.history.store().rows(&sql, values).await? {
-            all.push((rows::attempt_key(row)?, shown(row)?));
+            all.push(Looked {
+                place: rows::place(row, ATTEMPT_COLUMNS + MESSAGE_COLUMNS)?,
+                key: rows::attempt_key(row)?,
+                item: shown(row)?,
+            });
         }
         Ok(all)
     }
@@ -185,7 +200,7 @@ impl List for Attempts<'_> {
     type Key = AttemptKey;
     type Item = AttemptRow;
 
-    fn parse<'a>(&'a self, mark: &'a str) -> Result<AttemptKey, QueryError> {
+    fn parse(&self, mark: &str) -> Result<AttemptKey, QueryError> {
         parse(mark)
     }
 
@@ -198,23 +213,20 @@ impl List for Attempts<'_> {
         mark: Option<&'a AttemptKey>,
         descending: bool,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<(AttemptKey, Option<AttemptRow>)>, QueryError>> {
+    ) -> BoxFuture<'a, Result<Vec<Looked<AttemptKey, AttemptRow>>, QueryError>> {
         Box::pin(self.read(mark, descending, limit))
     }
 
-    fn keeps<'a>(&'a self, item: &'a AttemptRow) -> BoxFuture<'a, Result<bool, QueryError>> {
-        Box::pin(async move {
-            Ok(in_time(self.filter, item)
-                && self.history.lets_through(&self.filter.message, &item.message).await?)
-        })
+    fn fits(&self, attempt: &AttemptRow) -> bool {
+        in_time(self.filter, attempt) && self.filter.message.fits(&attempt.message)
     }
 
     fn keeps_all(&self) -> bool {
         self.filter.message.is_empty()
     }
 
-    fn looks_at(&self) -> usize {
-        self.filter.message.looks_at()
+    fn payload(&self) -> Option<(&History, &Pointer)> {
+        self.filter.message.payload.as_ref().map(|pointer| (self.history, pointer))
     }
 }
 

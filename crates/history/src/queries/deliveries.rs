@@ -1,4 +1,4 @@
-//! Deliveries: those of a message, those of an endpoint, and dead letters.
+//! Deliveries: those of a message, and those of an endpoint.
 
 use std::collections::BTreeSet;
 
@@ -6,12 +6,13 @@ use fanfare_core::{EndpointNumber, MessageEndpointId, Offset, Settlement, Timest
 use fanfare_log::BoxFuture;
 
 use super::{
-    list::{self, InMemory, List},
-    rows::{self, DELIVERY, DELIVERY_COLUMNS, MESSAGE},
+    condition,
+    list::{self, InMemory, List, Looked},
+    rows::{self, DELIVERY, DELIVERY_COLUMNS, MESSAGE, MESSAGE_COLUMNS, SHADOW},
 };
 use crate::{
-    DeadLetterFilter, DeliveryFilter, DeliveryRow, EndpointAt, History, MessageRow, Page, QueryError,
-    Standing, Window,
+    DeliveryFilter, DeliveryRow, EndpointAt, History, MessageRow, Page, Pointer, QueryError, Standing,
+    StatusClass, Window,
     changes::{DeliveryKey, Shadow, Source, decode_endpoints},
     keys::{Tick, delivery_id_at, delivery_of},
     load::{self, KEYED_DELIVERIES},
@@ -19,9 +20,7 @@ use crate::{
 };
 
 /// Keys asked for at once.
-const KEYS: usize = 256;
-/// Endpoints whose dead letters are merged by one statement.
-const ENDPOINTS: usize = 64;
+pub(super) const KEYS: usize = 256;
 
 /// A delivery of a message.
 pub(super) struct OfMessage {
@@ -69,7 +68,7 @@ impl History {
         window: &Window,
     ) -> Result<Page<DeliveryRow>, QueryError> {
         let mut all = rows_of_message(self, message).await?;
-        all.retain(|found| found.counts && fits(filter, found.row.standing));
+        all.retain(|found| found.counts && fits(filter, &found.row));
         if !self.lets_through(&filter.message, message).await? {
             all.clear();
         }
@@ -119,17 +118,6 @@ impl History {
         Ok((delivery.id == id).then_some(delivery))
     }
 
-    /// Dead letters of these endpoints, in the order in which they were settled. The iterator is good for this list
-    /// alone.
-    pub async fn dead_letters(
-        &self,
-        endpoints: &[EndpointAt],
-        filter: &DeadLetterFilter,
-        window: &Window,
-    ) -> Result<Page<DeliveryRow>, QueryError> {
-        list::page(&DeadLetters { history: self, endpoints, filter }, window).await
-    }
-
     /// Between which offsets of its partition an endpoint's deliveries of messages of that time stand; nothing where
     /// there are none.
     pub(super) async fn accepted_between(
@@ -156,7 +144,7 @@ impl History {
     }
 }
 
-type Key = (Tick, EndpointNumber, Offset);
+pub(super) type Key = (Tick, EndpointNumber, Offset);
 
 struct Deliveries<'a> {
     history: &'a History,
@@ -172,7 +160,7 @@ impl Deliveries<'_> {
         mark: Option<&Key>,
         descending: bool,
         limit: usize,
-    ) -> Result<Vec<(Key, Option<DeliveryRow>)>, QueryError> {
+    ) -> Result<Vec<Looked<Key, DeliveryRow>>, QueryError> {
         let (mut low, mut high) = (self.low, self.high);
         match mark {
             Some((.., offset)) if descending => high = high.min(Offset(offset.0.saturating_sub(1))),
@@ -185,7 +173,8 @@ impl Deliveries<'_> {
         let order = if descending { "DESC" } else { "ASC" };
         let part = |which: String| {
             format!(
-                "SELECT * FROM deliveries WHERE endpoint = $1 AND delivery >= $2 AND delivery <= $3 {which} \
+                "SELECT delivery, message FROM deliveries \
+                 WHERE endpoint = $1 AND delivery >= $2 AND delivery <= $3 {which} \
                  ORDER BY delivery {order} LIMIT {limit}"
             )
         };
@@ -207,15 +196,20 @@ impl Deliveries<'_> {
                 parts.join(" UNION ALL ")
             )
         };
+        let mut values = vec![Value::Int(self.endpoint.0.into()), Value::offset(low), Value::offset(high)];
+        let wanted =
+            condition::all([condition::of(&self.filter.message, &mut values), of_class(self.filter.class)]);
         let sql = format!(
-            "SELECT {DELIVERY}, {MESSAGE} FROM ({found}) AS d LEFT JOIN messages m ON m.message = d.message \
-             ORDER BY d.delivery {order}"
+            "SELECT {DELIVERY}, {MESSAGE}, k.place FROM ({}) AS k \
+             LEFT JOIN messages m ON m.message = k.message CROSS JOIN deliveries d \
+             WHERE d.endpoint = $1 AND d.delivery = k.delivery AND {} ORDER BY k.place",
+            list::with_places(&found, &format!("delivery {order}")),
+            list::wanted_or_last(wanted, "k", limit)
         );
-        let values = vec![Value::Int(self.endpoint.0.into()), Value::offset(low), Value::offset(high)];
-        let mut all = Vec::with_capacity(limit.min(512));
+        let mut all = Vec::new();
         for row in &self.history.store().rows(&sql, values).await? {
             let key = (Tick(row.int(2)?), self.endpoint, load::offset(row.int(1)?));
-            all.push((key, shown(row)?));
+            all.push(Looked { place: place(row)?, key, item: shown(row)? });
         }
         Ok(all)
     }
@@ -225,7 +219,7 @@ impl List for Deliveries<'_> {
     type Key = Key;
     type Item = DeliveryRow;
 
-    fn parse<'a>(&'a self, mark: &'a str) -> Result<Key, QueryError> {
+    fn parse(&self, mark: &str) -> Result<Key, QueryError> {
         parse(mark)
     }
 
@@ -238,150 +232,25 @@ impl List for Deliveries<'_> {
         mark: Option<&'a Key>,
         descending: bool,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<(Key, Option<DeliveryRow>)>, QueryError>> {
+    ) -> BoxFuture<'a, Result<Vec<Looked<Key, DeliveryRow>>, QueryError>> {
         Box::pin(self.read(mark, descending, limit))
     }
 
-    fn keeps<'a>(&'a self, item: &'a DeliveryRow) -> BoxFuture<'a, Result<bool, QueryError>> {
-        Box::pin(async move {
-            Ok(fits(self.filter, item.standing)
-                && self.history.lets_through(&self.filter.message, &item.message).await?)
-        })
+    fn fits(&self, delivery: &DeliveryRow) -> bool {
+        fits(self.filter, delivery) && self.filter.message.fits(&delivery.message)
     }
 
     fn keeps_all(&self) -> bool {
-        self.filter.standings.is_empty() && self.filter.message.is_empty()
+        *self.filter == DeliveryFilter::default()
     }
 
-    fn looks_at(&self) -> usize {
-        self.filter.message.looks_at()
-    }
-}
-
-/// The tick in a key is that of the settlement here.
-struct DeadLetters<'a> {
-    history: &'a History,
-    endpoints: &'a [EndpointAt],
-    filter: &'a DeadLetterFilter,
-}
-
-impl DeadLetters<'_> {
-    async fn read(
-        &self,
-        mark: Option<&Key>,
-        descending: bool,
-        limit: usize,
-    ) -> Result<Vec<(Key, Option<DeliveryRow>)>, QueryError> {
-        let mut all: Vec<(Key, Option<DeliveryRow>)> = Vec::new();
-        for endpoints in self.endpoints.chunks(ENDPOINTS) {
-            all.extend(self.read_some(endpoints, mark, descending, limit).await?);
-        }
-        all.sort_by_key(|(key, _)| *key);
-        if descending {
-            all.reverse();
-        }
-        all.truncate(limit);
-        Ok(all)
-    }
-
-    async fn read_some(
-        &self,
-        endpoints: &[EndpointAt],
-        mark: Option<&Key>,
-        descending: bool,
-        limit: usize,
-    ) -> Result<Vec<(Key, Option<DeliveryRow>)>, QueryError> {
-        let low = self.filter.after.map_or(0, |after| Tick::of(after).0);
-        let high = self.filter.before.map_or(i64::MAX, |before| Tick::of(before).0);
-        let mut values = vec![Value::Int(low), Value::Int(high)];
-        values.extend(mark.map(|(tick, ..)| Value::Int(tick.0)));
-        values.extend(mark.map(|(.., offset)| Value::offset(*offset)));
-        let order = if descending { "DESC" } else { "ASC" };
-        let parts: Vec<String> = endpoints
-            .iter()
-            .map(|endpoint| {
-                let number = endpoint.number.0;
-                format!(
-                    "SELECT * FROM (SELECT * FROM deliveries WHERE endpoint = {number} AND standing >= 20 \
-                     AND standing < 30 AND settled_at >= $1 AND settled_at <= $2 {} \
-                     ORDER BY settled_at {order}, delivery {order} LIMIT {limit}) AS of_{number}",
-                    beyond(mark, endpoint.number, descending)
-                )
-            })
-            .collect();
-        let sql = format!(
-            "SELECT {DELIVERY}, {MESSAGE} FROM (SELECT * FROM ({}) AS merged \
-             ORDER BY settled_at {order}, endpoint {order}, delivery {order} LIMIT {limit}) AS d \
-             LEFT JOIN messages m ON m.message = d.message",
-            parts.join(" UNION ALL ")
-        );
-        let mut all = Vec::new();
-        for row in &self.history.store().rows(&sql, values).await? {
-            let endpoint = EndpointNumber(rows::small(row.int(0)?)?);
-            all.push(((Tick(row.int(7)?), endpoint, load::offset(row.int(1)?)), shown(row)?));
-        }
-        Ok(all)
-    }
-}
-
-/// What of an endpoint's dead letters lies beyond a mark: within its tick, endpoints stand in order of their numbers.
-fn beyond(mark: Option<&Key>, endpoint: EndpointNumber, descending: bool) -> &'static str {
-    let Some((_, marked, _)) = mark else { return "" };
-    match (endpoint.cmp(marked), descending) {
-        (std::cmp::Ordering::Equal, false) => "AND (settled_at, delivery) > ($3, $4)",
-        (std::cmp::Ordering::Equal, true) => "AND (settled_at, delivery) < ($3, $4)",
-        // Behind the mark, all of its tick is; the offset is named so that both databases know its kind.
-        (std::cmp::Ordering::Greater, false) => "AND settled_at >= $3 AND $4 >= 0",
-        (std::cmp::Ordering::Less, false) => "AND settled_at > $3 AND $4 >= 0",
-        (std::cmp::Ordering::Greater, true) => "AND settled_at < $3 AND $4 >= 0",
-        (std::cmp::Ordering::Less, true) => "AND settled_at <= $3 AND $4 >= 0",
-    }
-}
-
-impl List for DeadLetters<'_> {
-    type Key = Key;
-    type Item = DeliveryRow;
-
-    fn parse<'a>(&'a self, mark: &'a str) -> Result<Key, QueryError> {
-        parse(mark)
-    }
-
-    fn id(&self, key: &Key) -> String {
-        delivery_id_at(key.0, key.1, key.2).to_string()
-    }
-
-    fn fetch<'a>(
-        &'a self,
-        mark: Option<&'a Key>,
-        descending: bool,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<(Key, Option<DeliveryRow>)>, QueryError>> {
-        Box::pin(self.read(mark, descending, limit))
-    }
-
-    fn keeps<'a>(&'a self, item: &'a DeliveryRow) -> BoxFuture<'a, Result<bool, QueryError>> {
-        Box::pin(async move {
-            let Standing::Settled(reason) = item.standing else { return Ok(false) };
-            let wanted = self.filter.reasons.is_empty() || self.filter.reasons.contains(&reason);
-            let at = item.settled_at.unwrap_or_default();
-            Ok(wanted
-                && self.filter.before.is_none_or(|before| at < before)
-                && self.filter.after.is_none_or(|after| at >= Tick::of(after).time())
-                && self.history.lets_through(&self.filter.message, &item.message).await?)
-        })
-    }
-
-    fn keeps_all(&self) -> bool {
-        self.filter.reasons.is_empty() && self.filter.message.is_empty()
-    }
-
-    fn looks_at(&self) -> usize {
-        self.filter.message.looks_at()
+    fn payload(&self) -> Option<(&History, &Pointer)> {
+        self.filter.message.payload.as_ref().map(|pointer| (self.history, pointer))
     }
 }
 
 /// What counts of a message that is still in the tables.
-fn shown(row: &Row) -> Result<Option<DeliveryRow>, QueryError> {
+pub(super) fn shown(row: &Row) -> Result<Option<DeliveryRow>, QueryError> {
     if !counts(row)? {
         return Ok(None);
     }
@@ -389,18 +258,35 @@ fn shown(row: &Row) -> Result<Option<DeliveryRow>, QueryError> {
     Ok(Some(rows::delivery(row, message)?))
 }
 
-fn counts(row: &Row) -> Result<bool, QueryError> {
-    Ok(row.int(10)? != Shadow::Shadowed as i64)
+/// Of a row of a delivery and its message.
+fn place(row: &Row) -> Result<usize, QueryError> {
+    Ok(rows::place(row, DELIVERY_COLUMNS + MESSAGE_COLUMNS)?)
 }
 
-fn fits(filter: &DeliveryFilter, standing: Standing) -> bool {
-    filter.standings.is_empty() || filter.standings.contains(&standing)
+fn counts(row: &Row) -> Result<bool, QueryError> {
+    Ok(row.int(SHADOW)? != Shadow::Shadowed as i64)
+}
+
+fn fits(filter: &DeliveryFilter, delivery: &DeliveryRow) -> bool {
+    (filter.standings.is_empty() || filter.standings.contains(&delivery.standing))
+        && is_of(filter.class, delivery)
+}
+
+pub(super) fn is_of(class: Option<StatusClass>, delivery: &DeliveryRow) -> bool {
+    class.is_none_or(|class| delivery.last_status.map(StatusClass::of) == Some(class))
+}
+
+/// A condition on `deliveries d`.
+pub(super) fn of_class(class: Option<StatusClass>) -> Option<String> {
+    class.map(|class| {
+        format!("d.last_status / 100 {} {}", if class.is_last() { ">=" } else { "=" }, class.code())
+    })
 }
 
 fn nothing() -> InMemory<Key, DeliveryRow> {
     InMemory { rows: Vec::new(), parse, id: |key| delivery_id_at(key.0, key.1, key.2).to_string() }
 }
 
-fn parse(mark: &str) -> Result<Key, QueryError> {
+pub(super) fn parse(mark: &str) -> Result<Key, QueryError> {
     mark.parse::<MessageEndpointId>().map(delivery_of).map_err(|_| QueryError::Iterator)
 }

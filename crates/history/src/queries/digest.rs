@@ -34,7 +34,7 @@ const CONTENTS: [Content; 7] = [
     Content {
         table: "deliveries",
         key: &["endpoint", "delivery"],
-        rest: "message, accepted, standing, attempts, first_at, last_at, settled_at, due, job, shadow",
+        rest: "message, accepted, standing, attempts, first_at, last_at, last_status, settled_at, due, job, shadow",
         only: "",
     },
     Content {

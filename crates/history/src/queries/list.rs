@@ -2,41 +2,63 @@
 
 use fanfare_log::BoxFuture;
 
-use crate::{Page, QueryError, Window};
+use crate::{AttemptRow, DeliveryRow, History, MessageRow, Page, Pointer, QueryError, Window};
 
-/// Rows that one page looks at; those that a filter has to read a payload for, fewer.
-pub(super) const LOOKED_AT: usize = 10_000;
-pub(super) const PAYLOADS_LOOKED_AT: usize = 500;
+/// Rows that one page looks at where looking is cheap, and payloads that it reads.
+const LOOKED_AT: usize = 5_000;
+const PAYLOADS_LOOKED_AT: usize = 500;
+/// Payloads that are read together.
+const PAYLOADS: usize = 64;
 const FIRST_READ: usize = 256;
 const LARGEST_READ: usize = 4_096;
+
+/// A row that was looked at.
+pub(super) struct Looked<K, T> {
+    /// The how manieth of its read it is, from 1 on.
+    pub(super) place: usize,
+    pub(super) key: K,
+    /// None is passed over.
+    pub(super) item: Option<T>,
+}
+
+/// What is listed.
+pub(super) trait Item: Clone + Send + Sync {
+    fn message(&self) -> &MessageRow;
+}
 
 /// Rows of one list. `Key` orders them and is in the id that clients go on with.
 pub(super) trait List: Sync {
     type Key: Clone + Send + Sync;
-    type Item: Send + Sync;
+    type Item: Item;
 
-    fn parse<'a>(&'a self, mark: &'a str) -> Result<Self::Key, QueryError>;
+    fn parse(&self, mark: &str) -> Result<Self::Key, QueryError>;
 
     fn id(&self, key: &Self::Key) -> String;
 
-    /// Up to `limit` rows beyond `mark`, in rising order of keys or in falling; fewer only where there are no more.
-    /// A row without an item is passed over.
+    /// Looks at the first `limit` rows beyond `mark`, in rising order of keys or in falling. Gives those that may be
+    /// wanted, and the last of so many in any case; where it is not among them, there are no more.
     #[allow(clippy::type_complexity, reason = "it is said once")]
     fn fetch<'a>(
         &'a self,
         mark: Option<&'a Self::Key>,
         descending: bool,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<(Self::Key, Option<Self::Item>)>, QueryError>>;
+    ) -> BoxFuture<'a, Result<Vec<Looked<Self::Key, Self::Item>>, QueryError>>;
 
-    /// Whether the filter lets it through.
-    fn keeps<'a>(&'a self, item: &'a Self::Item) -> BoxFuture<'a, Result<bool, QueryError>>;
+    /// Whether the filter lets it through, but for its payload.
+    fn fits(&self, item: &Self::Item) -> bool;
 
     /// Whether it lets everything through.
     fn keeps_all(&self) -> bool;
 
+    /// How many rows a page looks at.
     fn looks_at(&self) -> usize {
         LOOKED_AT
+    }
+
+    /// What has to be in the payload, and who reads it.
+    fn payload(&self) -> Option<(&History, &Pointer)> {
+        None
     }
 }
 
@@ -44,33 +66,35 @@ pub(super) async fn page<L: List>(list: &L, window: &Window) -> Result<Page<L::I
     let descending = window.descending != window.back;
     let mut mark = window.mark.as_deref().map(|mark| list.parse(mark)).transpose()?;
     let mut kept: Vec<(L::Key, L::Item)> = Vec::new();
-    let mut looked_at = 0;
+    let (mut looked_at, mut payloads) = (0, 0);
     let mut read = if list.keeps_all() { window.limit + 1 } else { FIRST_READ.max(window.limit + 1) };
     // Whether there may be more.
-    let more = loop {
+    let more = 'pages: loop {
         read = read.min(list.looks_at().saturating_sub(looked_at)).max(1);
         let rows = list.fetch(mark.as_ref(), descending, read).await?;
-        let last = rows.len() < read;
-        for (key, item) in rows {
-            mark = Some(key.clone());
-            looked_at += 1;
-            let Some(item) = item else { continue };
-            if list.keeps(&item).await? {
-                kept.push((key, item));
-                if kept.len() > window.limit {
-                    break;
+        let last = rows.last().is_none_or(|row| row.place < read);
+        let at_once = if list.payload().is_some() { PAYLOADS } else { read };
+        for rows in rows.chunks(at_once) {
+            let (fit, payloads_read) = fit(list, rows).await?;
+            payloads += payloads_read;
+            for (row, fits) in rows.iter().zip(fit) {
+                mark = Some(row.key.clone());
+                let Some(item) = row.item.as_ref().filter(|_| fits) else { continue };
+                if kept.len() == window.limit {
+                    mark = None;
+                    break 'pages true;
                 }
+                kept.push((row.key.clone(), item.clone()));
             }
-        }
-        if kept.len() > window.limit {
-            kept.pop();
-            mark = None;
-            break true;
+            if payloads >= PAYLOADS_LOOKED_AT {
+                break 'pages true;
+            }
         }
         if last {
             mark = None;
             break false;
         }
+        looked_at += read;
         if looked_at >= list.looks_at() {
             break true;
         }
@@ -91,6 +115,48 @@ pub(super) async fn page<L: List>(list: &L, window: &Window) -> Result<Page<L::I
     })
 }
 
+/// Rows of `looked` in this order, with the `place` of each.
+pub(super) fn with_places(looked: &str, order: &str) -> String {
+    format!("SELECT looked.*, row_number() OVER (ORDER BY {order}) AS place FROM ({looked}) AS looked")
+}
+
+/// Of rows with places: those that meet a condition, and the last of so many.
+pub(super) fn wanted_or_last(condition: Option<String>, table: &str, limit: usize) -> String {
+    condition.map_or_else(|| "TRUE".to_owned(), |wanted| format!("({wanted} OR {table}.place = {limit})"))
+}
+
+/// Which of them the filter lets through, and how many payloads were read for it.
+async fn fit<L: List>(list: &L, rows: &[Looked<L::Key, L::Item>]) -> Result<(Vec<bool>, usize), QueryError> {
+    let fits = |row: &Looked<L::Key, L::Item>| row.item.as_ref().is_some_and(|item| list.fits(item));
+    let mut fit: Vec<bool> = rows.iter().map(fits).collect();
+    let Some((history, pointer)) = list.payload() else { return Ok((fit, 0)) };
+    let places: Vec<usize> = (0..rows.len()).filter(|place| fit[*place]).collect();
+    let messages: Vec<&MessageRow> =
+        places.iter().filter_map(|place| Some(rows[*place].item.as_ref()?.message())).collect();
+    for (place, holds) in places.iter().zip(history.hold(pointer, &messages).await?) {
+        fit[*place] = holds;
+    }
+    Ok((fit, messages.len()))
+}
+
+impl Item for MessageRow {
+    fn message(&self) -> &MessageRow {
+        self
+    }
+}
+
+impl Item for DeliveryRow {
+    fn message(&self) -> &MessageRow {
+        &self.message
+    }
+}
+
+impl Item for AttemptRow {
+    fn message(&self) -> &MessageRow {
+        &self.message
+    }
+}
+
 /// A list that is in memory.
 pub(super) struct InMemory<K, T> {
     /// In rising order of keys.
@@ -99,11 +165,11 @@ pub(super) struct InMemory<K, T> {
     pub(super) id: fn(&K) -> String,
 }
 
-impl<K: Clone + Ord + Send + Sync, T: Clone + Send + Sync> List for InMemory<K, T> {
+impl<K: Clone + Ord + Send + Sync, T: Item> List for InMemory<K, T> {
     type Key = K;
     type Item = T;
 
-    fn parse<'a>(&'a self, mark: &'a str) -> Result<K, QueryError> {
+    fn parse(&self, mark: &str) -> Result<K, QueryError> {
         (self.parse)(mark)
     }
 
@@ -116,20 +182,24 @@ impl<K: Clone + Ord + Send + Sync, T: Clone + Send + Sync> List for InMemory<K, 
         mark: Option<&'a K>,
         descending: bool,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<(K, Option<T>)>, QueryError>> {
-        let show = |(key, item): &(K, T)| (key.clone(), Some(item.clone()));
+    ) -> BoxFuture<'a, Result<Vec<Looked<K, T>>, QueryError>> {
+        let show = |(index, (key, item)): (usize, &(K, T))| Looked {
+            place: index + 1,
+            key: key.clone(),
+            item: Some(item.clone()),
+        };
         let rows = if descending {
             let end = mark.map_or(self.rows.len(), |mark| self.rows.partition_point(|(key, _)| key < mark));
-            self.rows[..end].iter().rev().take(limit).map(show).collect()
+            self.rows[..end].iter().rev().take(limit).enumerate().map(show).collect()
         } else {
             let begin = mark.map_or(0, |mark| self.rows.partition_point(|(key, _)| key <= mark));
-            self.rows[begin..].iter().take(limit).map(show).collect()
+            self.rows[begin..].iter().take(limit).enumerate().map(show).collect()
         };
         Box::pin(std::future::ready(Ok(rows)))
     }
 
-    fn keeps<'a>(&'a self, _: &'a T) -> BoxFuture<'a, Result<bool, QueryError>> {
-        Box::pin(std::future::ready(Ok(true)))
+    fn fits(&self, _: &T) -> bool {
+        true
     }
 
     fn keeps_all(&self) -> bool {

@@ -1,12 +1,15 @@
 //! Messages: one by its id, lists of them, and their payloads.
 
+use std::{borrow::Cow, collections::BTreeSet};
+
 use bytes::Bytes;
-use fanfare_core::{ApplicationId, MessageId};
+use fanfare_core::{ApplicationId, MessageId, limits};
 use fanfare_log::BoxFuture;
 
 use super::{
-    list::{self, List, PAYLOADS_LOOKED_AT},
-    rows::{self, MESSAGE},
+    condition,
+    list::{self, List, Looked},
+    rows::{self, MESSAGE, MESSAGE_COLUMNS},
 };
 use crate::{
     History, MessageFilter, MessageRow, Page, Pointer, QueryError, Twin, Window,
@@ -14,6 +17,9 @@ use crate::{
     payloads,
     store::Value,
 };
+
+/// Each of so many event types is looked up by its own index; of more, all messages are looked at.
+const TYPES: usize = 16;
 
 /// A message's payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,10 +142,37 @@ impl History {
         if !filter.fits(message) {
             return Ok(false);
         }
-        let Some(Pointer { pointer, value }) = &filter.payload else { return Ok(true) };
-        let Payload::Here(payload) = self.payload(message).await? else { return Ok(false) };
-        let parsed: Option<serde_json::Value> = serde_json::from_slice(&payload).ok();
-        Ok(parsed.as_ref().and_then(|parsed| parsed.pointer(pointer)).is_some_and(|found| found == value))
+        let Some(pointer) = &filter.payload else { return Ok(true) };
+        Ok(self.hold(pointer, &[message]).await? == [true])
+    }
+
+    /// Whose payload has what the pointer wants.
+    pub(super) async fn hold(
+        &self,
+        wanted: &Pointer,
+        messages: &[&MessageRow],
+    ) -> Result<Vec<bool>, QueryError> {
+        // As they stand in the log: what is read for one has those behind it too.
+        let mut places: Vec<usize> = (0..messages.len()).collect();
+        places.sort_by_key(|place| messages[*place].key);
+        let in_order: Vec<&MessageRow> = places.iter().map(|place| messages[*place]).collect();
+        let mut hold = vec![false; messages.len()];
+        let mut read = 0;
+        while read < in_order.len() {
+            for payload in self.payloads(&in_order[read..], limits::PAYLOAD_RUN_BYTES).await? {
+                hold[places[read]] = wanted.is_in(&payload);
+                read += 1;
+            }
+        }
+        Ok(hold)
+    }
+}
+
+impl Pointer {
+    fn is_in(&self, payload: &Payload) -> bool {
+        let Payload::Here(payload) = payload else { return false };
+        let parsed: Option<serde_json::Value> = serde_json::from_slice(payload).ok();
+        parsed.as_ref().and_then(|parsed| parsed.pointer(&self.pointer)) == Some(&self.value)
     }
 }
 
@@ -148,12 +181,8 @@ impl MessageFilter {
         *self == Self::default()
     }
 
-    pub(super) fn looks_at(&self) -> usize {
-        if self.payload.is_some() { PAYLOADS_LOOKED_AT } else { list::LOOKED_AT }
-    }
-
     /// But for the payload.
-    fn fits(&self, message: &MessageRow) -> bool {
+    pub(super) fn fits(&self, message: &MessageRow) -> bool {
         let has = |wanted: &Option<String>, all: &[String]| {
             wanted.as_ref().is_none_or(|wanted| all.contains(wanted))
         };
@@ -178,7 +207,7 @@ impl Messages<'_> {
         mark: Option<&MessageId>,
         descending: bool,
         limit: usize,
-    ) -> Result<Vec<(MessageId, Option<MessageRow>)>, QueryError> {
+    ) -> Result<Vec<Looked<MessageId, MessageRow>>, QueryError> {
         // An id begins with the time of acceptance, a little less exact.
         let mut low = self.filter.after.map_or([0; 20], |after| Tick::of(after).lowest_id());
         let mut high =
@@ -196,19 +225,47 @@ impl Messages<'_> {
             (false, _) => ("ASC", ">=", "<="),
             (true, _) => ("DESC", ">=", "<="),
         };
-        // The kind stands in the text for the sake of the index that has no other.
-        let sql = format!(
-            "SELECT {MESSAGE} FROM messages m WHERE m.application = $1 AND m.kind = {} AND m.id {over} $2 \
-             AND m.id {under} $3 ORDER BY m.id {order} LIMIT {limit}",
-            self.kind
-        );
         let id = |bytes: [u8; 20]| Value::Bytes(Bytes::copy_from_slice(&bytes));
-        let values = vec![Value::Int(application_key(self.application)), id(low), id(high)];
-        let found = self.history.store().rows(&sql, values).await?;
-        let mut all = Vec::with_capacity(found.len());
-        for row in &found {
+        let by = format!("id {order}");
+        let mut values = vec![Value::Int(application_key(self.application)), id(low), id(high)];
+        // The kind stands in the text for the sake of the indexes that have no other.
+        let part = |of_type: String| {
+            format!(
+                "SELECT * FROM messages WHERE application = $1 AND kind = {} {of_type} AND id {over} $2 AND id {under} $3 \
+                 ORDER BY {by} LIMIT {limit}",
+                self.kind
+            )
+        };
+        let mut filter = Cow::Borrowed(self.filter);
+        let looked = if (1..=TYPES).contains(&filter.event_types.len()) {
+            let types: BTreeSet<String> =
+                std::mem::take(&mut filter.to_mut().event_types).into_iter().collect();
+            let parts: Vec<String> = types
+                .into_iter()
+                .map(|event_type| {
+                    values.push(Value::Text(event_type));
+                    let number = values.len();
+                    format!("SELECT * FROM ({}) AS of_{number}", part(format!("AND event_type = ${number}")))
+                })
+                .collect();
+            format!("SELECT * FROM ({}) AS merged ORDER BY {by} LIMIT {limit}", parts.join(" UNION ALL "))
+        } else {
+            part(String::new())
+        };
+        let wanted = condition::of(&filter, &mut values);
+        let sql = format!(
+            "SELECT {MESSAGE}, m.place FROM ({}) AS m WHERE {} ORDER BY m.place",
+            list::with_places(&looked, &by),
+            list::wanted_or_last(wanted, "m", limit)
+        );
+        let mut all = Vec::new();
+        for row in &self.history.store().rows(&sql, values).await? {
             let message = rows::message(row, 0)?.ok_or("a message")?;
-            all.push((message.id, Some(message)));
+            all.push(Looked {
+                place: rows::place(row, MESSAGE_COLUMNS)?,
+                key: message.id,
+                item: Some(message),
+            });
         }
         Ok(all)
     }
@@ -218,7 +275,7 @@ impl List for Messages<'_> {
     type Key = MessageId;
     type Item = MessageRow;
 
-    fn parse<'a>(&'a self, mark: &'a str) -> Result<MessageId, QueryError> {
+    fn parse(&self, mark: &str) -> Result<MessageId, QueryError> {
         mark.parse().map_err(|_| QueryError::Iterator)
     }
 
@@ -231,20 +288,20 @@ impl List for Messages<'_> {
         mark: Option<&'a MessageId>,
         descending: bool,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<(MessageId, Option<MessageRow>)>, QueryError>> {
+    ) -> BoxFuture<'a, Result<Vec<Looked<MessageId, MessageRow>>, QueryError>> {
         Box::pin(self.read(mark, descending, limit))
     }
 
-    fn keeps<'a>(&'a self, item: &'a MessageRow) -> BoxFuture<'a, Result<bool, QueryError>> {
-        Box::pin(self.history.lets_through(self.filter, item))
+    fn fits(&self, message: &MessageRow) -> bool {
+        self.filter.fits(message)
     }
 
     fn keeps_all(&self) -> bool {
         self.filter.is_empty()
     }
 
-    fn looks_at(&self) -> usize {
-        self.filter.looks_at()
+    fn payload(&self) -> Option<(&History, &Pointer)> {
+        self.filter.payload.as_ref().map(|pointer| (self.history, pointer))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     AttemptRow, AttemptStatus, DeliveryRow, MessageRow, Standing, Twin,
     changes::MessageKind,
     keys::{AttemptKey, MessageKey, Tick, delivery_id_at},
-    load::offset,
+    load::{http_status, offset},
     rows::time,
     store::Row,
 };
@@ -19,10 +19,13 @@ type Result<T> = std::result::Result<T, &'static str>;
 /// Of `messages m`.
 pub(super) const MESSAGE: &str = "m.message, m.id, m.kind, m.event_type, m.event_id, m.channels, m.tags, \
     m.ordering_key, m.accepted_at, m.deliver_at, m.expires_at, m.first, m.application";
+pub(super) const MESSAGE_COLUMNS: usize = 13;
 /// Of `deliveries d`.
 pub(super) const DELIVERY: &str = "d.endpoint, d.delivery, d.accepted, d.standing, d.attempts, d.first_at, d.last_at, \
-    d.settled_at, d.due, d.job, d.shadow";
-pub(super) const DELIVERY_COLUMNS: usize = 11;
+    d.last_status, d.settled_at, d.due, d.job, d.shadow";
+pub(super) const DELIVERY_COLUMNS: usize = 12;
+pub(super) const SETTLED_AT: usize = 8;
+pub(super) const SHADOW: usize = 11;
 /// Of `attempts a`.
 pub(super) const ATTEMPT: &str = "a.endpoint, a.answer, a.tick, a.delivery, a.number, a.made_at, a.duration, a.status, \
     a.error, a.manual, a.due, a.response";
@@ -76,9 +79,10 @@ pub(super) fn delivery(row: &Row, message: MessageRow) -> Result<DeliveryRow> {
         attempts: small(row.int(4)?)?,
         first_attempt_at: row.opt_int(5)?.map(time),
         last_attempt_at: row.opt_int(6)?.map(time),
-        settled_at: row.opt_int(7)?.map(|tick| Tick(tick).time()),
-        due: row.opt_int(8)?.map(time),
-        job: row.opt_int(9)?.map(i64::cast_unsigned),
+        last_status: row.opt_int(7)?.map(http_status).transpose()?,
+        settled_at: row.opt_int(SETTLED_AT)?.map(|tick| Tick(tick).time()),
+        due: row.opt_int(9)?.map(time),
+        job: row.opt_int(10)?.map(i64::cast_unsigned),
     })
 }
 
@@ -95,7 +99,7 @@ pub(super) fn attempt_key(row: &Row) -> Result<AttemptKey> {
 pub(super) fn attempt(row: &Row, message: MessageRow) -> Result<AttemptRow> {
     let key = attempt_key(row)?;
     let due: Option<Timestamp> = row.opt_int(10)?.map(time);
-    let http_status = u16::try_from(row.int(7)?).map_err(|_| "an HTTP status")?;
+    let http_status = http_status(row.int(7)?)?;
     let error = usize::try_from(row.int(8)?).map_err(|_| "an error")?;
     Ok(AttemptRow {
         id: key.id(),
@@ -118,6 +122,11 @@ pub(super) fn attempt(row: &Row, message: MessageRow) -> Result<AttemptRow> {
         due,
         response: row.bytes(11)?.cloned().unwrap_or_default(),
     })
+}
+
+/// See [`super::list::Looked`].
+pub(super) fn place(row: &Row, column: usize) -> Result<usize> {
+    usize::try_from(row.int(column)?).map_err(|_| "a place")
 }
 
 pub(super) fn small(value: i64) -> Result<u32> {

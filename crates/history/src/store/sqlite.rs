@@ -43,6 +43,7 @@ ANALYZE;
 DELETE FROM sqlite_stat1;
 INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
     ('messages', 'messages_by_id', '10000000 10000 1'),
+    ('messages', 'messages_by_type', '10000000 10000 1000 1'),
     ('messages', 'messages_by_event', '5000000 10000 1'),
     ('messages', 'messages_by_expiry', '10000000 10'),
     ('messages', 'messages_in_conflict', '1000 10 1'),

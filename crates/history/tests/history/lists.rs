@@ -16,6 +16,7 @@ on_every_database! {
     messages_are_filtered_and_paged,
     attempts_are_filtered_and_paged,
     deliveries_and_dead_letters_are_filtered_and_paged,
+    dead_letters_of_many_endpoints_are_merged,
 }
 
 const MESSAGES: i64 = 60;
@@ -57,12 +58,20 @@ async fn pages_meet<T: std::fmt::Debug + PartialEq + Clone>(
     expected: &[T],
     page: impl AsyncFn(&Window) -> Result<Page<T>, QueryError>,
 ) {
+    pages_of(&[1, 7, 250], expected, page).await;
+}
+
+async fn pages_of<T: std::fmt::Debug + PartialEq + Clone>(
+    limits: &[usize],
+    expected: &[T],
+    page: impl AsyncFn(&Window) -> Result<Page<T>, QueryError>,
+) {
     for descending in [false, true] {
         let mut in_order = expected.to_vec();
         if descending {
             in_order.reverse();
         }
-        for limit in [1, 7, 250] {
+        for &limit in limits {
             let (mut seen, mut window) = (Vec::new(), Window::new(limit, None, descending));
             let mut last;
             loop {
@@ -93,9 +102,18 @@ async fn messages_are_filtered_and_paged(tables: Tables) {
     let (world, running, ids) = filled(tables).await;
     let history = &running.history;
     let every = |step: usize| ids.iter().step_by(step).copied().collect::<Vec<_>>();
+    let of_types = |types: &[&str]| MessageFilter {
+        event_types: types.iter().map(|event_type| (*event_type).to_owned()).collect(),
+        ..MessageFilter::default()
+    };
+    let many: Vec<String> = (0..20).map(|number| format!("order.{number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).chain(["order.new"]).collect();
     let filters = [
         (MessageFilter::default(), ids.clone()),
-        (MessageFilter { event_types: vec!["order.new".to_owned()], ..MessageFilter::default() }, every(4)),
+        (of_types(&["order.new"]), every(4)),
+        (of_types(&["order.new", "order.paid", "order.new"]), ids.clone()),
+        (of_types(&many), every(4)),
+        (MessageFilter { tag: Some("t".to_owned()), ..of_types(&["order.new"]) }, every(12)),
         (MessageFilter { channel: Some("b".to_owned()), ..MessageFilter::default() }, every(5)),
         (MessageFilter { tag: Some("t".to_owned()), ..MessageFilter::default() }, every(6)),
         (
@@ -204,6 +222,14 @@ async fn deliveries_and_dead_letters_are_filtered_and_paged(tables: Tables) {
         Ok(history.deliveries_of_endpoint(endpoint(1), &filter, window).await?.map(|row| row.message.id))
     })
     .await;
+    // By the class of the last answer: what came to 200 in the end is not of the first one.
+    for (class, expected) in [(400, &dead), (200, &alive), (0, &Vec::new())] {
+        let filter = DeliveryFilter { class: StatusClass::new(class), ..DeliveryFilter::default() };
+        pages_meet(expected, async |window: &Window| {
+            Ok(history.deliveries_of_endpoint(endpoint(1), &filter, window).await?.map(|row| row.message.id))
+        })
+        .await;
+    }
     let filter = DeadLetterFilter { reasons: vec![Settlement::Rejected], ..DeadLetterFilter::default() };
     pages_meet(&dead, async |window: &Window| {
         let page = history.dead_letters(&[endpoint(2), endpoint(1)], &filter, window).await?;
@@ -217,5 +243,57 @@ async fn deliveries_and_dead_letters_are_filtered_and_paged(tables: Tables) {
         some.items.iter().map(|row| row.message.id).collect::<Vec<_>>(),
         [ids[12], ids[15], ids[18], ids[21]]
     );
+    running.end(&world).await;
+}
+
+/// Many of them settled at one time, many endpoints without any.
+async fn dead_letters_of_many_endpoints_are_merged(tables: Tables) {
+    const SETTLED: i64 = 3_000;
+    let mut world = World::new(tables);
+    let running = world.start().await;
+    let endpoints: Vec<u32> = (1..=20).collect();
+    let mut dead = Vec::new();
+    for number in 0..MESSAGES {
+        let mut publish = Publish::at(number * 10, &endpoints);
+        publish.event_type = if number % 4 == 0 { "order.new" } else { "order.paid" };
+        let published = world.publish(&publish).await;
+        let mut facts = Vec::new();
+        // The first one has them all, the others one of three.
+        for &at_endpoint in endpoints.iter().filter(|&&e| e == 1 || (number + i64::from(e)) % 3 == 0) {
+            let status = if number % 2 == 0 { 404 } else { 503 };
+            facts.push(attempt(at_endpoint, published.delivery, 1, status, at(1_000 + number * 10)));
+            let settled_at = SETTLED + number * 2;
+            facts.push(settled(at_endpoint, published.delivery, Settlement::Rejected, at(settled_at)));
+            // Ids and order know steps of 4 ms.
+            let place = (settled_at / 4, at_endpoint, published.delivery);
+            dead.push((place, (published.id, at_endpoint), publish.event_type, status));
+        }
+        world.facts(facts).await;
+    }
+    running.caught_up().await;
+    dead.sort_by_key(|(place, ..)| *place);
+    let history = &running.history;
+    let all: Vec<_> = (1..=150).rev().map(endpoint).collect();
+    let class =
+        |class: u16| DeadLetterFilter { class: StatusClass::new(class), ..DeadLetterFilter::default() };
+    let of_type = MessageFilter { event_types: vec!["order.new".to_owned()], ..MessageFilter::default() };
+    for filter in [
+        DeadLetterFilter::default(),
+        class(400),
+        DeadLetterFilter { reasons: vec![Settlement::Rejected], ..class(500) },
+        DeadLetterFilter { message: of_type, ..DeadLetterFilter::default() },
+        class(300),
+    ] {
+        let expected = dead.iter().filter(|(_, _, event_type, status)| {
+            filter.class.is_none_or(|class| Some(class) == StatusClass::new(status / 100 * 100))
+                && (filter.message.event_types.is_empty() || *event_type == "order.new")
+        });
+        let expected: Vec<_> = expected.map(|(_, dead, ..)| *dead).collect();
+        pages_of(&[64, 250], &expected, async |window: &Window| {
+            let page = history.dead_letters(&all, &filter, window).await?;
+            Ok(page.map(|row| (row.message.id, row.endpoint.0)))
+        })
+        .await;
+    }
     running.end(&world).await;
 }

@@ -5,16 +5,21 @@ use std::time::Duration;
 use fanfare_core::{Settlement, Timestamp};
 use fanfare_history::{
     AttemptFilter, AttemptStatus, DeadLetterFilter, DeliveryFilter, EndpointAt, History, MessageFilter,
-    MessageRow, QueryError, Standing, StatusClass, Window,
+    MessageRow, Pointer, QueryError, Standing, StatusClass, Window,
 };
 
-use crate::world::{self, APPLICATIONS, ENDPOINTS, EVENT_TYPES, SPAN_SECS, Teller, mix};
+use crate::world::{
+    self, APPLICATIONS, CUSTOMERS, ENDPOINTS, EVENT_TYPES, RARE_TAG, RARE_TYPE, SPAN_SECS, Teller, mix,
+};
 
 /// Kinds of questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     MessagesNewest,
     MessagesOfType,
+    MessagesOfRareType,
+    MessagesOfRareTag,
+    MessagesByPayload,
     MessagesByAll,
     MessagesFromAnywhere,
     MessagesLastPage,
@@ -24,21 +29,28 @@ pub(crate) enum Kind {
     AttemptsOfRareClass,
     AttemptsByStatus,
     AttemptsOfRareType,
+    AttemptsOfRareTag,
+    AttemptsByPayload,
     AttemptsLastPage,
     AttemptsOfMessage,
     AttemptById,
     DeliveriesUnsettled,
+    DeliveriesOfRareType,
     DeliveriesOfMessage,
     DeadLetters,
+    DeadLettersOfRareType,
     DeadLettersLastPage,
     Stats,
     AttemptStats,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::MessagesNewest,
         Self::MessagesOfType,
+        Self::MessagesOfRareType,
+        Self::MessagesOfRareTag,
+        Self::MessagesByPayload,
         Self::MessagesByAll,
         Self::MessagesFromAnywhere,
         Self::MessagesLastPage,
@@ -48,12 +60,16 @@ impl Kind {
         Self::AttemptsOfRareClass,
         Self::AttemptsByStatus,
         Self::AttemptsOfRareType,
+        Self::AttemptsOfRareTag,
+        Self::AttemptsByPayload,
         Self::AttemptsLastPage,
         Self::AttemptsOfMessage,
         Self::AttemptById,
         Self::DeliveriesUnsettled,
+        Self::DeliveriesOfRareType,
         Self::DeliveriesOfMessage,
         Self::DeadLetters,
+        Self::DeadLettersOfRareType,
         Self::DeadLettersLastPage,
         Self::Stats,
         Self::AttemptStats,
@@ -122,6 +138,13 @@ pub(crate) async fn ask(
             };
             history.messages(application, &filter, &newest).await?.items.len()
         }
+        Kind::MessagesOfRareType => {
+            history.messages(application, &of_rare_type(), &newest).await?.items.len()
+        }
+        Kind::MessagesOfRareTag => history.messages(application, &of_rare_tag(), &newest).await?.items.len(),
+        Kind::MessagesByPayload => {
+            history.messages(application, &by_payload(&mut dice), &newest).await?.items.len()
+        }
         Kind::MessagesByAll => {
             let (after, before) = dice.hours(teller.begun);
             let filter = MessageFilter {
@@ -168,9 +191,12 @@ pub(crate) async fn ask(
             };
             history.attempts_of_endpoint(at, &filter, &newest).await?.items.len()
         }
-        Kind::AttemptsOfRareType => {
-            let message =
-                MessageFilter { event_types: vec!["refund.rare".to_owned()], ..MessageFilter::default() };
+        Kind::AttemptsOfRareType | Kind::AttemptsOfRareTag | Kind::AttemptsByPayload => {
+            let message = match kind {
+                Kind::AttemptsOfRareType => of_rare_type(),
+                Kind::AttemptsOfRareTag => of_rare_tag(),
+                _ => by_payload(&mut dice),
+            };
             let filter = AttemptFilter { message, ..AttemptFilter::default() };
             history.attempts_of_endpoint(at, &filter, &newest).await?.items.len()
         }
@@ -200,15 +226,23 @@ pub(crate) async fn ask(
             let filter = DeliveryFilter { standings, ..DeliveryFilter::default() };
             history.deliveries_of_endpoint(at, &filter, &newest).await?.items.len()
         }
+        Kind::DeliveriesOfRareType => {
+            let filter = DeliveryFilter { message: of_rare_type(), ..DeliveryFilter::default() };
+            history.deliveries_of_endpoint(at, &filter, &newest).await?.items.len()
+        }
         Kind::DeliveriesOfMessage => {
             let Some(message) = message(history, teller, &mut dice).await? else { return Ok(0) };
             history.deliveries_of_message(&message, &DeliveryFilter::default(), &newest).await?.items.len()
         }
-        Kind::DeadLetters | Kind::DeadLettersLastPage => {
+        Kind::DeadLetters | Kind::DeadLettersOfRareType | Kind::DeadLettersLastPage => {
             let endpoints: Vec<_> = world::endpoints(owner).collect();
-            let filter =
-                DeadLetterFilter { reasons: vec![Settlement::Exhausted], ..DeadLetterFilter::default() };
-            let window = Window::new(limit, None, kind == Kind::DeadLetters);
+            let is_rare = kind == Kind::DeadLettersOfRareType;
+            let filter = DeadLetterFilter {
+                message: if is_rare { of_rare_type() } else { MessageFilter::default() },
+                reasons: vec![Settlement::Exhausted],
+                ..DeadLetterFilter::default()
+            };
+            let window = Window::new(limit, None, kind != Kind::DeadLettersLastPage);
             history.dead_letters(&endpoints, &filter, &window).await?.items.len()
         }
         Kind::Stats => {
@@ -221,6 +255,20 @@ pub(crate) async fn ask(
         }
     };
     Ok(found)
+}
+
+fn of_rare_type() -> MessageFilter {
+    MessageFilter { event_types: vec![RARE_TYPE.to_owned()], ..MessageFilter::default() }
+}
+
+fn of_rare_tag() -> MessageFilter {
+    MessageFilter { tag: Some(RARE_TAG.to_owned()), ..MessageFilter::default() }
+}
+
+fn by_payload(dice: &mut Dice) -> MessageFilter {
+    let value = dice.below(CUSTOMERS).into();
+    let payload = Some(Pointer { pointer: "/customer/id".to_owned(), value });
+    MessageFilter { payload, ..MessageFilter::default() }
 }
 
 async fn message(

@@ -20,7 +20,11 @@ pub(crate) const ENDPOINTS: u32 = 25;
 pub(crate) const MESSAGE_PARTITIONS: u32 = 4;
 pub(crate) const DELIVERY_PARTITIONS: u32 = 8;
 pub(crate) const EVENT_TYPES: [&str; 5] =
-    ["invoice.paid", "invoice.created", "invoice.failed", "user.created", "refund.rare"];
+    ["invoice.paid", "invoice.created", "invoice.failed", "user.created", RARE_TYPE];
+pub(crate) const RARE_TYPE: &str = "refund.rare";
+pub(crate) const RARE_TAG: &str = "by hand";
+/// Customers that payloads speak of.
+pub(crate) const CUSTOMERS: u64 = 50;
 const CHANNELS: [&str; 3] = ["eu", "us", "apac"];
 /// All of it happened in so many seconds before now.
 pub(crate) const SPAN_SECS: u64 = 7 * 24 * 3_600;
@@ -96,7 +100,11 @@ impl Teller {
             event_id: (n.is_multiple_of(10)).then(|| format!("event-{n}")),
             channels: channels.into_iter().collect(),
             ordering_key: (n.is_multiple_of(3)).then(|| format!("customer {}", chance % 10_000)),
-            tags: if n.is_multiple_of(7) { vec!["nightly".to_owned()] } else { Vec::new() },
+            tags: match n {
+                n if n.is_multiple_of(7) => vec!["nightly".to_owned()],
+                n if n % 2_000 == 1 => vec![RARE_TAG.to_owned()],
+                _ => Vec::new(),
+            },
             accepted_at: self.at(n),
             deliver_at: None,
             payload_expires_at: None,
@@ -111,6 +119,13 @@ impl Teller {
                 || mix(4, n ^ u64::from(at.number.0) << 40).is_multiple_of(5)
         };
         Told { application: owner, message, endpoints: endpoints(owner).filter(wants).collect() }
+    }
+
+    fn payload(n: u64) -> Bytes {
+        let customer = mix(6, n) % CUSTOMERS;
+        let text =
+            format!("{{\"order\":{n},\"customer\":{{\"id\":{customer}}},\"lines\":[{{\"price\":100}}]}}");
+        Bytes::from(text)
     }
 
     /// What became of it at this endpoint.
@@ -203,12 +218,12 @@ impl Fate {
     }
 }
 
-/// How many messages make so many attempts, about.
+/// How many messages make so many attempts, or a few more.
 pub(crate) fn messages_for(attempts: u64) -> u64 {
     let sample = 2_000.min(attempts);
     let teller = Teller { begun: Timestamp::ZERO, total: sample };
     let made: u64 = (0..sample).map(|n| attempts_of(&teller, n)).sum();
-    attempts * sample / made.max(1) + 1
+    attempts * sample * 102 / (made.max(1) * 100) + 1
 }
 
 pub(crate) fn attempts_of(teller: &Teller, n: u64) -> u64 {
@@ -263,13 +278,13 @@ impl Writer {
 
     async fn claim(&mut self, at: Timestamp) {
         for partition in 0..self.facts.len() {
-            self.append(ATTEMPTS, partition, AttemptRecord::Claim { owner: 1, at }.encode());
+            self.append(ATTEMPTS, partition, AttemptRecord::Claim { owner: 1, at }.encode(), Bytes::new());
         }
         self.flush().await;
     }
 
-    fn append(&mut self, topic: usize, partition: usize, head: Bytes) -> Offset {
-        self.records[topic][partition].push(NewRecord::head(head));
+    fn append(&mut self, topic: usize, partition: usize, head: Bytes, payload: Bytes) -> Offset {
+        self.records[topic][partition].push(NewRecord { head, payload });
         let next = &mut self.next[topic][partition];
         *next += 1;
         Offset(*next - 1)
@@ -278,7 +293,7 @@ impl Writer {
     fn message(&mut self, teller: &Teller, n: u64) -> u64 {
         let Told { application, message, endpoints } = teller.tell(n);
         let from = (application % u64::from(MESSAGE_PARTITIONS)) as usize;
-        let offset = self.append(MESSAGES, from, message.encode());
+        let offset = self.append(MESSAGES, from, message.encode(), Teller::payload(n));
         let mut attempts = 0;
         for to in 0..self.facts.len() {
             let numbers = endpoints.iter().filter(|at| at.partition.0 as usize == to).map(|at| at.number);
@@ -302,7 +317,7 @@ impl Writer {
                 content: Content::Reference,
                 due_of: None,
             };
-            let delivery = self.append(DELIVERIES, to, delivery.encode());
+            let delivery = self.append(DELIVERIES, to, delivery.encode(), Bytes::new());
             for number in numbers {
                 let fate = teller.fate(n, number);
                 attempts += fate.attempts();
@@ -317,7 +332,7 @@ impl Writer {
             let facts = std::mem::take(&mut self.facts[partition]);
             for facts in facts.chunks(FACTS) {
                 let record = AttemptRecord::Facts { epoch: Offset::ZERO, facts: facts.to_vec() };
-                self.append(ATTEMPTS, partition, record.encode());
+                self.append(ATTEMPTS, partition, record.encode(), Bytes::new());
             }
         }
         let mut pending = Vec::new();
