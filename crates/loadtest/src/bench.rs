@@ -210,7 +210,18 @@ fn judge(
         }
     }
     for (number, (_, outcome)) in (1..).zip(rounds) {
-        let Outcome { verdict, drained, publish, .. } = outcome;
+        let Outcome { verdict, drained, publish, history_lag_secs, .. } = outcome;
+        if let Some(wanted) = target.history_lag_secs {
+            match history_lag_secs {
+                Some(lag) if *lag <= wanted => {}
+                Some(lag) => missed.push(format!(
+                    "{engine}round {number}: history was {lag:.1} s behind, wanted at most {wanted}"
+                )),
+                None => {
+                    missed.push(format!("{engine}round {number}: nobody told how far behind history was"));
+                }
+            }
+        }
         if !verdict.is_clean() || !drained || publish.accepted == 0 {
             missed.push(format!(
                 "{engine}round {number} is not clean: drained {drained}, {publish:?}, {verdict:?}"

@@ -96,6 +96,8 @@ pub struct Target {
     /// Median latency above the roof's at the same pace, milliseconds.
     pub p50_above_roof_ms: Option<f64>,
     pub p99_above_roof_ms: Option<f64>,
+    /// How far history may be behind the log at any moment (`fanfare_history_lag_seconds`).
+    pub history_lag_secs: Option<f64>,
 }
 
 impl Default for Publisher {

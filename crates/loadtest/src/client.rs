@@ -181,6 +181,27 @@ impl Server {
         path: &str,
         input: Option<&I>,
     ) -> anyhow::Result<O> {
+        let body = self.body(connection, &method, path, input).await?;
+        let body: &[u8] = if body.is_empty() { b"null" } else { &body };
+        serde_json::from_slice(body).with_context(|| format!("{method} {path}: unexpected answer"))
+    }
+
+    /// The body of what a GET gives, whatever it is.
+    pub async fn text(&self, path: &str) -> anyhow::Result<String> {
+        let connecting = timeout(CONTROL_TIMEOUT, Connection::open(self.address));
+        let mut connection =
+            connecting.await.with_context(|| format!("{path}: cannot connect in time"))??;
+        let body = self.body::<()>(&mut connection, &Method::GET, path, None).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
+    async fn body<I: Serialize + ?Sized>(
+        &self,
+        connection: &mut Connection,
+        method: &Method,
+        path: &str,
+        input: Option<&I>,
+    ) -> anyhow::Result<Bytes> {
         let request = self.request(method.clone(), path, input)?;
         let answer = timeout(CONTROL_TIMEOUT, connection.exchange(request))
             .await
@@ -189,8 +210,7 @@ impl Server {
         if !answer.status.is_success() {
             bail!("{method} {path}: {}: {}", answer.status, String::from_utf8_lossy(&answer.body));
         }
-        let body: &[u8] = if answer.body.is_empty() { b"null" } else { &answer.body };
-        serde_json::from_slice(body).with_context(|| format!("{method} {path}: unexpected answer"))
+        Ok(answer.body)
     }
 
     fn request<I: Serialize + ?Sized>(

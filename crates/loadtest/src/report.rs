@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::{
-    bench::{Bench, Medians, OnKafka},
+    bench::{Bench, Medians, OnKafka, Round},
     case::Case,
     judge::Verdict,
     publisher::Counts,
@@ -46,6 +46,9 @@ pub fn outcome(outcome: &Outcome) -> String {
             outcome.resident_bytes_before >> 20
         ),
     );
+    if let Some(lag) = outcome.history_lag_secs {
+        line("history", format!("at most {lag:.1} s behind"));
+    }
     line("judged", verdict(&outcome.verdict));
     for example in &outcome.verdict.examples {
         line("", example.clone());
@@ -151,6 +154,19 @@ pub fn bench(case: &Case, bench: &Bench) -> String {
     }
     for on_kafka in bench.rounds.iter().filter_map(|round| round.kafka.as_ref()) {
         text += &stored(on_kafka);
+    }
+    let on_kafka = |round: &Round| round.kafka.as_ref()?.outcome.history_lag_secs;
+    let lags = [
+        (
+            "embedded log",
+            bench.rounds.iter().filter_map(|round| round.outcome.history_lag_secs).reduce(f64::max),
+        ),
+        ("Kafka", bench.rounds.iter().filter_map(on_kafka).reduce(f64::max)),
+    ];
+    for (engine, lag) in lags {
+        if let Some(lag) = lag {
+            writeln!(text, "{engine}: history at most {lag:.1} s behind").expect("a String takes all");
+        }
     }
     for missed in &bench.missed {
         writeln!(text, "MISSED: {missed}").expect("a String takes all");

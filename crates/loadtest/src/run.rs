@@ -22,6 +22,9 @@ use crate::{
 
 /// How often counters and memory are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often the server's metrics are.
+const METRICS_EVERY: Duration = Duration::from_secs(1);
+const HISTORY_LAG: &str = "fanfare_history_lag_seconds";
 
 /// Who takes part.
 #[derive(Clone, Debug)]
@@ -56,6 +59,8 @@ pub struct Outcome {
     pub receiver_cpu_us_per_delivery: f64,
     pub resident_bytes_before: u64,
     pub resident_bytes_peak: u64,
+    /// The largest that was seen, once a second; none where the server keeps no history.
+    pub history_lag_secs: Option<f64>,
     /// Whether everything was delivered in time.
     pub drained: bool,
     /// Over the endpoints that take everything.
@@ -74,7 +79,13 @@ pub async fn run(case: &Case, parties: &Parties) -> anyhow::Result<Outcome> {
 
     let resident_bytes_before = usage(parties).resident_bytes;
     let mut publishing = tokio::spawn(Publisher::start(options(case, parties, run, applications)).finish());
-    let mut watch = Watch { parties, receiver: &receiver, resident_bytes_peak: 0 };
+    let mut watch = Watch {
+        parties,
+        receiver: &receiver,
+        resident_bytes_peak: 0,
+        history_lag_secs: None,
+        metrics_due: Instant::now(),
+    };
     watch.pass(Duration::from_secs_f64(case.warm_up_secs)).await;
     receiver.call::<(), ()>(Method::POST, "/reset", None).await?;
     let start = watch.mark().await?;
@@ -88,7 +99,7 @@ pub async fn run(case: &Case, parties: &Parties) -> anyhow::Result<Outcome> {
     let deadline = Instant::now() + Duration::from_secs_f64(case.drain_secs);
     let (verdict, drained) = drain(case, &published, &mut watch, deadline).await?;
     let end = watch.mark().await?;
-    let resident_bytes_peak = watch.resident_bytes_peak;
+    let Watch { resident_bytes_peak, history_lag_secs, .. } = watch;
 
     let report: Report = receiver.call::<(), _>(Method::GET, "/report", None).await?;
     let well: Vec<usize> = report
@@ -123,6 +134,7 @@ pub async fn run(case: &Case, parties: &Parties) -> anyhow::Result<Outcome> {
         receiver_cpu_us_per_delivery: cpu_each(as_f64(end.counters.cpu_us - start.counters.cpu_us)),
         resident_bytes_before,
         resident_bytes_peak,
+        history_lag_secs,
         drained,
         verdict,
         misbehaving: report.endpoints.into_iter().filter(|endpoint| !endpoint.takes_all).collect(),
@@ -135,6 +147,8 @@ struct Watch<'a> {
     parties: &'a Parties,
     receiver: &'a Server,
     resident_bytes_peak: u64,
+    history_lag_secs: Option<f64>,
+    metrics_due: Instant,
 }
 
 /// A moment of a run.
@@ -155,13 +169,25 @@ impl Watch<'_> {
         usage
     }
 
-    /// Lets time pass, with an eye on memory.
+    /// Lets time pass, with an eye on memory and on history.
     async fn pass(&mut self, time: Duration) {
         let end = Instant::now() + time;
         while Instant::now() < end {
-            sleep(LOOK_EVERY.min(end - Instant::now())).await;
+            sleep(LOOK_EVERY.min(end.saturating_duration_since(Instant::now()))).await;
             self.look();
+            if Instant::now() >= self.metrics_due {
+                self.metrics_due = Instant::now() + METRICS_EVERY;
+                self.look_at_history().await;
+            }
         }
+    }
+
+    /// A server that does not answer now is asked again.
+    async fn look_at_history(&mut self) {
+        let Ok(metrics) = self.parties.server.text("/metrics").await else { return };
+        let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+        let lags = metrics.lines().filter(|line| line.starts_with(HISTORY_LAG)).filter_map(value);
+        self.history_lag_secs = lags.chain(self.history_lag_secs).reduce(f64::max);
     }
 }
 
