@@ -79,7 +79,9 @@ impl Admin {
         if topics.is_empty() {
             return Ok(());
         }
-        let new: Vec<NewTopic<'_>> = topics.iter().map(new_topic).collect();
+        let settings: Vec<_> = topics.iter().map(|topic| topic.settings_for(topic.replication)).collect();
+        let new: Vec<NewTopic<'_>> =
+            topics.iter().zip(&settings).map(|(topic, settings)| new_topic(topic, settings)).collect();
         for result in self.requests.create(&new)? {
             match result {
                 Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
@@ -199,11 +201,11 @@ impl Found {
     }
 }
 
-fn new_topic(topic: &Wanted) -> NewTopic<'_> {
+fn new_topic<'a>(topic: &'a Wanted, settings: &'a BTreeMap<&'static str, String>) -> NewTopic<'a> {
     let number = |number: u32| i32::try_from(number).expect("options are checked when they are made");
     let replication = TopicReplication::Fixed(number(topic.replication));
     let new = NewTopic::new(&topic.name, number(topic.partitions), replication);
-    topic.settings.iter().fold(new, |new, (setting, value)| new.set(setting, value))
+    settings.iter().fold(new, |new, (setting, value)| new.set(setting, value))
 }
 
 fn refusal(code: Code, topics: &[Wanted]) -> String {

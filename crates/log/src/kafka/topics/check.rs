@@ -5,7 +5,7 @@ use super::{
     found::{Found, FoundTopics},
     plan::wrong_partitions,
     report::{Level, Report, counted, names},
-    wanted::{BESIDE_BODY_BYTES, COPIES_SAFE, IN_SYNC_SAFE, Keep, Wanted},
+    wanted::{BESIDE_BODY_BYTES, IN_SYNC, Keep, Wanted},
 };
 
 type Pair<'a> = (&'a Wanted, &'a Found);
@@ -146,9 +146,10 @@ fn loses_what_is_kept(pairs: &[Pair<'_>], report: &mut Report) {
 
 /// What Kafka may forget although it said that it was kept.
 fn loses_what_is_acknowledged(pairs: &[Pair<'_>], report: &mut Report) {
-    let unsafe_copies = pairs.iter().filter(|(_, found)| {
-        found.replication >= COPIES_SAFE
-            && found.number("min.insync.replicas").is_some_and(|least| least < IN_SYNC_SAFE.into())
+    let unsafe_copies = pairs.iter().filter(|(wanted, found)| {
+        let should = wanted.settings_for(found.replication);
+        let should = should.get(IN_SYNC).and_then(|least| least.parse().ok());
+        found.number(IN_SYNC).is_some_and(|least| should.is_some_and(|should| least < should))
     });
     let unsafe_copies = names(unsafe_copies.map(|(wanted, _)| &wanted.name));
     if !unsafe_copies.is_empty() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     found::{Found, FoundTopics},
     report::{Level, Report, counted, names},
-    wanted::{COPIES_SAFE, IN_SYNC_SAFE, Wanted},
+    wanted::{IN_SYNC, Wanted},
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,11 +61,8 @@ impl Plan {
 
     fn compare(&mut self, wanted: &Wanted, found: &Found) {
         let name = &wanted.name;
-        let mut to = wanted.settings.clone();
-        if found.replication >= COPIES_SAFE {
-            // Also where it has more copies than the options ask for.
-            to.insert("min.insync.replicas", IN_SYNC_SAFE.to_string());
-        }
+        // It may have other copies than the options ask for.
+        let to = wanted.settings_for(found.replication);
         let settings: BTreeMap<_, _> =
             to.iter().filter_map(|(setting, to)| differs(wanted, found, setting, to)).collect();
         if found.partitions != wanted.partitions {
@@ -116,7 +113,7 @@ fn differs(
     // Of these, more than is needed does no harm.
     let suffices = match setting {
         "max.message.bytes" => found.batch_bytes().is_some_and(|bytes| bytes >= wanted.batch_bytes),
-        "min.insync.replicas" => found.number(setting) >= to.parse().ok(),
+        IN_SYNC => found.number(setting) >= to.parse().ok(),
         _ => from == to,
     };
     (!suffices).then(|| (setting, (from.to_owned(), to.to_owned())))

@@ -19,8 +19,9 @@ fn wanted(replication: u32) -> Vec<Wanted> {
 /// Topics as we make them.
 fn found(wanted: &[Wanted]) -> FoundTopics {
     let topic = |topic: &Wanted| {
-        let settings = topic.settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
-        let own = topic.settings.keys().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let settings = topic.settings_for(topic.replication);
+        let own = settings.keys().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value));
         let Wanted { partitions, replication, .. } = *topic;
         let id = format!("id of {}", topic.topic);
         (topic.name.clone(), Found { id, partitions, replication, settings: settings.collect(), own })
@@ -61,7 +62,8 @@ fn each_topic_is_wanted_once_with_its_own_way_of_keeping() {
     );
     for topic in &wanted {
         assert_eq!(topic.name, format!("t.{}", topic.topic));
-        assert_eq!(topic.settings["min.insync.replicas"], "2");
+        assert_eq!(topic.settings_for(3)["min.insync.replicas"], "2");
+        assert_eq!(topic.settings_for(2).get("min.insync.replicas"), None);
     }
     assert_eq!(wanted[3].settings["retention.ms"], "-1");
 }

@@ -33,8 +33,9 @@ const LOAD_COMPACTION: Duration = Duration::from_mins(1);
 /// Load figures are of no use for longer.
 const LOAD_RETENTION: Duration = Duration::from_hours(1);
 /// With so many copies one may be missing without a record being refused.
-pub(super) const COPIES_SAFE: u32 = 3;
-pub(super) const IN_SYNC_SAFE: u32 = 2;
+const COPIES_SAFE: u32 = 3;
+const IN_SYNC_SAFE: u32 = 2;
+pub(super) const IN_SYNC: &str = "min.insync.replicas";
 
 /// One topic as the options want it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub(super) struct Wanted {
     pub(super) keep: Keep,
     /// What `max.message.bytes` must be at least for no record to be refused.
     pub(super) batch_bytes: u64,
-    /// By Kafka's names of settings.
+    /// By Kafka's names of settings; those that hang on the number of copies are not here.
     pub(super) settings: BTreeMap<&'static str, String>,
 }
 
@@ -103,13 +104,19 @@ impl Wanted {
     ) -> Self {
         settings.insert("max.message.bytes", MESSAGE_BYTES_MAX.to_string());
         settings.insert("unclean.leader.election.enable", "false".to_owned());
-        if options.replication >= COPIES_SAFE {
-            settings.insert("min.insync.replicas", IN_SYNC_SAFE.to_string());
-        }
         let name = format!("{}{topic}", options.prefix);
         let batch_bytes =
             if topic == Topic::Messages.as_str() { message_bytes(options) } else { MESSAGE_BYTES_MAX };
         Self { topic, name, partitions, replication: options.replication, keep, batch_bytes, settings }
+    }
+
+    /// All settings of a topic with so many copies of each record.
+    pub(super) fn settings_for(&self, copies: u32) -> BTreeMap<&'static str, String> {
+        let mut settings = self.settings.clone();
+        if copies >= COPIES_SAFE {
+            settings.insert(IN_SYNC, IN_SYNC_SAFE.to_string());
+        }
+        settings
     }
 }
 
