@@ -24,6 +24,9 @@ on_every_engine! {
 /// Paths at the recorder.
 const TAKES: &str = "/takes";
 const WAITS: &str = "/waits";
+/// These answer with what they were sent.
+const ECHOES: &str = "/echoes";
+const REFUSES: &str = "/refuses";
 /// Within this the bytes are gone from our own files.
 const A_MINUTE: Duration = Duration::from_mins(1);
 
@@ -47,8 +50,11 @@ impl World {
         let client = installation.client().await;
         let waits = Arc::new(AtomicU16::new(503));
         let answer = Arc::clone(&waits);
-        let recorder = Recorder::behaving(move |receipt| {
-            Reply::Status(if receipt.path == WAITS { answer.load(Ordering::SeqCst) } else { 204 })
+        let recorder = Recorder::behaving(move |receipt| match receipt.path.as_str() {
+            WAITS => Reply::Status(answer.load(Ordering::SeqCst)),
+            ECHOES => Reply::Echo(200),
+            REFUSES => Reply::Echo(400),
+            _ => Reply::Status(204),
         })
         .await;
         let application = client.application("erased").await;
@@ -72,6 +78,20 @@ impl World {
     async fn payload(&self, id: &str) -> Value {
         self.client.get(&format!("{}/msg/{id}?with_content=true", self.path)).await.json(200)["payload"]
             .clone()
+    }
+
+    /// Of as many attempts: those that were answered with what was sent.
+    async fn answers_are_not_kept(&self, id: &str, count: usize) {
+        let path = format!("{}/attempt/msg/{id}", self.path);
+        let answers = wait::until("the attempts are there", wait::PATIENCE, async || {
+            let attempts = self.client.get(&path).await.json(200);
+            let attempts = attempts["data"].as_array().unwrap().iter();
+            let answers = attempts.map(|attempt| attempt["response"].as_str().unwrap().to_owned());
+            let answers: Vec<String> = answers.filter(|answer| !answer.is_empty()).collect();
+            (answers.len() == count).then_some(answers)
+        })
+        .await;
+        assert!(answers.iter().all(|answer| answer.starts_with("(not kept:")), "{answers:?}");
     }
 
     fn arrived_at(&self, path: &str) -> Vec<String> {
@@ -121,6 +141,8 @@ async fn what_is_erased_is_found_nowhere_and_sent_to_nobody(engine: Engine) {
     let world = World::new(&engine).await;
     world.endpoint(TAKES, &json!({})).await;
     let waiting = world.endpoint(WAITS, &json!({ "retrySchedule": [3600] })).await;
+    world.endpoint(ECHOES, &json!({})).await;
+    world.endpoint(REFUSES, &json!({ "retrySchedule": [] })).await;
     let (secret, kept) = ("for-nobody-else-4711", "for-everybody-4712");
     let first = world.publish(secret, &json!({ "payloadRetentionPeriod": 30, "eventId": "first" })).await;
     assert_eq!(first["payloadRetentionPeriod"], 7, "no longer than the log keeps it");
@@ -129,7 +151,10 @@ async fn what_is_erased_is_found_nowhere_and_sent_to_nobody(engine: Engine) {
     for id in [&id, &other] {
         world.attempted(TAKES, id).await;
     }
-    world.attempted(WAITS, &id).await;
+    for path in [WAITS, ECHOES, REFUSES] {
+        world.attempted(path, &id).await;
+    }
+    world.answers_are_not_kept(&id, 2).await;
     assert_eq!(world.payload(&id).await, json!({ "secret": secret }));
     if !world.is_kafka {
         assert!(

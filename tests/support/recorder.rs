@@ -36,6 +36,8 @@ pub(crate) struct Receipt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
     Status(u16),
+    /// With what came as the body.
+    Echo(u16),
     /// The same, after a while.
     After(Duration, u16),
     /// No answer while the sender waits.
@@ -125,6 +127,7 @@ async fn record(
         answered: None,
     };
     let reply = behaviour(&receipt);
+    let came = receipt.body.clone();
     let index = {
         let mut receipts = lock(&receipts);
         receipts.push(receipt);
@@ -137,6 +140,12 @@ async fn record(
             }
             lock(&receipts)[index].answered = Some((Instant::now(), status));
             Ok(answer(status))
+        }
+        Reply::Echo(status) => {
+            lock(&receipts)[index].answered = Some((Instant::now(), status));
+            let mut answer = answer(status);
+            *answer.body_mut() = Full::new(came);
+            Ok(answer)
         }
         Reply::Silence => {
             // Longer than any timeout of a test, or until the sender closes the connection.

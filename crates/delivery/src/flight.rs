@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use fanfare_core::{
     ApplicationId, Attempt, AttemptError, Content, Delivery, EndpointNumber, Offset, Outcome, Partition,
     Timestamp,
@@ -12,6 +13,7 @@ use fanfare_log::Topic;
 
 use crate::{
     contents::{ContentError, Place},
+    echo,
     send::{Answer, Request, Target, Transport},
     service::Shared,
 };
@@ -54,6 +56,9 @@ pub(crate) async fn fly<T: Transport>(
             let mut answer = shared.transport.send(request).await;
             if planted(Fault::FailureSettles) && answer.status == 500 {
                 answer.error = None;
+            }
+            if echo::repeats(&answer.body, &content.payload) {
+                answer.body = Bytes::from_static(echo::NOT_KEPT);
             }
             drop(content);
             Ok(answer)

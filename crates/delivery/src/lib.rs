@@ -9,6 +9,7 @@
 //! ahead of the log; every loop, queue and cache has a bound in `fanfare_core::limits` or beside its use.
 
 mod contents;
+mod echo;
 mod facts;
 mod flight;
 pub mod inspect;
