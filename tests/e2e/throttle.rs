@@ -12,6 +12,7 @@ on_every_engine! {
     fifty_messages_at_five_a_second_take_ten_seconds,
     a_rate_holds_over_a_kill_and_a_handover,
     another_rate_takes_effect_at_once,
+    the_rate_of_an_application_holds_for_each_of_its_endpoints,
 }
 
 const RATE: usize = 5;
@@ -140,6 +141,51 @@ async fn another_rate_takes_effect_at_once(engine: Engine) {
     world.client.patch(&path, &json!({ "throttleRate": null })).await.json(200);
     world.publish(count).await;
     world.received("strict", before + 12 + count).await;
+    world.stop().await;
+}
+
+async fn the_rate_of_an_application_holds_for_each_of_its_endpoints(engine: Engine) {
+    const FASTER: usize = 2 * RATE;
+    const COUNT: usize = 4 * RATE;
+    let world = World::new(&engine).await;
+    let path = format!("/api/v1/app/{}", world.applications[1]);
+    let changed = world.client.patch(&path, &json!({ "throttleRate": FASTER })).await.json(200);
+    assert_eq!(changed["throttleRate"], FASTER);
+    // What is less holds, the application's or its own.
+    let endpoints =
+        [("none", json!(null), FASTER), ("lower", json!(RATE), RATE), ("higher", json!(100), FASTER)];
+    for (name, rate, _) in &endpoints {
+        let options = json!({ "uid": name, "throttleRate": rate, "channels": ["counted"] });
+        world
+            .client
+            .endpoint(&world.applications[1], &world.recorder.url(&format!("/{name}")), &options)
+            .await;
+    }
+    let began = Instant::now();
+    for n in 0..COUNT {
+        let body = json!({ "eventType": "number.counted", "payload": { "n": n }, "channels": ["counted"] });
+        world.client.publish(&world.applications[1], &[], &body.to_string()).await.id(202);
+    }
+    for (name, _, rate) in &endpoints {
+        world.received(name, COUNT).await;
+        let took = world.arrived(name).last().unwrap().duration_since(began);
+        println!("{name}: {COUNT} messages took {took:?}");
+        assert!(took >= least(COUNT, *rate), "{name}: {took:?}");
+    }
+    let end = |name: &str| world.arrived(name).last().copied();
+    assert!(end("none") < end("lower") && end("higher") < end("lower"), "its own rate slows down the others");
+
+    // Taken back, it holds up nothing: at one a second this would take longer than there is patience for.
+    world.client.patch(&path, &json!({ "throttleRate": 1 })).await.json(200);
+    let count = usize::try_from(wait::PATIENCE.as_secs()).unwrap() * 2;
+    for n in 0..count {
+        let body = json!({ "eventType": "number.counted", "payload": { "n": n }, "channels": ["counted"] });
+        world.client.publish(&world.applications[1], &[], &body.to_string()).await.id(202);
+    }
+    world.client.patch(&path, &json!({ "throttleRate": null })).await.json(200);
+    for name in ["none", "higher"] {
+        world.received(name, COUNT + count).await;
+    }
     world.stop().await;
 }
 

@@ -281,9 +281,12 @@ impl View {
     /// What an endpoint's lane obeys: its own settings, then its application's, then `defaults`.
     pub fn policy(&self, endpoint: &Endpoint, defaults: &Policy) -> Policy {
         let settings = &endpoint.settings;
-        let of_application = || self.application_ref(endpoint.application)?.settings.ordering;
+        let of_application = self.application_ref(endpoint.application).map(|owner| &owner.settings);
+        let ordering = of_application.and_then(|settings| settings.ordering);
+        // Messages a second, to whom they go: each of its endpoints is sent all that are for it, and no faster.
+        let rate = of_application.and_then(|settings| settings.throttle_rate);
         Policy {
-            ordering: settings.ordering.or_else(of_application).unwrap_or(defaults.ordering),
+            ordering: settings.ordering.or(ordering).unwrap_or(defaults.ordering),
             retry_schedule: settings.retry_schedule.as_ref().unwrap_or(&defaults.retry_schedule).clone(),
             park_after: match settings.park {
                 Park::Default => defaults.park_after,
@@ -291,7 +294,12 @@ impl View {
                 Park::Block => None,
             },
             max_in_flight: settings.max_in_flight.unwrap_or(defaults.max_in_flight),
-            throttle_rate: settings.throttle_rate.and_then(std::num::NonZeroU32::new),
+            throttle_rate: settings
+                .throttle_rate
+                .into_iter()
+                .chain(rate)
+                .min()
+                .and_then(std::num::NonZeroU32::new),
             lane_entries: defaults.lane_entries,
         }
     }

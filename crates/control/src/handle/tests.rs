@@ -2,7 +2,7 @@
 
 mod memory_log;
 
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc};
 
 use fanfare_core::{
     ApplicationId, Fingerprint, Ordering, RetrySchedule, SystemClock, SystemEntropy,
@@ -309,6 +309,22 @@ async fn a_policy_is_the_endpoints_then_the_applications_then_the_installations(
         ..Policy::default()
     };
     assert_eq!(control.policy(&endpoint), expected);
+
+    // Of two rates the lower one holds.
+    for (of_application, own, expected) in [
+        (None, None, None),
+        (Some(7), None, Some(7)),
+        (None, Some(5), Some(5)),
+        (Some(7), Some(5), Some(5)),
+        (Some(7), Some(9), Some(7)),
+    ] {
+        let limited = ApplicationSettings { throttle_rate: of_application, ..Default::default() };
+        let application = create_application(&control, limited).await;
+        let endpoint = create_endpoint(&control, &application, &key).await;
+        let settings = EndpointSettings { throttle_rate: own, ..endpoint.settings.clone() };
+        let endpoint = Endpoint { settings, ..endpoint.as_ref().clone() };
+        assert_eq!(control.policy(&endpoint).throttle_rate, expected.and_then(NonZeroU32::new));
+    }
 }
 
 fn mark(control: &Control, token: &str) -> TokenMark {
