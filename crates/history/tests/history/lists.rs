@@ -17,6 +17,7 @@ on_every_database! {
     attempts_are_filtered_and_paged,
     deliveries_and_dead_letters_are_filtered_and_paged,
     dead_letters_of_many_endpoints_are_merged,
+    what_is_rare_is_found_behind_many_others,
 }
 
 const MESSAGES: i64 = 60;
@@ -292,6 +293,51 @@ async fn dead_letters_of_many_endpoints_are_merged(tables: Tables) {
         pages_of(&[64, 250], &expected, async |window: &Window| {
             let page = history.dead_letters(&all, &filter, window).await?;
             Ok(page.map(|row| (row.message.id, row.endpoint.0)))
+        })
+        .await;
+    }
+    running.end(&world).await;
+}
+
+/// More of them than one read looks at, and several at any one time.
+async fn what_is_rare_is_found_behind_many_others(tables: Tables) {
+    const MANY: i64 = 700;
+    let mut world = World::new(tables);
+    let running = world.start().await;
+    let (mut all, mut rare) = (Vec::new(), Vec::new());
+    let mut facts = Vec::new();
+    for number in 0..MANY {
+        let mut publish = Publish::at(number * 10, &[1]);
+        if number % 320 == 5 {
+            publish.tags = vec!["rare".to_owned()];
+        }
+        let published = world.publish(&publish).await;
+        // Twelve of them in the 4 ms that ids know.
+        facts.push(attempt(1, published.delivery, 1, 200, at(8_000 + number / 12 * 4)));
+        all.push(published.id);
+        if number % 320 == 5 {
+            rare.push(published.id);
+        }
+    }
+    world.facts(facts).await;
+    running.caught_up().await;
+    let history = &running.history;
+    assert_eq!(rare.len(), 3);
+    for (tag, expected) in [(Some("rare"), &rare), (None, &all)] {
+        let message = MessageFilter { tag: tag.map(str::to_owned), ..MessageFilter::default() };
+        let limits: &[usize] = if tag.is_some() { &[1, 2, 250] } else { &[17, 250] };
+        pages_of(limits, expected, async |window: &Window| {
+            Ok(history.messages(application(1), &message, window).await?.map(|row| row.id))
+        })
+        .await;
+        let filter = DeliveryFilter { message: message.clone(), ..DeliveryFilter::default() };
+        pages_of(limits, expected, async |window: &Window| {
+            Ok(history.deliveries_of_endpoint(endpoint(1), &filter, window).await?.map(|row| row.message.id))
+        })
+        .await;
+        let filter = AttemptFilter { message, ..AttemptFilter::default() };
+        pages_of(limits, expected, async |window: &Window| {
+            Ok(history.attempts_of_endpoint(endpoint(1), &filter, window).await?.map(|row| row.message.id))
         })
         .await;
     }
