@@ -1,11 +1,15 @@
 //! An endpoint ends while messages wait for it: it is gone, deleted or disabled. What waited is cancelled, nothing more
 //! is sent to it, and the other endpoint of its application gets everything.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU16, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
 };
 
+use fanfare_core::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::{Client, Engine, Installation, Recorder, Reply, Server, on_every_engine, wait};
@@ -14,6 +18,7 @@ on_every_engine! {
     one_that_answers_410_is_disabled,
     one_that_is_deleted,
     one_that_is_disabled_and_enabled_again,
+    how_long_one_has_failed_is_known_after_kills,
 }
 
 const BACKLOG: usize = 20;
@@ -71,6 +76,38 @@ async fn one_that_is_disabled_and_enabled_again(engine: Engine) {
 
     let lane = world.stop().await.expect("an enabled endpoint is shown");
     assert_eq!((&lane["disabled"], &lane["pending"]), (&json!(false), &json!(0)), "{lane}");
+}
+
+/// After so many hours of failures it is disabled: a restart must not begin them anew, and a success must.
+async fn how_long_one_has_failed_is_known_after_kills(engine: Engine) {
+    let mut world = World::with_backlog(&engine).await;
+    let often = json!({ "retrySchedule": vec![1; 60] });
+    world.client.patch(&world.path(), &often).await.json(200);
+    let attempts = format!("/api/v1/app/{}/attempt/endpoint/{}", world.application, world.ends);
+    wait::until("an attempt is told", wait::PATIENCE, async || {
+        (world.client.get(&attempts).await.json(200)["data"] != json!([])).then_some(())
+    })
+    .await;
+    let mut known = None;
+    for _ in 0..2 {
+        let lane;
+        (world, lane) = world.killed_and_started_again().await;
+        let since: Timestamp = lane["failingSince"].as_str().expect("it fails").parse().unwrap();
+        let known = *known.get_or_insert(since);
+        assert!(
+            since.since(known).max(known.since(since)) < Duration::from_secs(1),
+            "{since} is not {known}"
+        );
+        let before = world.ids(ENDS).len();
+        wait::until("it is tried again", wait::PATIENCE, async || {
+            (world.ids(ENDS).len() > before).then_some(())
+        })
+        .await;
+    }
+    world.answer_with(204);
+    world.nothing_waits().await;
+    let lane = world.stop().await.expect("it is shown");
+    assert_eq!(lane["failingSince"], Value::Null, "{lane}");
 }
 
 /// Two endpoints of one application: one takes everything, the other one is about to end.
@@ -174,6 +211,16 @@ impl World {
         self.client.metric("fanfare_delivery_backlog_messages", "").await
     }
 
+    /// With what the log had of the endpoint that ends meanwhile.
+    async fn killed_and_started_again(self) -> (Self, Value) {
+        self.server.kill();
+        let report = self.installation.inspect().await;
+        let lane = lane_in(&report, &self.ends).expect("it is shown");
+        let mut server = self.installation.spawn(&["--dev"]);
+        server.ready().await;
+        (Self { server, ..self }, lane)
+    }
+
     /// Stops the server, and gives what the log has of the endpoint that ends.
     async fn stop(self) -> Option<Value> {
         let sent = self.ids(ENDS);
@@ -182,6 +229,10 @@ impl World {
         assert_eq!(report["deadLetterCount"], 0, "what is cancelled is no dead letter: {report}");
         let receipts = self.recorder.receipts();
         assert_eq!(receipts.iter().filter(|receipt| receipt.path == ENDS).count(), sent.len());
-        report["lanes"].as_array().unwrap().iter().find(|lane| lane["endpoint"] == self.ends).cloned()
+        lane_in(&report, &self.ends)
     }
+}
+
+fn lane_in(report: &Value, endpoint: &str) -> Option<Value> {
+    report["lanes"].as_array().unwrap().iter().find(|lane| lane["endpoint"] == endpoint).cloned()
 }

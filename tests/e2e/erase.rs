@@ -298,6 +298,18 @@ async fn purged_dead_letters_are_listed_no_more_and_counted(engine: Engine) {
     ] {
         assert_eq!(asked(wrong).await.json(422)["detail"][0]["loc"][1], field);
     }
+    // What is not understood is not passed over: all would be purged.
+    for (wrong, field) in [
+        (json!({ "endpoint": endpoint }), "endpoint"),
+        (json!({ "endpointId": null }), "endpointId"),
+        (json!({ "ids": null }), "ids"),
+        (json!({ "reasons": [] }), "reasons"),
+        (json!({ "tag": "no name" }), "tag"),
+        (json!({ "eventTypes": ["\0"] }), "eventTypes"),
+    ] {
+        let refused = asked(wrong).await.json(422);
+        assert!(refused["detail"].to_string().contains(field), "{refused}");
+    }
     let of_class = asked(json!({ "statusCodeClass": 500 })).await.json(200);
     assert_eq!(of_class, json!({ "purged": 0, "done": true }), "all were answered 400");
     assert_eq!(

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use fanfare_core::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
 use crate::support::{Client, Engine, Installation, Receipt, Recorder, Reply, Server, on_every_engine, wait};
@@ -104,9 +105,17 @@ async fn bulk_replay_and_dead_letters_go_by_their_filters(engine: Engine) {
     let mut world = World::new(&engine, &json!({ "retrySchedule": [] })).await;
     world.refuse(|number| number % 2 == 1);
     let mut all = world.publish(0..10, "a").await;
+    let between = SystemClock.now().to_string();
     all.extend(world.publish(10..20, "b").await);
     world.arrived(20).await;
     world.refuse(|_| false);
+    let letters = format!("/api/v1/app/{}/dead-letter", world.application);
+    let letter = wait::until("dead letters are listed", wait::PATIENCE, async || {
+        let listed = world.client.get(&letters).await.json(200)["data"].clone();
+        let of = listed.as_array().unwrap().iter().find(|letter| letter["message"]["id"] == all[3])?;
+        Some(of["id"].as_str().unwrap().to_owned())
+    })
+    .await;
     let since = &world.since.clone();
     let odd = |ids: &[String]| -> Vec<String> { ids.iter().skip(1).step_by(2).cloned().collect() };
     let even = |ids: &[String]| -> Vec<String> { ids.iter().step_by(2).cloned().collect() };
@@ -117,6 +126,7 @@ async fn bulk_replay_and_dead_letters_go_by_their_filters(engine: Engine) {
             json!({ "since": since, "statusCodeClass": 500, "eventTypes": ["b"] }),
             odd(&all[10..]),
         ),
+        ("dead-letter/replay", json!({ "ids": [letter] }), vec![all[3].clone()]),
         ("bulk-replay", json!({ "since": since, "tag": "t7" }), vec![all[7].clone(), all[17].clone()]),
         ("bulk-replay", json!({ "since": since, "channel": "c3" }), vec![all[3].clone(), all[13].clone()]),
         (
@@ -126,13 +136,17 @@ async fn bulk_replay_and_dead_letters_go_by_their_filters(engine: Engine) {
         ),
         // Those that were sent again above are no dead letters any more.
         ("dead-letter/replay", json!({}), vec![all[9].clone()]),
+        ("bulk-replay", json!({ "since": between }), all[10..].to_vec()),
         ("bulk-replay", json!({ "since": since }), all.clone()),
     ] {
         let before = world.ids().len();
         let ended = world.run(kind, &selection).await;
         assert_eq!(world.ids()[before..], expected, "{kind} {selection}: {ended}");
-        assert_eq!(ended["data"]["delivered"], expected.len(), "{ended}");
+        for field in ["delivered", "sent", "messagesSent", "total"] {
+            assert_eq!(ended["data"][field], expected.len(), "{field}: {ended}");
+        }
     }
+    assert_eq!(world.client.get(&format!("{letters}/{letter}")).await.status, 404, "it was delivered since");
     world.stop().await;
 }
 
@@ -234,6 +248,12 @@ async fn what_makes_no_job_is_refused(engine: Engine) {
         ("bulk-replay", json!({ "since": world.since, "statusCodeClass": 7 }), "statusCodeClass"),
         ("bulk-replay", json!({ "since": world.since, "maxPerSecond": 0 }), "maxPerSecond"),
         ("dead-letter/replay", json!({ "messageIds": ["x"] }), "messageIds"),
+        ("recover", json!({ "since": world.since, "status": 4 }), "status"),
+        ("replay-missing", json!({ "since": world.since, "statusCodeClass": 500 }), "statusCodeClass"),
+        // Passed over, each of them would send all.
+        ("dead-letter/replay", json!({ "ids": null }), "ids"),
+        ("dead-letter/replay", json!({ "ids": ["msgep_29HHYvqxq1Dw9rT7hHS0tl5tE22"] }), "ids"),
+        ("dead-letter/replay", json!({ "reasons": ["rejected"] }), "reasons"),
     ] {
         let refused = world.client.post(&path(kind), &selection).await.json(422);
         assert!(refused["detail"].to_string().contains(field), "{kind} {selection}: {refused}");

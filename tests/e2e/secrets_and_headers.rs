@@ -99,6 +99,7 @@ async fn a_secret_is_rotated_with_an_overlap(engine: Engine) {
     let third = world.secret().await;
     let after = world.delivery().await;
     assert!(is_signed_with(&after, &third) && !is_signed_with(&after, &second));
+    assert!(is_signed_with(&after, &first));
     let long = json!({ "gracePeriodSeconds": 7 * 24 * 3_600 + 1 });
     let refused = world.client.post(&world.path("/secret/rotate"), &long).await.json(422);
     assert!(refused["detail"].to_string().contains("gracePeriodSeconds"), "{refused}");

@@ -4,9 +4,11 @@ use std::{str::FromStr, sync::Arc};
 
 use axum::{Json as Answer, extract::State as Shared};
 use fanfare_control::{
-    Applied, Command, Effect, Job, JobKind, JobState, OutcomeFilter, Report, Resource, Selection, Steer,
+    Applied, Command, Effect, Endpoint, Job, JobKind, JobState, OutcomeFilter, Report, Resource, Selection,
+    Steer,
 };
-use fanfare_core::{JobId, MessageId, Timestamp, limits};
+use fanfare_core::{JobId, MessageEndpointId, Timestamp, limits};
+use fanfare_history::Reach;
 use fanfare_http::{
     ApiError, Authenticated, FieldError, Fields, List, Order, Page, Path, Query, Routes, Who, paginate,
 };
@@ -15,8 +17,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    State, application::shown, endpoint::find, history::STATUS_CLASS, owner::EndpointPath, patch::Patch,
-    post::Post, report,
+    State,
+    application::shown,
+    endpoint::find,
+    history::{STATUS_CLASS, refused},
+    owner::EndpointPath,
+    patch::Patch,
+    post::{Post, given},
+    report,
 };
 
 pub(crate) fn routes() -> Routes<State> {
@@ -53,6 +61,88 @@ struct SelectionIn {
     max_per_second: Option<i64>,
 }
 
+/// Which dead letters; without any field all of the endpoint. So a field that is spelt otherwise must not be passed over,
+/// nor one that is `null`.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct DeadLettersIn {
+    #[serde(default, deserialize_with = "given")]
+    ids: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "given")]
+    message_ids: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "given")]
+    since: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    until: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    event_types: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "given")]
+    channel: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    tag: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    status_code_class: Option<i64>,
+    max_per_second: Option<i64>,
+}
+
+impl DeadLettersIn {
+    /// The ids of dead letters, if they are named by these, and all other fields.
+    fn split(self) -> Result<(Option<Vec<MessageEndpointId>>, SelectionIn), ApiError> {
+        let Self {
+            ids,
+            message_ids,
+            since,
+            until,
+            event_types,
+            channel,
+            tag,
+            status_code_class,
+            max_per_second,
+        } = self;
+        let mut fields = Fields::default();
+        if ids.is_some() {
+            fields.check(message_ids.is_none(), "messageIds", "must not stand beside `ids`");
+        }
+        let ids = ids.map(|ids| parsed(&mut fields, "ids", &ids));
+        fields.finish()?;
+        let rest = SelectionIn {
+            since,
+            until,
+            event_types,
+            channel,
+            tag,
+            status: None,
+            status_code_class,
+            message_ids,
+            max_per_second,
+        };
+        Ok((ids, rest))
+    }
+}
+
+/// The messages of these dead letters, each of which is of the endpoint.
+async fn messages_of(
+    state: &State,
+    endpoint: &Endpoint,
+    ids: &[MessageEndpointId],
+) -> Result<Vec<String>, ApiError> {
+    let reading = state.reading(Reach::Endpoints(endpoint.partition)).await?;
+    let mut fields = Fields::default();
+    let mut messages = Vec::with_capacity(ids.len());
+    for (index, id) in ids.iter().enumerate() {
+        let found = reading.history.delivery_by_id(*id).await.map_err(refused)?;
+        match found.filter(|row| row.standing.is_dead_letter() && row.endpoint == endpoint.number) {
+            Some(row) => messages.push(row.message.id.to_string()),
+            None => fields.push(FieldError::body(
+                ["ids".to_owned(), index.to_string()],
+                "is no dead letter of this endpoint",
+            )),
+        }
+    }
+    fields.finish()?;
+    Ok(messages)
+}
+
 async fn recover(
     state: Shared<State>,
     who: Authenticated,
@@ -82,12 +172,18 @@ async fn bulk_replay(
 
 /// All, some by filter, or those that are named.
 async fn replay_dead_letters(
-    state: Shared<State>,
+    Shared(state): Shared<State>,
     who: Authenticated,
     path: EndpointPath,
-    post: Post<SelectionIn>,
+    post: Post<DeadLettersIn>,
 ) -> Result<(StatusCode, Answer<TaskOut>), ApiError> {
-    create(state, who, path, post, JobKind::DeadLetters).await
+    let Post { body, key } = post;
+    let (ids, mut body) = body.split()?;
+    if let Some(ids) = ids {
+        let endpoint = find(&state, who, &path).await?;
+        body.message_ids = Some(messages_of(&state, &endpoint, &ids).await?);
+    }
+    create(Shared(state), who, path, Post { body, key }, JobKind::DeadLetters).await
 }
 
 async fn create(
@@ -116,6 +212,10 @@ impl SelectionIn {
         let until = self.until.as_ref().map_or(now, |until| time(&mut fields, "until", Some(until.as_str())));
         fields.check(since <= now, "since", "must not lie in the future");
         fields.check(since <= until, "until", "must not lie before `since`");
+        let takes = kind == JobKind::BulkReplay || self.status.is_none();
+        fields.check(takes, "status", "is for bulk-replay alone");
+        let takes = kind != JobKind::ReplayMissing || self.status_code_class.is_none();
+        fields.check(takes, "statusCodeClass", "is not for what was never sent");
         let outcome = self.status.and_then(|status| outcome(&mut fields, status));
         let status_class = self.status_code_class.and_then(|class| {
             let right = [0, 100, 200, 300, 400, 500].contains(&class);
@@ -131,7 +231,7 @@ impl SelectionIn {
         let most = limits::EVENT_TYPES_PER_ENDPOINT;
         let few = self.event_types.as_ref().is_none_or(|types| types.len() <= most);
         fields.check(few, "eventTypes", format_args!("must be at most {most}"));
-        let messages = self.message_ids.map(|ids| message_ids(&mut fields, &ids));
+        let messages = self.message_ids.map(|ids| parsed(&mut fields, "messageIds", &ids));
         fields.finish()?;
         Ok(Selection {
             since,
@@ -174,17 +274,19 @@ fn outcome(fields: &mut Fields, status: i64) -> Option<OutcomeFilter> {
     }
 }
 
-fn message_ids(fields: &mut Fields, ids: &[String]) -> Vec<MessageId> {
+fn parsed<T: FromStr<Err = fanfare_core::ParseError>>(
+    fields: &mut Fields,
+    field: &str,
+    ids: &[String],
+) -> Vec<T> {
     let most = limits::JOB_MESSAGES;
-    fields.check((1..=most).contains(&ids.len()), "messageIds", format_args!("must be 1 to {most}"));
+    fields.check((1..=most).contains(&ids.len()), field, format_args!("must be 1 to {most}"));
     let mut parsed = Vec::with_capacity(ids.len().min(most));
     for (index, id) in ids.iter().enumerate().take(most) {
-        match id.parse() {
+        match id.parse::<T>() {
             Ok(id) => parsed.push(id),
             Err(error) => {
-                let error: fanfare_core::ParseError = error;
-                fields
-                    .push(FieldError::body(["messageIds".to_owned(), index.to_string()], error.to_string()));
+                fields.push(FieldError::body([field.to_owned(), index.to_string()], error.to_string()));
             }
         }
     }
@@ -238,6 +340,8 @@ fn of_sending(job: &Job) -> Value {
         "until": shown(job.selection.until),
         "total": progress.total,
         "sent": progress.injected,
+        // As clients of Svix know it.
+        "messagesSent": progress.injected,
         "delivered": progress.delivered,
         "deadLettered": progress.dead_letters,
         "cancelled": progress.cancelled,
@@ -256,6 +360,8 @@ fn of_erasure(job: &Job) -> Value {
         "until": shown(job.selection.until),
         "total": job.progress.total,
         "erased": job.progress.erased,
+        // As clients of Svix know it.
+        "messagesPurged": job.progress.erased,
         "error": job.progress.failure,
         "createdAt": shown(job.created_at),
     })

@@ -4,7 +4,7 @@ use axum::extract::{FromRequest, Request};
 use fanfare_control::{ControlKey, Principal};
 use fanfare_core::{Fingerprint, limits};
 use fanfare_http::{ApiError, Authenticated, idempotency_key, parse_json, read_body, require_json};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 use crate::State;
 
@@ -33,6 +33,15 @@ impl<T: DeserializeOwned> FromRequest<State> for Post<T> {
         let body = if body.bytes.is_empty() { parse_json(b"{}") } else { parse_json(&body.bytes) }?;
         Ok(Self { body, key })
     }
+}
+
+/// A field that is `null` is not one that was left out: for routes where leaving it out means more.
+pub(crate) fn given<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
 }
 
 fn scoped(who: Principal, uri: &http::Uri, key: &str) -> Fingerprint {

@@ -162,7 +162,10 @@ pub(crate) async fn data(state: &State, report: &Report) -> Result<Value, ApiErr
             }
             Ok(json!({ "since": shown(*since), "until": shown(*until), "appStats": stats }))
         }
-        ReportKind::EventTypes => Ok(json!({ "appEventTypes": listed(state, report) })),
+        ReportKind::EventTypes => {
+            let (ours, known) = listed(state, report).into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
+            Ok(json!({ "appEventTypes": ours, "event_types": known }))
+        }
     }
 }
 
@@ -176,17 +179,26 @@ fn reported(state: &State, report: &Report, wanted: Option<&[ApplicationId]>) ->
     }
 }
 
-/// Event types that endpoints are limited to, with how many endpoints are.
-fn listed(state: &State, report: &Report) -> Vec<Value> {
+/// Event types that endpoints are limited to, with how many endpoints are; and in the form that clients of Svix know.
+fn listed(state: &State, report: &Report) -> Vec<(Value, Value)> {
     let view = state.control().view();
     let of = |application: &Arc<Application>| {
         let mut names: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut takes_all = false;
         for endpoint in view.endpoints_of(application.id) {
+            takes_all |= endpoint.settings.event_types.is_none();
             for name in endpoint.settings.event_types.iter().flatten() {
                 *names.entry(name).or_default() += 1;
             }
         }
-        json!({ "appId": application.id, "appUid": application.settings.uid, "eventTypes": names })
+        let known = json!({
+            "appId": application.id,
+            "explicitlySubscribedEventTypes": names.keys().collect::<Vec<_>>(),
+            "hasCatchAllEndpoint": takes_all,
+        });
+        let ours =
+            json!({ "appId": application.id, "appUid": application.settings.uid, "eventTypes": names });
+        (ours, known)
     };
     view.applications(report.organization).map(of).collect()
 }

@@ -361,10 +361,9 @@ fn rotate_secret(
 ) -> Result<Effect, Refusal> {
     let old = endpoint(view, application_id, id)?;
     let mut new = changed(old, at);
-    for previous in &mut new.secrets {
-        // A second rotation does not prolong what the first one let lapse.
-        let expires_at = previous.expires_at.unwrap_or(Timestamp::MAX);
-        previous.expires_at = Some(expires_at.min(previous_expires_at));
+    // What lapses already keeps the time that it was given: a second rotation neither prolongs nor cuts it.
+    for newest in new.secrets.iter_mut().filter(|secret| secret.expires_at.is_none()) {
+        newest.expires_at = Some(previous_expires_at);
     }
     new.secrets.retain(|previous| previous.expires_at.is_none_or(|expires_at| expires_at > at));
     new.secrets.insert(0, secret.clone());

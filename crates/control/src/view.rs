@@ -278,12 +278,12 @@ impl View {
         self.endpoints.len()
     }
 
-    /// What an endpoint's lane obeys: its own settings, then its application's, then `defaults`.
+    /// What an endpoint's lane obeys: its own settings, then its application's, then `defaults`. Of two rates the lower one.
     pub fn policy(&self, endpoint: &Endpoint, defaults: &Policy) -> Policy {
         let settings = &endpoint.settings;
         let of_application = self.application_ref(endpoint.application).map(|owner| &owner.settings);
         let ordering = of_application.and_then(|settings| settings.ordering);
-        // Messages a second, to whom they go: each of its endpoints is sent all that are for it, and no faster.
+        // Not shared between its endpoints: they are in many partitions, with an owner each.
         let rate = of_application.and_then(|settings| settings.throttle_rate);
         Policy {
             ordering: settings.ordering.or(ordering).unwrap_or(defaults.ordering),
@@ -298,8 +298,8 @@ impl View {
                 .throttle_rate
                 .into_iter()
                 .chain(rate)
-                .min()
-                .and_then(std::num::NonZeroU32::new),
+                .filter_map(std::num::NonZeroU32::new)
+                .min(),
             lane_entries: defaults.lane_entries,
         }
     }

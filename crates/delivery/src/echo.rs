@@ -7,9 +7,11 @@
 const RUN: usize = 16;
 /// A run of that length has a whole one of these in it, from wherever the payload is cut into them.
 const BLOCK: usize = 8;
-/// Bits of a filter for the blocks of an answer: `limits::RESPONSE_KEPT_BYTES` of them set few.
-const FILTER_BITS: usize = 1 << 13;
-/// After so many blocks that are in both and in no piece, the answer counts as one.
+/// Bits of a filter for the blocks of an answer, which sets less than one of a hundred: each block of the payload that
+/// passes it is compared with all of them.
+const FILTER_BITS: usize = 1 << 16;
+/// After so many blocks that are in both, none in a piece, nobody looks on, and the answer is not kept: it repeats
+/// something, and time is limited.
 const CHANCES: usize = 4_096;
 
 /// Kept instead.
@@ -57,7 +59,7 @@ fn block(bytes: &[u8]) -> u64 {
 /// In the filter.
 fn place(block: u64) -> (usize, u64) {
     let mixed = block.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let bit = usize::try_from(mixed >> 51).expect("13 bits");
+    let bit = usize::try_from(mixed >> 48).expect("16 bits");
     (bit / 64, 1 << (bit % 64))
 }
 

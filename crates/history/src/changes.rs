@@ -78,7 +78,7 @@ pub(crate) struct State {
     pub(crate) attempts: u32,
     pub(crate) first_at: Option<Timestamp>,
     pub(crate) last_at: Option<Timestamp>,
-    /// HTTP status of that attempt; 0 where no answer came.
+    /// HTTP status of the attempt with the highest number; 0 where no answer came.
     pub(crate) last_status: Option<u16>,
     pub(crate) settled_at: Option<Tick>,
     pub(crate) due: Option<Timestamp>,

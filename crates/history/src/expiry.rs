@@ -14,9 +14,9 @@ use crate::{QueryError, keys::MessageKey, shared::Shared, store::Value};
 /// Of what has expired the bytes are gone within a minute.
 const EVERY: Duration = Duration::from_secs(20);
 const STEP_ROWS: usize = 500;
-/// Every payload is kept for days: where history is behind by less than this, nothing comes into it that has expired
-/// before.
-const BEHIND: Duration = Duration::from_hours(12);
+/// Every payload is kept for an hour at least: where history is behind by less than this, nothing comes into it that has
+/// expired before.
+const BEHIND: Duration = Duration::from_mins(30);
 
 /// Never ends. What fails is done again.
 pub(crate) async fn run(shared: &Shared) -> Infallible {

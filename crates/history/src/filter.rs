@@ -75,6 +75,7 @@ pub enum AttemptStatus {
     Failed,
 }
 
+/// 500 and above.
 const LAST_CLASS: u8 = 5;
 
 /// Hundreds of an HTTP status; 0 where no answer came.
@@ -92,7 +93,7 @@ impl StatusClass {
         Self(u8::try_from((status / 100).min(LAST_CLASS.into())).expect("at most 5"))
     }
 
-    /// What is above it counts as of it.
+    /// 600 and above belong to it.
     pub(crate) const fn is_last(self) -> bool {
         self.0 == LAST_CLASS
     }

@@ -373,8 +373,9 @@ impl Fold {
         }
         let again = state.first_at.is_some();
         state.first_at = state.first_at.or(Some(attempt.at));
-        if state.last_at.is_none_or(|last| attempt.at >= last) {
-            state.last_at = Some(attempt.at);
+        state.last_at = state.last_at.max(Some(attempt.at));
+        // By number, not by time: clocks of owners differ.
+        if attempt.number >= state.attempts {
             state.last_status = Some(attempt.status);
         }
         state.attempts = state.attempts.max(attempt.number);

@@ -34,7 +34,8 @@ pub(crate) async fn read(
             if !run.contains_key(&message.key) {
                 run = read_run(log, &messages[index..], &mut record_bytes).await?;
             }
-            run.remove(&message.key).flatten().map_or(Payload::Gone, Payload::Here)
+            // It stays: of several attempts of a message each asks for it.
+            run.get(&message.key).cloned().flatten().map_or(Payload::Gone, Payload::Here)
         };
         size_bytes += payload.size_bytes();
         if size_bytes > max_bytes && index > 0 {
@@ -62,16 +63,15 @@ async fn read_run(
     let first = messages[0].key;
     let (mut from, mut to, mut last) = (first.offset, first.offset, first.offset);
     for key in messages.iter().take(NEAR_ROWS).map(|message| message.key) {
-        if key.partition != first.partition || key.offset.0.abs_diff(last.0) > NEAR_OFFSETS {
+        let near = key.partition == first.partition && key.offset.0.abs_diff(last.0) <= NEAR_OFFSETS;
+        let wider = (from.min(key.offset), to.max(key.offset));
+        // The first has to be in it, and stands at the end where they fall.
+        if !near || bytes_of(wider, *record_bytes) > limits::PAYLOAD_RUN_BYTES {
             break;
         }
-        (from, to, last) = (from.min(key.offset), to.max(key.offset), key.offset);
+        ((from, to), last) = (wider, key.offset);
     }
-    let records = usize::try_from(to.0 - from.0).unwrap_or(usize::MAX).saturating_add(1);
-    let max_bytes = match records {
-        1 => 1,
-        _ => records.saturating_mul(*record_bytes).min(limits::PAYLOAD_RUN_BYTES),
-    };
+    let max_bytes = if from == to { 1 } else { bytes_of((from, to), *record_bytes) };
     let read = fetch(log, first, from, max_bytes).await?;
     let bytes = |record: &LogRecord| record.head.len() + record.payload.as_ref().map_or(0, Bytes::len);
     if !read.is_empty() {
@@ -83,6 +83,12 @@ async fn read_run(
         run.extend(keyed(first, fetch(log, first, first.offset, 1).await?));
     }
     Ok(run)
+}
+
+/// What the records from one to the other have, about.
+fn bytes_of((from, to): (Offset, Offset), record_bytes: usize) -> usize {
+    let records = usize::try_from(to.0 - from.0).unwrap_or(usize::MAX).saturating_add(1);
+    records.saturating_mul(record_bytes)
 }
 
 fn keyed(near: MessageKey, records: Vec<LogRecord>) -> impl Iterator<Item = (MessageKey, Option<Bytes>)> {

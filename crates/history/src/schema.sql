@@ -69,7 +69,7 @@ CREATE TABLE deliveries (
     attempts INTEGER NOT NULL,
     first_at INTEGER,
     last_at INTEGER,
-    -- What came of that attempt: an HTTP status, 0 without one.
+    -- What came of the attempt with the highest number: an HTTP status, 0 without one.
     last_status INTEGER,
     settled_at INTEGER,
     due INTEGER,

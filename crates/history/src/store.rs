@@ -1,7 +1,7 @@
 //! The seam to the databases. All SQL of history is written once, for both.
 //!
-//! What both understand: placeholders `$1`, `$2`, …; `INSERT … ON CONFLICT`; row values; `CAST(… AS BIGINT)` around every
-//! `SUM`. Values are 64-bit integers, texts and bytes; nothing else is stored or asked for.
+//! What both understand: placeholders `$1`, `$2`, …; `INSERT … ON CONFLICT`; row values; `row_number() OVER`;
+//! `LIKE … ESCAPE`; `TRUE`; `CAST(… AS BIGINT)` around every `SUM`. Values are 64-bit integers, texts and bytes; nothing else is stored or asked for.
 
 #[cfg(test)]
 pub(crate) mod conformance;

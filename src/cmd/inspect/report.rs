@@ -361,7 +361,7 @@ fn held(
         HeldBy::Window => "as much is in flight as may be".to_owned(),
         HeldBy::Throttle => {
             let rate = lane.throttle_rate.map_or(0, NonZeroU32::get);
-            format!("its throttleRate lets {rate} attempts a second go")
+            format!("its throttleRate, or its application's, lets {rate} attempts a second go")
         }
     };
     (Some(held_by.as_str()), Some(because))

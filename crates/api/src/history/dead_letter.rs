@@ -41,7 +41,7 @@ struct DeadLetterOut {
     attempt_count: u32,
     first_attempt_at: Option<String>,
     last_attempt_at: Option<String>,
-    /// 0 where no answer came.
+    /// 0 where no answer came; null where none was asked for.
     last_status_code: Option<u16>,
     dead_since: Option<String>,
     /// The message that its idempotency key or event id stands for.

@@ -41,6 +41,8 @@ pub(crate) struct StandingOut {
     /// `pending`, `retrying`, or how it was settled.
     standing: &'static str,
     attempts: u32,
+    /// 0 where no answer came; null where none was asked for.
+    last_status_code: Option<u16>,
     settled_at: Option<String>,
 }
 
@@ -54,6 +56,7 @@ impl StandingOut {
             delivery_id: row.id,
             standing: standing_word(row.standing),
             attempts: row.attempts,
+            last_status_code: row.last_status,
             settled_at: row.settled_at.map(shown),
         }
     }

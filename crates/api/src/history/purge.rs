@@ -9,7 +9,7 @@ use axum::{Json as Answer, extract::State as Shared};
 use fanfare_control::Application;
 use fanfare_core::{EndpointNumber, Fact, MessageEndpointId, Offset, Settlement, Timestamp, limits};
 use fanfare_history::{DeadLetterFilter, EndpointAt, MessageFilter, Reach, StatusClass, Window};
-use fanfare_http::{ApiError, Authenticated, FieldError, Fields, Path, Routes, Who};
+use fanfare_http::{ApiError, Authenticated, FieldError, Fields, NAME_FORM, Path, Routes, Who, is_name};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -18,7 +18,12 @@ use super::{
     filter::STATUS_CLASS,
     reading::{Reading, at, refused},
 };
-use crate::{State, endpoint::find, owner::EndpointPath, post::Post};
+use crate::{
+    State,
+    endpoint::find,
+    owner::EndpointPath,
+    post::{Post, given},
+};
 
 /// Facts in one record.
 const FACTS: usize = 1_000;
@@ -27,22 +32,32 @@ pub(crate) fn routes() -> Routes<State> {
     Routes::new().post("/api/v1/app/{app_id}/dead-letter/purge", Who::Application, purge)
 }
 
-/// Which; without any field all of the application.
+/// Which; without any field all of the application. So a field that is spelt otherwise must not be passed over, nor one
+/// that is `null`.
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct PurgeIn {
     /// Alone.
+    #[serde(default, deserialize_with = "given")]
     ids: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "given")]
     endpoint_id: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     reasons: Option<Vec<String>>,
     /// Of the last answer.
+    #[serde(default, deserialize_with = "given")]
     status_code_class: Option<u16>,
+    #[serde(default, deserialize_with = "given")]
     event_types: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "given")]
     channel: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     tag: Option<String>,
     /// Dead since before.
+    #[serde(default, deserialize_with = "given")]
     before: Option<String>,
     /// Dead since then or later.
+    #[serde(default, deserialize_with = "given")]
     after: Option<String>,
 }
 
@@ -143,6 +158,10 @@ impl PurgeIn {
     fn check(self) -> Result<Which, ApiError> {
         let mut fields = Fields::default();
         let reasons = self.reasons.iter().flatten().filter_map(|name| reason(&mut fields, name)).collect();
+        for (field, list) in [("reasons", &self.reasons), ("eventTypes", &self.event_types)] {
+            let some = list.as_ref().is_none_or(|list| !list.is_empty());
+            fields.check(some, field, "must name one at least; leave it out for any");
+        }
         let class = self.status_code_class.and_then(StatusClass::new);
         let right = class.is_some() || self.status_code_class.is_none();
         fields.check(right, "statusCodeClass", STATUS_CLASS);
@@ -153,6 +172,16 @@ impl PurgeIn {
         let most = limits::EVENT_TYPES_PER_ENDPOINT;
         let event_types = self.event_types.unwrap_or_default();
         fields.check(event_types.len() <= most, "eventTypes", format_args!("must be at most {most}"));
+        let names = |name: &'static str, most: usize, given: &[String]| {
+            (name, most, given.iter().all(|given| is_name(given, most)))
+        };
+        for (field, most, right) in [
+            names("eventTypes", limits::EVENT_TYPE_CHARACTERS, &event_types),
+            names("channel", limits::CHANNEL_CHARACTERS, self.channel.as_slice()),
+            names("tag", limits::CHANNEL_CHARACTERS, self.tag.as_slice()),
+        ] {
+            fields.check(right, field, format_args!("must be 1 to {most} characters: {NAME_FORM}"));
+        }
         let message =
             MessageFilter { event_types, channel: self.channel, tag: self.tag, ..MessageFilter::default() };
         let filter = Box::new(DeadLetterFilter { message, reasons, class, before, after });

@@ -242,6 +242,8 @@ impl<'a> Run<'a> {
                 let is_there = payload.is_some() && !self.is_hidden(offset, &message);
                 if is_there && self.selector.means(offset, &message) {
                     records.push(NewRecord::head(self.injected(offset, &message).encode()));
+                } else if self.selector.counts(offset) {
+                    self.total = self.total.map(|total| total.saturating_sub(1));
                 }
             }
             if next <= self.position {
@@ -333,7 +335,11 @@ impl<'a> Run<'a> {
 
     async fn note(&mut self, ended: Option<JobState>) -> Result<(), Error> {
         let progress = Progress {
-            total: self.total.or(ended.is_some().then_some(self.own.injected)),
+            total: match ended {
+                Some(JobState::Finished) => Some(self.own.injected),
+                Some(_) => self.total.or(Some(self.own.injected)),
+                None => self.total,
+            },
             injected: self.own.injected,
             delivered: self.own.delivered,
             dead_letters: self.own.dead,

@@ -62,10 +62,20 @@ impl Selector {
 
     /// How many there are from `from` on, if that is known without reading them.
     pub(super) fn total(&self, from: Offset, to: Offset) -> Option<u64> {
+        self.known().map(|these| these.range_cardinality(from.0..to.0))
+    }
+
+    /// Whether [`Selector::total`] had this one in it. It is not meant where it was accepted a little before or after.
+    pub(super) fn counts(&self, offset: Offset) -> bool {
+        self.known().is_some_and(|these| these.contains(offset.0))
+    }
+
+    /// All of them, where no message has to be read to know.
+    fn known(&self) -> Option<&RoaringTreemap> {
         let Selection { event_types, channel, tag, messages, .. } = &self.selection;
         let by_head = event_types.is_some() || channel.is_some() || tag.is_some() || messages.is_some();
         match &self.set {
-            Set::These(these) if !by_head => Some(these.range_cardinality(from.0..to.0)),
+            Set::These(these) if !by_head => Some(these),
             Set::These(_) | Set::Wanted { .. } => None,
         }
     }

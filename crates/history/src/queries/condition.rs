@@ -9,24 +9,24 @@ pub(super) fn of(filter: &MessageFilter, values: &mut Vec<Value>) -> Option<Stri
         values.push(value);
         format!("${}", values.len())
     };
-    let mut all = Vec::new();
+    let mut conditions = Vec::new();
     if !filter.event_types.is_empty() {
         let types: Vec<String> =
             filter.event_types.iter().map(|event_type| named(Value::Text(event_type.clone()))).collect();
-        all.push(format!("m.event_type IN ({})", types.join(", ")));
+        conditions.push(format!("m.event_type IN ({})", types.join(", ")));
     }
     for (column, wanted) in [("channels", &filter.channel), ("tags", &filter.tag)] {
         if let Some(wanted) = wanted {
-            all.push(format!("m.{column} LIKE {} ESCAPE '!'", named(Value::Text(among(wanted)))));
+            conditions.push(format!("m.{column} LIKE {} ESCAPE '!'", named(Value::Text(among(wanted)))));
         }
     }
     if let Some(after) = filter.after {
-        all.push(format!("m.accepted_at >= {}", named(Value::Int(after.as_micros()))));
+        conditions.push(format!("m.accepted_at >= {}", named(Value::Int(after.as_micros()))));
     }
     if let Some(before) = filter.before {
-        all.push(format!("m.accepted_at < {}", named(Value::Int(before.as_micros()))));
+        conditions.push(format!("m.accepted_at < {}", named(Value::Int(before.as_micros()))));
     }
-    self::all(all.into_iter().map(Some))
+    all(conditions.into_iter().map(Some))
 }
 
 /// What meets all of them.

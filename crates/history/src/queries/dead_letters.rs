@@ -53,7 +53,7 @@ struct DeadLetters<'a> {
     history: &'a History,
     endpoints: &'a [EndpointAt],
     filter: &'a DeadLetterFilter,
-    /// From the first read on, at where the last one ended.
+    /// From the first read on: a further one goes on here, whatever its mark.
     runs: Mutex<Option<Runs>>,
 }
 

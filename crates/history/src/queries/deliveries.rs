@@ -103,7 +103,7 @@ impl History {
             .map(|found| found.row))
     }
 
-    /// By its id alone: whether it is for the one who asks, tells its endpoint.
+    /// By its id alone, if it counts: whether it is for the one who asks, tells its endpoint.
     pub async fn delivery_by_id(&self, id: MessageEndpointId) -> Result<Option<DeliveryRow>, QueryError> {
         let (tick, endpoint, offset) = delivery_of(id);
         let sql = format!(
@@ -112,10 +112,8 @@ impl History {
         );
         let values = vec![Value::Int(endpoint.0.into()), Value::offset(offset), Value::Int(tick.0)];
         let found = self.store().rows(&sql, values).await?;
-        let Some(row) = found.first() else { return Ok(None) };
-        let Some(message) = rows::message(row, DELIVERY_COLUMNS)? else { return Ok(None) };
-        let delivery = rows::delivery(row, message)?;
-        Ok((delivery.id == id).then_some(delivery))
+        let found = found.first().map(shown).transpose()?.flatten();
+        Ok(found.filter(|delivery| delivery.id == id))
     }
 
     /// Between which offsets of its partition an endpoint's deliveries of messages of that time stand; nothing where
@@ -197,8 +195,12 @@ impl Deliveries<'_> {
             )
         };
         let mut values = vec![Value::Int(self.endpoint.0.into()), Value::offset(low), Value::offset(high)];
-        let wanted =
-            condition::all([condition::of(&self.filter.message, &mut values), of_class(self.filter.class)]);
+        let standing = (!standings.is_empty()).then(|| {
+            let codes: Vec<String> = standings.iter().map(|standing| standing.code().to_string()).collect();
+            format!("d.standing IN ({})", codes.join(", "))
+        });
+        let message = condition::of(&self.filter.message, &mut values);
+        let wanted = condition::all([standing, of_class(self.filter.class), message]);
         let sql = format!(
             "SELECT {DELIVERY}, {MESSAGE}, k.place FROM ({}) AS k \
              LEFT JOIN messages m ON m.message = k.message CROSS JOIN deliveries d \

@@ -14,7 +14,7 @@ const LARGEST_READ: usize = 4_096;
 
 /// A row that was looked at.
 pub(super) struct Looked<K, T> {
-    /// The how manieth of its read it is, from 1 on.
+    /// Which of its read it is, from 1 on: that of the last one tells whether the read was full.
     pub(super) place: usize,
     pub(super) key: K,
     /// None is passed over.
@@ -36,7 +36,8 @@ pub(super) trait List: Sync {
     fn id(&self, key: &Self::Key) -> String;
 
     /// Looks at the first `limit` rows beyond `mark`, in rising order of keys or in falling. Gives those that may be
-    /// wanted, and the last of so many in any case; where it is not among them, there are no more.
+    /// wanted, and the last of so many in any case; where it is not among them, there are no more. A page asks in one
+    /// direction, each time behind the last row of the time before.
     #[allow(clippy::type_complexity, reason = "it is said once")]
     fn fetch<'a>(
         &'a self,

@@ -105,6 +105,11 @@ async fn rows_are_merged(store: &dyn Store) {
                ORDER BY endpoint LIMIT 1) AS b) AS merged ORDER BY endpoint DESC";
     let rows = store.rows(sql, ints(&[2, 5])).await.unwrap();
     assert_eq!(rows.iter().map(|row| row.int(0).unwrap()).collect::<Vec<_>>(), [3, 1]);
+    let sql = "SELECT t.endpoint, t.place FROM (SELECT x.*, row_number() OVER (ORDER BY endpoint DESC) AS place FROM \
+               (SELECT * FROM tallies) AS x) AS t WHERE (t.endpoint / 2 = 1 OR t.place = 3) AND TRUE ORDER BY t.place";
+    let rows = store.rows(sql, Vec::new()).await.unwrap();
+    let rows: Vec<_> = rows.iter().map(|row| (row.int(0).unwrap(), row.int(1).unwrap())).collect();
+    assert_eq!(rows, [(3, 1), (2, 2), (1, 3)]);
     let sql = "DELETE FROM tallies WHERE (endpoint, hour, what) IN \
                (SELECT x.endpoint, x.hour, x.what FROM tallies x WHERE x.hour < $1 LIMIT 2)";
     store.write(vec![run(sql, ints(&[6]))]).await.unwrap();
