@@ -81,7 +81,7 @@ async fn one_that_is_disabled_and_enabled_again(engine: Engine) {
 /// After so many hours of failures it is disabled: a restart must not begin them anew, and a success must.
 async fn how_long_one_has_failed_is_known_after_kills(engine: Engine) {
     let mut world = World::with_backlog(&engine).await;
-    let often = json!({ "retrySchedule": vec![1; 60] });
+    let often = json!({ "retrySchedule": vec![2; 32] });
     world.client.patch(&world.path(), &often).await.json(200);
     let attempts = format!("/api/v1/app/{}/attempt/endpoint/{}", world.application, world.ends);
     wait::until("an attempt is told", wait::PATIENCE, async || {
