@@ -33,6 +33,13 @@ const EVENT_TYPE: &str = r#"{"description":"d","archived":false,"deprecated":fal
 const SELECTION: &str = r#"{"since":"2026-01-31T12:00:00Z","until":"2100-01-01T00:00:00Z","eventTypes":["order.paid"],
     "channel":"a","tag":"t","status":2,"statusCodeClass":500,"messageIds":["msg_29HHYvqxq1Dw9rT7hHS0tl5tE22"],
     "maxPerSecond":100}"#;
+/// Without what they do not take: what is recovered, or is a dead letter, is not of any other status.
+const FAILED: &str = r#"{"since":"2026-01-31T12:00:00Z","until":"2100-01-01T00:00:00Z","eventTypes":["order.paid"],
+    "channel":"a","tag":"t","statusCodeClass":500,"messageIds":["msg_29HHYvqxq1Dw9rT7hHS0tl5tE22"],
+    "maxPerSecond":100}"#;
+/// Nor of any answer.
+const MISSING: &str = r#"{"since":"2026-01-31T12:00:00Z","until":"2100-01-01T00:00:00Z","eventTypes":["order.paid"],
+    "channel":"a","tag":"t","messageIds":["msg_29HHYvqxq1Dw9rT7hHS0tl5tE22"],"maxPerSecond":100}"#;
 
 pub(super) const EXAMPLES: &[(&str, &str, u16, &str)] = &[
     ("GET /livez", "anyone", 200, ""),
@@ -210,15 +217,10 @@ pub(super) const EXAMPLES: &[(&str, &str, u16, &str)] = &[
         r#"{"name":"key {n}","scope":"read","expiresAt":"2100-01-01T00:00:00Z"}"#,
     ),
     ("DELETE /api/v1/auth/api-key/{id}", "organization full", 204, ""),
-    ("POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/recover", "application full", 202, SELECTION),
-    ("POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/replay-missing", "application full", 202, SELECTION),
+    ("POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/recover", "application full", 202, FAILED),
+    ("POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/replay-missing", "application full", 202, MISSING),
     ("POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/bulk-replay", "application full", 202, SELECTION),
-    (
-        "POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/dead-letter/replay",
-        "application full",
-        202,
-        SELECTION,
-    ),
+    ("POST /api/v1/app/{app_id}/endpoint/{endpoint_id}/dead-letter/replay", "application full", 202, FAILED),
     ("GET /api/v1/background-task", "application read", 200, ""),
     ("GET /api/v1/background-task/{task_id}", "application read", 200, ""),
     ("POST /api/v1/background-task/{task_id}/pause", "application full", 200, "{}"),

@@ -73,6 +73,9 @@ async fn bodies_and_queries_name_nothing_of_others(client: &Client, own: &Things
     assert_eq!(answer.json(404)["code"], "not_found");
     let purged = client.post(&purge, &json!({ "ids": [others.dead_letter] })).await.json(200);
     assert_eq!(purged["purged"], 0, "{purged}");
+    let replay = format!("{application}/endpoint/{}/dead-letter/replay", own.endpoint);
+    let refused = client.post(&replay, &json!({ "ids": [others.dead_letter] })).await.json(422);
+    assert_eq!(refused["detail"][0]["loc"], json!(["body", "ids", "0"]), "{refused}");
     let erase = format!("{application}/msg/bulk-expunge");
     let erased = client.post(&erase, &json!({ "ids": [others.message] })).await.json(200);
     assert_eq!(erased["results"][others.message.as_str()], "not-found", "{erased}");
